@@ -1,0 +1,266 @@
+"""The one Arrow schema of each table, and what else the lake must know of it.
+
+A table is described once, here: its zone, its columns, its key, the column that orders it and whether a later
+correction becomes a new revision. The lake refuses a frame that does not match.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final, Literal
+
+import pandas as pd
+import pyarrow as pa
+
+from tapeline.core.errors import ConfigurationError, SchemaError
+from tapeline.core.symbol import parse_name
+
+Zone = Literal["raw", "clean", "features", "labels", "events", "scores", "quarantine", "audit"]
+ZONES: Final[tuple[Zone, ...]] = ("raw", "clean", "features", "labels", "events", "scores", "quarantine", "audit")
+
+INSTANT: Final = pa.timestamp("ns", tz="UTC")
+NAME: Final = pa.dictionary(pa.int32(), pa.string())
+PRICES: Final = ("open", "high", "low", "close")
+OHLCV: Final = (*PRICES, "volume")
+
+
+@dataclass(frozen=True)
+class TableSpec:
+    """What the lake needs to know of one table.
+
+    Parameters
+    ----------
+    zone, name:
+        Where it lies: ``data/<zone>/<name>/symbol=/timeframe=/<period>=``.
+    schema:
+        The columns inside a file. ``symbol``, ``timeframe`` and the period are folders, not columns.
+    key:
+        The columns that identify a row within one symbol and timeframe.
+    order:
+        The time column by which rows are sorted and partitioned.
+    bitemporal:
+        True where a row with a known key and other values is a correction: it is appended with the next ``revision``
+        and its own ``known_at``, and ``as_of`` reads can still see what was known before. False where the first write
+        of a key (``keep="first"``) or the last one (``keep="last"``) stands.
+    """
+
+    zone: Zone
+    name: str
+    schema: pa.Schema
+    key: tuple[str, ...]
+    order: str = "ts"
+    bitemporal: bool = False
+    keep: Literal["first", "last"] = "last"
+
+    def __post_init__(self) -> None:
+        parse_name(self.name, "table")
+        absent = {*self.key, self.order} - set(self.schema.names)
+        if absent:
+            raise ConfigurationError(
+                f"table {self.zone}/{self.name}: key columns {sorted(absent)} are not in its schema"
+            )
+
+    @property
+    def path(self) -> str:
+        """``<zone>/<name>``, as the lake, SQL views and messages call it."""
+        return f"{self.zone}/{self.name}"
+
+    def to_arrow(self, frame: pd.DataFrame) -> pa.Table:
+        """Cast a frame (time as index or column) to exactly this schema.
+
+        Nullable columns that the frame lacks become null. Columns the schema lacks, a missing required column, a
+        value that does not cast, or a null in a required column raise SchemaError: nothing is dropped or promoted.
+        """
+        if self.order not in frame.columns and frame.index.name == self.order:
+            frame = frame.reset_index()
+        unknown = [str(c) for c in frame.columns if c not in self.schema.names]
+        if unknown:
+            raise SchemaError(f"{self.path}: columns {unknown} are not in its schema", hint="drop or rename them first")
+        arrays = []
+        for field in self.schema:
+            if field.name not in frame.columns:
+                if not field.nullable:
+                    raise SchemaError(f"{self.path}: required column '{field.name}' is missing")
+                arrays.append(pa.nulls(len(frame), field.type))
+                continue
+            arrays.append(self._cast(frame[field.name], field))
+        return pa.Table.from_arrays(arrays, schema=self.schema)
+
+    def _cast(self, column: pd.Series, field: pa.Field) -> pa.Array:
+        if pa.types.is_timestamp(field.type) and not isinstance(column.dtype, pd.DatetimeTZDtype):
+            if not (len(column) == 0 or column.isna().all()):
+                raise SchemaError(f"{self.path}: '{field.name}' holds {column.dtype}, expected UTC instants")
+            return pa.nulls(len(column), field.type)
+        try:
+            # NaN is a value here, not a null: a missing measurement and an absent cell must stay apart on disk.
+            nan_is_null = not pa.types.is_floating(field.type)
+            array = pa.array(column, from_pandas=nan_is_null)
+            if isinstance(array, pa.ChunkedArray):
+                array = array.combine_chunks()
+            array = array.cast(field.type)
+        except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError) as error:
+            raise SchemaError(
+                f"{self.path}: column '{field.name}' ({column.dtype}) does not cast to {field.type}: {error}"
+            ) from error
+        if not field.nullable and array.null_count:
+            raise SchemaError(f"{self.path}: required column '{field.name}' has {array.null_count} nulls")
+        return array
+
+
+def _fields(*columns: tuple[str, pa.DataType, bool]) -> list[pa.Field]:
+    return [pa.field(name, kind, nullable=nullable) for name, kind, nullable in columns]
+
+
+_ARRIVAL: Final = _fields(
+    ("close_ts", INSTANT, False),
+    ("known_at", INSTANT, False),
+    ("known_at_is_estimate", pa.bool_(), False),
+    ("source", NAME, False),
+    ("revision", pa.int32(), False),
+)
+_BARS: Final = [
+    *_fields(("ts", INSTANT, False), *((name, pa.float64(), False) for name in OHLCV)),
+    *_fields(("spread", pa.float64(), True), ("tick_count", pa.int64(), True)),
+    *_ARRIVAL,
+]
+
+RAW_BARS: Final = TableSpec("raw", "bars", pa.schema(_BARS), key=("ts",), bitemporal=True)
+"""Bars as the source served them, before any check: ``ts`` is the OPEN time; prices may be NaN or absurd here."""
+
+CLEAN_BARS: Final = TableSpec(
+    "clean",
+    "bars",
+    pa.schema([*_BARS, *_fields(("repaired", pa.bool_(), False), ("outlier", pa.bool_(), False))]),
+    key=("ts",),
+    bitemporal=True,
+)
+"""Bars that passed the gate: sorted, unique, consistent; ``repaired`` and ``outlier`` say what cleaning saw."""
+
+EVENTS: Final = TableSpec(
+    "events",
+    "events",
+    pa.schema(
+        [
+            *_fields(
+                ("id", pa.string(), False),
+                ("kind", NAME, False),
+                ("direction", pa.int8(), False),
+                ("start", INSTANT, False),
+                ("end", INSTANT, False),
+                ("confirmed_at", INSTANT, False),
+                ("invalidated_at", INSTANT, True),
+                ("low", pa.float64(), True),
+                ("high", pa.float64(), True),
+                ("target", pa.float64(), True),
+                ("stop", pa.float64(), True),
+                ("score", pa.float64(), True),
+            ),
+            pa.field("points", pa.list_(pa.struct([("ts", INSTANT), ("price", pa.float64())])), nullable=True),
+        ]
+    ),
+    key=("id",),
+    order="confirmed_at",
+)
+"""One row a finding, confirmed when it was known; ``invalidated_at`` is filled in later and never deletes a row."""
+
+SCORES: Final = TableSpec(
+    "scores",
+    "scores",
+    pa.schema(
+        _fields(
+            ("ts", INSTANT, False),
+            ("known_at", INSTANT, False),
+            ("probability", pa.float64(), False),
+            ("side", pa.int8(), False),
+            ("confidence", pa.float64(), False),
+            ("model", NAME, False),
+            ("model_version", pa.string(), False),
+            ("feature_set_version", NAME, False),
+            ("label_version", NAME, False),
+            ("data_version", NAME, False),
+            ("scored_at", INSTANT, False),
+        )
+    ),
+    key=("ts", "model", "model_version"),
+    keep="first",
+)
+"""One score a bar and model version. ``keep="first"``: what was said when it mattered is never rewritten."""
+
+QUARANTINE: Final = TableSpec(
+    "quarantine",
+    "rows",
+    pa.schema(
+        [
+            *_fields(
+                ("id", pa.string(), False),
+                ("ts", INSTANT, False),
+                ("stage", NAME, False),
+                ("source", NAME, False),
+                ("row_number", pa.int64(), False),
+            ),
+            pa.field("reasons", pa.list_(pa.string()), nullable=False),
+            pa.field("record", pa.string(), nullable=False),
+        ]
+    ),
+    key=("id",),
+    keep="first",
+)
+"""Rows that a check refused. ``record`` is the row as JSON, as it came; ``ts`` is the epoch where it had no time."""
+
+AUDIT: Final = TableSpec(
+    "audit",
+    "verdicts",
+    pa.schema(
+        _fields(
+            ("id", pa.string(), False),
+            ("ts", INSTANT, False),
+            ("stage", NAME, False),
+            ("suite", NAME, False),
+            ("suite_version", NAME, False),
+            ("data_version", pa.string(), False),
+            ("passed", pa.bool_(), False),
+            ("rows", pa.int64(), False),
+            ("rows_refused", pa.int64(), False),
+            ("details", pa.string(), False),
+        )
+    ),
+    key=("id",),
+    keep="first",
+)
+"""One row a validation verdict; ``id`` is a hash of suite and data, ``ts`` the newest bar judged, ``details`` JSON."""
+
+_WIDE_LEAD: Final = _fields(("ts", INSTANT, False), ("known_at", INSTANT, False))
+
+
+def features_spec(version: str, columns: Iterable[str]) -> TableSpec:
+    """The table of one feature set version (``<set>@<hash>``): float32 columns, NaN in the warm-up."""
+    fields = [*_WIDE_LEAD, *(pa.field(name, pa.float32(), nullable=False) for name in columns)]
+    return TableSpec("features", version, pa.schema(fields), key=("ts",))
+
+
+def labels_spec(version: str) -> TableSpec:
+    """The table of one label version (``<label>@<hash>``).
+
+    ``value`` is the label, ``t_end`` the instant at which it became known (purging reads it), ``outcome`` the return
+    that the label stands for, ``weight`` the sample weight.
+    """
+    fields = _fields(
+        ("ts", INSTANT, False),
+        ("value", pa.float64(), False),
+        ("t_end", INSTANT, False),
+        ("outcome", pa.float64(), True),
+        ("weight", pa.float64(), False),
+    )
+    return TableSpec("labels", version, pa.schema(fields), key=("ts",))
+
+
+FIXED_TABLES: Final[Mapping[str, TableSpec]] = {
+    spec.path: spec for spec in (RAW_BARS, CLEAN_BARS, EVENTS, SCORES, QUARANTINE, AUDIT)
+}
+"""The tables whose schema does not depend on a version, by ``<zone>/<name>``."""
+
+
+def empty(spec: TableSpec) -> pd.DataFrame:
+    """An empty frame of a table, with its dtypes, indexed by its time column."""
+    return spec.schema.empty_table().to_pandas().set_index(spec.order)

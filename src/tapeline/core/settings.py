@@ -1,0 +1,176 @@
+"""Settings: defaults, then one TOML file, then the environment; parsed and checked once, at the edge."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, Final
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+from tapeline.core.errors import ConfigurationError
+
+SETTINGS_FILE_VARIABLE: Final = "TAPELINE_SETTINGS"
+DEFAULT_SETTINGS_FILE: Final = "tapeline.toml"
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class NotificationSettings(_Section):
+    """Where alerts go. ``urls`` are apprise addresses (``tgram://token/chat``, ``slack://...``, ``json://...``)."""
+
+    urls: tuple[SecretStr, ...] = ()
+    prefect_blocks: tuple[str, ...] = Field((), description="names of Prefect notification blocks, 'type/name'")
+    deduplicate_seconds: float = Field(900.0, ge=0, description="the same alert is not repeated within this time")
+    maximum_per_hour: int = Field(30, ge=1, description="above this the rest is counted and sent as one digest")
+    timeout_seconds: float = Field(10.0, gt=0, le=120)
+
+
+class MetaTraderSettings(_Section):
+    """How to reach a MetaTrader 5 terminal."""
+
+    path: str | None = None
+    login: int | None = None
+    password: SecretStr | None = None
+    server: str | None = None
+    utc_offset_hours: float | None = Field(None, ge=-12, le=14, description="the broker clock's offset, if it is fixed")
+
+
+class NetworkSettings(_Section):
+    """Time-outs and tries of the network sources."""
+
+    timeout_seconds: float = Field(20.0, gt=0, le=300)
+    maximum_tries: int = Field(5, ge=1, le=20)
+    backoff_seconds: float = Field(1.0, ge=0, le=60)
+
+
+class TrainingSettings(_Section):
+    """Bounds of a training run."""
+
+    folds: int = Field(5, ge=3, le=20)
+    embargo: float = Field(0.01, ge=0, le=0.2, description="share of the rows after each test block that is left out")
+    trials: int = Field(8, ge=1, le=1000)
+    seed: int = 7
+    threads: int = Field(2, ge=1, le=64)
+    holdout: float = Field(0.2, ge=0.05, le=0.5, description="the last share of time, looked at once, after tuning")
+
+
+class ScoringSettings(_Section):
+    """Live scoring and its alerts."""
+
+    confidence_threshold: float = Field(0.65, ge=0.5, le=1.0)
+
+
+class CostSettings(_Section):
+    """What a round turn costs in the equity picture of a report."""
+
+    fee_bps: float = Field(0.5, ge=0, le=1000)
+    half_spread_bps: float = Field(0.5, ge=0, le=1000)
+
+
+class Settings(BaseSettings):
+    """Everything that a user may set.
+
+    Read with :func:`load_settings`. Environment variables are ``TAPELINE_<NAME>`` and, inside a section,
+    ``TAPELINE_<SECTION>__<NAME>`` (``TAPELINE_TRAINING__TRIALS=30``); they win over the TOML file.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix="TAPELINE_", env_nested_delimiter="__", extra="forbid", frozen=True, validate_default=True
+    )
+
+    root: Path = Field(default_factory=Path.cwd, description="the project folder")
+    feature_set: Path | None = Field(None, description="a feature set file; the packaged 'core' set where absent")
+    notifications: NotificationSettings = NotificationSettings()
+    metatrader: MetaTraderSettings = MetaTraderSettings()
+    network: NetworkSettings = NetworkSettings()
+    training: TrainingSettings = TrainingSettings()
+    scoring: ScoringSettings = ScoringSettings()
+    costs: CostSettings = CostSettings()
+
+    @field_validator("root")
+    @classmethod
+    def _absolute(cls, value: Path) -> Path:
+        return value.expanduser().resolve()
+
+    @property
+    def lake_path(self) -> Path:
+        """The folder of the Parquet lake."""
+        return self.root / "data"
+
+    @property
+    def state_path(self) -> Path:
+        """Small files that remember something between runs: the alert history, Optuna journals, reports."""
+        return self.root / "data" / "_state"
+
+    @property
+    def reports_path(self) -> Path:
+        """Where HTML reports are written."""
+        return self.root / "data" / "_reports"
+
+    @property
+    def expectations_path(self) -> Path:
+        """The Great Expectations project (``gx/`` lies inside)."""
+        return self.root / "expectations"
+
+    @property
+    def mlflow_path(self) -> Path:
+        """The folder of MLflow's SQLite backend and artifacts."""
+        return self.root / "mlruns"
+
+    @property
+    def mlflow_uri(self) -> str:
+        """The tracking URI: MLFLOW_TRACKING_URI where the environment names one, else SQLite in ``mlruns/``."""
+        return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{self.mlflow_path / 'mlflow.db'}"
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Arguments win over the environment, the environment over the TOML file."""
+        path = settings_file()
+        toml = (TomlConfigSettingsSource(settings_cls, toml_file=path),) if path else ()
+        return (init_settings, env_settings, *toml)
+
+
+def settings_file() -> Path | None:
+    """The TOML file in force: the one that TAPELINE_SETTINGS names, else ``tapeline.toml`` here, else none."""
+    named = os.environ.get(SETTINGS_FILE_VARIABLE)
+    path = Path(named or DEFAULT_SETTINGS_FILE)
+    if path.is_file():
+        return path
+    if named:
+        raise ConfigurationError(f"{SETTINGS_FILE_VARIABLE} names '{named}', which is not a file")
+    return None
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """Read and check the settings; what is wrong is named with its place and its bound.
+
+    Raises
+    ------
+    ConfigurationError
+        An unknown name, a value out of its bounds, or a TOML file that does not parse.
+    """
+    try:
+        return Settings(**overrides)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        # The value may be a secret: it is not repeated.
+        raise ConfigurationError(f"setting '{place}': {first['msg']}", hint=_where()) from None
+    except ValueError as error:  # a TOML syntax error
+        raise ConfigurationError(f"the settings do not parse: {error}", hint=_where()) from error
+
+
+def _where() -> str:
+    path = settings_file()
+    return f"look in the environment (TAPELINE_*){f' and in {path}' if path else ''}"

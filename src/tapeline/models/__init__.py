@@ -1,0 +1,1 @@
+"""Models: purged validation, training, tuning, calibration, explanation, tracking, registry, scoring."""

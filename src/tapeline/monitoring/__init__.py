@@ -1,0 +1,1 @@
+"""Monitoring: notifications to people, deduplicated and rate-limited."""

@@ -1,0 +1,1 @@
+"""Validation: the vectorised row check, quarantine, and the Great Expectations gate of each lake zone."""

@@ -1,0 +1,26 @@
+"""Fixtures that every room's tests share."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from tests.support import make_bars
+
+
+@pytest.fixture(scope="session")
+def test_data() -> Path:
+    """The folder of recorded market data and answers that TAPELINE_TEST_DATA names; the test skips without it."""
+    folder = Path(os.environ.get("TAPELINE_TEST_DATA", Path(__file__).parents[2] / "shared"))
+    if not (folder / "data").is_dir():
+        pytest.skip(f"no recorded market data at {folder}; set TAPELINE_TEST_DATA")
+    return folder
+
+
+@pytest.fixture
+def bars() -> pd.DataFrame:
+    """600 random hourly bars."""
+    return make_bars()

@@ -107,12 +107,14 @@ def join_timeframe(
     other_timeframe: Timeframe,
     *,
     prefix: str = "",
+    tolerance: timedelta | None = None,
     age: bool = False,
 ) -> pd.DataFrame:
     """Join bars (or features) of another timeframe, each visible only from its own close.
 
     ``bars`` and ``other`` are indexed by open time; ``other`` may be of a longer or a shorter timeframe or of another
-    instrument. A frame that carries ``known_at`` is held back until then where that is later than the close.
+    instrument. A frame that carries ``known_at`` is held back until then where that is later than the close;
+    ``tolerance`` and ``age`` are those of :func:`asof_join`.
     """
     closes = other_timeframe.closes(pd.DatetimeIndex(other.index))
     if "known_at" in other.columns:
@@ -122,7 +124,7 @@ def join_timeframe(
         closes = known.tz_localize("UTC")
         other = other.drop(columns="known_at")
     at = timeframe.closes(pd.DatetimeIndex(bars.index))
-    return asof_join(bars, other, at=at, known_at=closes, prefix=prefix, age=age)
+    return asof_join(bars, other, at=at, known_at=closes, prefix=prefix, tolerance=tolerance, age=age)
 
 
 def _instants(index: pd.DatetimeIndex, name: str, length: int) -> np.ndarray:

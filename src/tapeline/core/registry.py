@@ -12,10 +12,12 @@ import pkgutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from functools import lru_cache
 from types import ModuleType
-from typing import Any, Final, Literal, TypeVar
+from typing import Any, Final, Literal, TypeVar, get_type_hints
 
 import pandas as pd
+from pydantic import TypeAdapter, ValidationError
 
 from tapeline.core.errors import ConfigurationError, DataError
 
@@ -53,7 +55,8 @@ class Component:
     outputs:
         Column names as templates over the parameters, such as ``rsi_{window}``.
     requires:
-        The bar columns the function reads beyond ``open high low close volume``, such as ``close_ts`` or ``spread``.
+        The bar columns the function reads beyond ``open high low close volume``, such as ``close_ts`` or ``spread``;
+        templates over the parameters, as ``outputs`` are (``{column}``).
     reference:
         Where the definition stands.
     """
@@ -74,7 +77,11 @@ class Component:
         return {p.name: p.default for p in parameters}
 
     def parameters(self, given: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """The full parameters of a call; an unknown or a missing one raises ConfigurationError."""
+        """The full parameters of a call, each held against its annotation.
+
+        An unknown or a missing parameter, or a value that its annotation refuses (``Annotated[int, Ge(2)]``, a
+        ``Literal``), raises ConfigurationError.
+        """
         defaults = self.defaults
         for name in given or {}:
             if name not in defaults:
@@ -85,7 +92,18 @@ class Component:
         missing = [name for name, value in full.items() if value is inspect.Parameter.empty]
         if missing:
             raise ConfigurationError(f"{self.name} needs the parameters {missing}")
-        return full
+        adapters = _adapters(self.function)
+        return {name: self._checked(name, value, adapters.get(name)) for name, value in full.items()}
+
+    def _checked(self, name: str, value: Any, adapter: TypeAdapter[Any] | None) -> Any:
+        if adapter is None:
+            return value
+        try:
+            # Strict, so that neither "14" nor True becomes a window; an integer still counts as a float.
+            return adapter.validate_python(value, strict=True)
+        except ValidationError as error:
+            reason = error.errors()[0]["msg"]
+            raise ConfigurationError(f"{self.name}: {name} = {value!r} is refused", hint=reason) from None
 
     def lookback_of(self, **given: Any) -> int:
         """The lookback in bars under these parameters."""
@@ -100,6 +118,11 @@ class Component:
         full = self.parameters(given)
         return [template.format(**full) for template in self.outputs]
 
+    def required_columns(self, **given: Any) -> list[str]:
+        """The bar columns beyond ``open high low close volume`` that it reads under these parameters."""
+        full = self.parameters(given)
+        return [template.format(**full) for template in self.requires]
+
     def compute(self, bars: pd.DataFrame, **given: Any) -> pd.DataFrame:
         """Run the function and hold its result against what it declares.
 
@@ -107,7 +130,7 @@ class Component:
         shape raises DataError, a missing input column ConfigurationError.
         """
         full = self.parameters(given)
-        absent = [name for name in self.requires if name not in bars.columns]
+        absent = [name for name in self.required_columns(**given) if name not in bars.columns]
         if absent:
             raise ConfigurationError(f"{self.name} needs the columns {absent}, which these bars lack")
         result = self.function(bars, **full)
@@ -246,6 +269,14 @@ def _register(
         return function
 
     return attach
+
+
+@lru_cache(maxsize=1024)
+def _adapters(function: Callable[..., Any]) -> dict[str, TypeAdapter[Any]]:
+    """What checks each annotated parameter after the bars; reading the hints is slow enough to do it once."""
+    hints = get_type_hints(function, include_extras=True)
+    names = list(inspect.signature(function).parameters)[1:]
+    return {name: TypeAdapter(hints[name]) for name in names if name in hints}
 
 
 def _modules(package: str) -> Iterator[ModuleType]:

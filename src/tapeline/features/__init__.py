@@ -1,1 +1,1 @@
-"""Features: registered per-bar functions, feature sets with content-hash versions, one engine for batch and live."""
+"""Features: numbers a bar, each from what was known at its close; feature sets and the engine that computes them."""

@@ -1,1 +1,1 @@
-"""Labels: the only room that looks ahead; every label carries the instant at which it became known."""
+"""Labels: what came of a bar. The only room that looks ahead, and each label says until when: ``t_end``."""

@@ -269,7 +269,8 @@ def open_source(text: str, settings: Settings, *, clock: Clock | None = None) ->
     if kind == "mt5" and not detail:
         from tapeline.sources.metatrader import MetaTraderSource, NativeGateway
 
-        return MetaTraderSource(NativeGateway(settings.metatrader, settings.network), settings.metatrader, clock=now)
+        gateway = NativeGateway(settings.metatrader, settings.network)
+        return MetaTraderSource(gateway, settings.metatrader, network=settings.network, clock=now)
     raise ConfigurationError(
         f"source {text!r} is unknown", hint="use sample, files, files:<folder>, ccxt:<exchange>, yahoo or mt5"
     )

@@ -97,7 +97,9 @@ class ExchangeSource:
         if failure is not None:
             return failure
         market = self._client.market(request.symbol)
-        pages = _Pages(request, self._clock(), self._page_rows(request.symbol))
+        # Taken before the first page: a bar that closes while the pages arrive may have been read half done.
+        now = self._clock()
+        pages = _Pages(request, now, self._page_rows(request.symbol))
         for _ in range(self._maximum_pages):
             page = self._retry.run(lambda: self._page(request, pages.since, pages.limit), self._classify)
             if isinstance(page, Throttled | Failed):
@@ -106,7 +108,7 @@ class ExchangeSource:
                 break
         else:
             pages.resume = pages.since
-        return self._answer(request, market, pages)
+        return self._answer(request, market, pages, now)
 
     def _page(self, request: BarRequest, since: int | None, limit: int) -> list[list[Any]]:
         page = self._client.fetch_ohlcv(request.symbol, request.timeframe.exchange_name, since, limit)
@@ -114,14 +116,14 @@ class ExchangeSource:
             raise UnreadableAnswerError(f"{self.name}: the answer holds no rows of time and OHLCV")
         return page
 
-    def _answer(self, request: BarRequest, market: dict[str, Any], pages: _Pages) -> Outcome:
+    def _answer(self, request: BarRequest, market: dict[str, Any], pages: _Pages, now: pd.Timestamp) -> Outcome:
         bars, rejected, spoiled = _as_bars(pages.rows)
-        bars, unfinished = cut(bars, request, self._clock())
+        bars, unfinished = cut(bars, request, now)
         if bars.empty and rejected.empty:
             if pages.resume is not None:
                 return Failed(
                     ConfigurationError(
-                        f"{self.name}: no bar of {request.symbol} in the first {self._maximum_pages} pages of the range",
+                        f"{self.name}: no bar of {request.symbol} in {self._maximum_pages} pages from the start",
                         hint="choose a start nearer to the listing",
                     )
                 )

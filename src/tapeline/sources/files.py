@@ -40,8 +40,6 @@ from tapeline.sources.tables import SUFFIXES, RawTable, read_table
 OPTIONS_FILE: Final = "files.toml"
 _STAMP: Final = r"(?:\d{8}|\d{12}|\d{14})"
 _NAME: Final = re.compile(rf"(?P<symbol>.+?)_(?P<timeframe>[A-Za-z0-9]{{2,7}})(?:_{_STAMP}_{_STAMP})?")
-    r"(?P<symbol>.+?)_(?P<timeframe>[A-Za-z0-9]{2,7})(?:_(?:\d{8}|\d{12,14})_(?:\d{8}|\d{12,14}))?"
-)
 _EXPORT_NAMES: Final = {"daily": "D1", "weekly": "W1"}
 
 
@@ -283,10 +281,9 @@ def _settle_volume(values: dict[str, np.ndarray], rows: int) -> VolumeKind:
     """Give ``volume`` its meaning: traded units where the file has them, else ticks, else zeros that mean nothing."""
     ticks = values.get("tick_count")
     volume = values.get("volume")
-    if ticks is not None:
-        # A count that is missing or no whole number cannot stand in an integer column; ``volume`` still carries it.
-        if not bool((np.isfinite(ticks) & (np.abs(ticks) < 2.0**53) & (ticks == np.floor(ticks))).all()):
-            del values["tick_count"]
+    # A count that is missing or no whole number cannot stand in an integer column; ``volume`` still carries it.
+    if ticks is not None and not bool(((np.abs(ticks) < 2.0**53) & (ticks == np.floor(ticks))).all()):
+        del values["tick_count"]
     if volume is not None and (ticks is None or bool((volume > 0).any())):
         return "traded"
     if ticks is not None:

@@ -1,0 +1,135 @@
+"""The broker's clock: MetaTrader stamps everything in server time, written as if it were UTC."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+import numpy as np
+import pandas as pd
+
+from tapeline.core.errors import ConfigurationError
+
+_HOUR: Final = 3_600_000_000_000
+NEW_YORK: Final = "America/New_York"
+NEW_YORK_CLOSE_HOURS: Final = 7
+"""Hours that such a server runs ahead of New York, so that its day begins at 17:00 there, as the FX day does."""
+
+
+class BrokerClock(Protocol):
+    """Between server time and UTC, both in int64 nanoseconds."""
+
+    def to_utc(self, server: np.ndarray) -> np.ndarray:
+        """Server stamps as instants."""
+        ...
+
+    def to_server(self, utc: pd.Timestamp) -> int:
+        """An instant as a server stamp, in whole seconds."""
+        ...
+
+
+@dataclass(frozen=True)
+class FixedOffset:
+    """A server that never changes its clock.
+
+    Examples
+    --------
+    >>> FixedOffset(2.0).to_utc(np.array([7200 * 10**9]))
+    array([0])
+    """
+
+    hours: float
+
+    def to_utc(self, server: np.ndarray) -> np.ndarray:
+        """Subtract the offset."""
+        return np.asarray(server, dtype=np.int64) - round(self.hours * _HOUR)
+
+    def to_server(self, utc: pd.Timestamp) -> int:
+        """Add the offset."""
+        return (utc.as_unit("ns").value + round(self.hours * _HOUR)) // 1_000_000_000
+
+
+@dataclass(frozen=True)
+class NewYorkClose:
+    """A server seven hours ahead of New York: GMT+2 in winter, GMT+3 while New York keeps daylight saving time.
+
+    Most FX brokers run so, because five daily bars a week then end with the New York close at 17:00. The switch
+    follows the American dates, not the European ones: for two to three weeks in March and one in autumn they differ.
+
+    Where New York's clock is set back, an hour of the server's Sunday morning comes twice; the later instant is taken,
+    so that nothing counts as known before it was. In the skipped hour of spring the next instant that exists is taken.
+
+    Examples
+    --------
+    >>> clock = NewYorkClose()
+    >>> clock.to_server(pd.Timestamp("2021-01-04 22:00", tz="UTC")) - pd.Timestamp("2021-01-05", tz="UTC").timestamp()
+    0.0
+    >>> clock.to_server(pd.Timestamp("2021-07-05 21:00", tz="UTC")) - pd.Timestamp("2021-07-06", tz="UTC").timestamp()
+    0.0
+    """
+
+    def to_utc(self, server: np.ndarray) -> np.ndarray:
+        """New York's wall clock is the server's less seven hours; its zone rules do the rest."""
+        stamps = np.asarray(server, dtype=np.int64) - NEW_YORK_CLOSE_HOURS * _HOUR
+        local = pd.DatetimeIndex(stamps.view("M8[ns]"))
+        second = np.zeros(len(local), dtype=bool)
+        return local.tz_localize(NEW_YORK, ambiguous=second, nonexistent="shift_forward").tz_convert("UTC").asi8
+
+    def to_server(self, utc: pd.Timestamp) -> int:
+        """New York's wall clock plus seven hours."""
+        wall = utc.tz_convert(NEW_YORK).tz_localize(None).as_unit("ns")
+        return (wall.value + NEW_YORK_CLOSE_HOURS * _HOUR) // 1_000_000_000
+
+
+def measured_offset_hours(tick_seconds: float, now: pd.Timestamp, *, fresh_seconds: float = 120.0) -> float | None:
+    """The offset that a tick of this moment shows, to the quarter of an hour; None where the tick tells nothing.
+
+    A tick stamped in server time and read at ``now`` differs from it by the offset and by its own age. Offsets are
+    whole quarters of an hour; an age above ``fresh_seconds`` (a closed market) leaves a remainder that fits none.
+
+    Examples
+    --------
+    >>> now = pd.Timestamp("2021-07-05 12:00:00", tz="UTC")
+    >>> measured_offset_hours(now.timestamp() + 3 * 3600 - 2, now)
+    3.0
+    >>> measured_offset_hours(now.timestamp() + 3 * 3600 - 400, now) is None
+    True
+    """
+    seconds = tick_seconds - now.timestamp()
+    quarters = round(seconds / 900)
+    age = quarters * 900 - seconds
+    hours = quarters / 4
+    if not -5 <= age <= fresh_seconds or not -12 <= hours <= 14:
+        return None
+    return hours
+
+
+def expected_clock(configured_hours: float | None) -> BrokerClock:
+    """The configured offset, else the New York close rule."""
+    return NewYorkClose() if configured_hours is None else FixedOffset(configured_hours)
+
+
+def agrees(clock: BrokerClock, measured_hours: float, now: pd.Timestamp) -> bool:
+    """True where a clock has the measured offset now, to the minute."""
+    return abs(measured_hours * 3600 - (clock.to_server(now) - now.timestamp())) < 60
+
+
+def choose_clock(configured_hours: float | None, measured_hours: float | None, now: pd.Timestamp) -> BrokerClock:
+    """The configured offset, else the New York close rule, if the measurement does not speak against it.
+
+    Raises
+    ------
+    ConfigurationError
+        The measured offset is neither the configured one nor that of the rule. A fixed offset is not guessed from one
+        measurement: whether and when that server changes its clock cannot be seen from today, and a wrong guess moves
+        half of the history by an hour.
+    """
+    clock = expected_clock(configured_hours)
+    if measured_hours is not None and not agrees(clock, measured_hours, now):
+        rule = "the rule 'New York + 7 h'" if configured_hours is None else "the setting"
+        expected = (clock.to_server(now) - now.timestamp()) / 3600
+        raise ConfigurationError(
+            f"the broker's clock runs {measured_hours:+g} h from UTC now, {rule} says {expected:+.2f} h",
+            hint="set metatrader.utc_offset_hours if the broker's clock is fixed",
+        )
+    return clock

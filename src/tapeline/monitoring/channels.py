@@ -6,6 +6,7 @@ wait that a 429 asks for. Every other service goes through apprise.
 
 from __future__ import annotations
 
+import contextvars
 import json
 import logging
 import math
@@ -251,11 +252,12 @@ def within(limit_seconds: float, work: Callable[[], Result]) -> Result:
     A socket time-out bounds one read, not a server that sends a byte at a time; this bounds the whole. The abandoned
     thread is a daemon and ends with its socket.
     """
+    context = contextvars.copy_context()
     box: queue.SimpleQueue[tuple[Result | None, BaseException | None]] = queue.SimpleQueue()
 
     def run() -> None:
         try:
-            box.put((work(), None))
+            box.put((context.run(work), None))
         except BaseException as error:  # noqa: BLE001 - handed over to the waiting thread, which raises it
             box.put((None, error))
 

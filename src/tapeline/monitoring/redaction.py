@@ -40,8 +40,8 @@ _SHAPES: Final = (
     ),
 )
 
-# These loggers write whole addresses, token and all, at the DEBUG level.
-_TALKATIVE_LOGGERS: Final = ("apprise", "urllib3.connectionpool", "urllib3.util.retry", "requests")
+# These loggers write whole addresses, token and all: httpx at INFO, the others at DEBUG.
+_TALKATIVE_LOGGERS: Final = ("apprise", "httpx", "urllib3.connectionpool", "urllib3.util.retry", "requests")
 
 
 class Redactor:

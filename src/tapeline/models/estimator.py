@@ -1,0 +1,155 @@
+"""The estimators, each a scikit-learn pipeline with one contract: ``fit(X, y, sample_weight)``, ``predict_proba(X)``.
+
+Whatever is learnt from data, the choice of columns included, is a step of the pipeline, so that cross-validation fits
+it inside the fold. This module imports scikit-learn; import it where it is used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final, Literal, Self
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.pipeline import Pipeline
+
+from tapeline.core.errors import ConfigurationError, DataError
+
+Kind = Literal["lightgbm", "logistic", "majority"]
+
+DEFAULT_PARAMETERS: Final[Mapping[str, Any]] = {
+    "n_estimators": 80,
+    "learning_rate": 0.04,
+    "num_leaves": 12,
+    "min_child_samples": 50,
+    "colsample_bytree": 0.5,
+    "subsample": 0.8,
+    "reg_lambda": 5.0,
+}
+"""Where the search for LightGBM's parameters begins: small trees, for returns carry little signal in much noise."""
+
+MAXIMUM_BINS: Final = 63
+
+
+class ColumnFilter(TransformerMixin, BaseEstimator):
+    """Keep the columns that vary in the rows it was fitted on; drop those that are constant or all missing.
+
+    A column that is empty in a fold's training rows (a long warm-up) teaches nothing there, and one that is constant
+    there but not in the test rows would make a linear model extrapolate.
+
+    Examples
+    --------
+    >>> ColumnFilter().fit([[1.0, 2.0, float("nan")], [1.0, 3.0, float("nan")]]).kept_.tolist()
+    [1]
+    """
+
+    def fit(self, X: npt.ArrayLike, y: Any = None) -> Self:  # noqa: N803 - scikit-learn's name
+        """Find the columns that vary; DataError where none does."""
+        values = np.asarray(X, dtype=np.float32)
+        missing = np.isnan(values)
+        lowest = np.where(missing, np.inf, values).min(axis=0)
+        highest = np.where(missing, -np.inf, values).max(axis=0)
+        self.kept_ = np.flatnonzero(highest > lowest)
+        self.n_features_in_ = values.shape[1]
+        if not self.kept_.size:
+            raise DataError(
+                f"none of {values.shape[1]} features varies over {len(values)} training rows",
+                hint="ask for a longer range, so that training begins after the warm-up",
+            )
+        return self
+
+    def transform(self, X: npt.ArrayLike) -> npt.NDArray[np.float32]:  # noqa: N803
+        """The kept columns as float32."""
+        return np.asarray(X, dtype=np.float32)[:, self.kept_]
+
+    def get_feature_names_out(self, input_features: Any = None) -> npt.NDArray[Any]:
+        """The names of the kept columns."""
+        names = input_features if input_features is not None else [f"x{i}" for i in range(self.n_features_in_)]
+        return np.asarray(names, dtype=object)[self.kept_]
+
+
+class WeightedPipeline(Pipeline):
+    """A pipeline whose ``fit`` takes ``sample_weight`` directly and hands it to the model, its last step."""
+
+    def fit(
+        self,
+        X: Any,  # noqa: N803
+        y: Any = None,
+        sample_weight: npt.ArrayLike | None = None,
+        **parameters: Any,
+    ) -> Self:
+        """Fit every step on these rows only."""
+        if sample_weight is not None:
+            parameters[f"{self.steps[-1][0]}__sample_weight"] = sample_weight
+        return super().fit(X, y, **parameters)
+
+
+def build_estimator(
+    kind: Kind = "lightgbm", *, seed: int = 0, threads: int = 1, parameters: Mapping[str, Any] | None = None
+) -> WeightedPipeline:
+    """An unfitted, cloneable classifier.
+
+    Parameters
+    ----------
+    kind:
+        ``lightgbm``: gradient-boosted trees (Ke et al. 2017), reproducible to the bit for a seed and a number of
+        threads. ``logistic``: medians for what is missing, z-scores, L2-penalised logistic regression.
+        ``majority``: the weighted share of ones in the training rows, whatever the features say.
+    seed, threads:
+        Of LightGBM; the others are deterministic and use one thread.
+    parameters:
+        LightGBM's parameters over ``DEFAULT_PARAMETERS``, or those of scikit-learn's ``LogisticRegression``.
+
+    Raises
+    ------
+    ConfigurationError
+        The kind is unknown.
+
+    Examples
+    --------
+    >>> features = np.array([[0.0], [0.1], [0.9], [1.0]] * 30, dtype=np.float32)
+    >>> model = build_estimator("logistic").fit(features, [0, 0, 1, 1] * 30)
+    >>> (model.predict_proba(features)[:4, 1] > 0.5).tolist()
+    [False, False, True, True]
+    """
+    if kind == "lightgbm":
+        from lightgbm import LGBMClassifier
+
+        model = LGBMClassifier(
+            **{**DEFAULT_PARAMETERS, **(parameters or {})},
+            subsample_freq=1,
+            max_bin=MAXIMUM_BINS,
+            deterministic=True,
+            force_row_wise=True,
+            n_jobs=threads,
+            random_state=seed,
+            verbosity=-1,
+        )
+        return WeightedPipeline([("columns", ColumnFilter()), ("model", model)])
+    if kind == "logistic":
+        from sklearn.impute import SimpleImputer
+        from sklearn.linear_model import LogisticRegression
+        from sklearn.preprocessing import StandardScaler
+
+        return WeightedPipeline(
+            [
+                ("columns", ColumnFilter()),
+                ("missing", SimpleImputer(strategy="median")),
+                ("scale", StandardScaler()),
+                ("model", LogisticRegression(**{"C": 0.1, "max_iter": 500, **(parameters or {})})),
+            ]
+        )
+    if kind == "majority":
+        from sklearn.dummy import DummyClassifier
+
+        return WeightedPipeline([("model", DummyClassifier(strategy="prior"))])
+    raise ConfigurationError(f"no estimator is called {kind!r}", hint="lightgbm, logistic or majority")
+
+
+def probability_up(estimator: Any, X: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:  # noqa: N803
+    """The probability of class 1 for each row, as one float64 vector."""
+    classes = list(estimator.classes_)
+    if 1 not in classes:
+        return np.zeros(len(X))
+    return np.asarray(estimator.predict_proba(X), dtype=np.float64)[:, classes.index(1)]

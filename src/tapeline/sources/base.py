@@ -267,7 +267,8 @@ def open_source(text: str, settings: Settings, *, clock: Clock | None = None) ->
 
         return YahooSource(settings.network, clock=now)
     if kind == "mt5" and not detail:
-        from tapeline.sources.metatrader import MetaTraderSource, NativeGateway
+        from tapeline.sources.metatrader import MetaTraderSource
+        from tapeline.sources.metatrader_gateway import NativeGateway
 
         gateway = NativeGateway(settings.metatrader, settings.network)
         return MetaTraderSource(gateway, settings.metatrader, network=settings.network, clock=now)

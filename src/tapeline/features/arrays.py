@@ -46,6 +46,28 @@ def frame(bars: pd.DataFrame, **values: Any) -> pd.DataFrame:
     return pd.DataFrame({name: np.asarray(value, dtype=np.float64) for name, value in values.items()}, index=bars.index)
 
 
+def log_changes(values: Floats) -> Floats:
+    """Logarithm of each value over the one before it; NaN first.
+
+    Examples
+    --------
+    >>> log_changes(np.array([1.0, 1.0, 2.0])).round(4)
+    array([   nan, 0.    , 0.6931])
+    """
+    return np.diff(np.log(values), prepend=np.nan) if values.size else values
+
+
+def changes(values: Floats) -> Floats:
+    """Each value less the one before it; NaN first.
+
+    Examples
+    --------
+    >>> changes(np.array([1.0, 3.0]))
+    array([nan,  2.])
+    """
+    return np.diff(values, prepend=np.nan) if values.size else values
+
+
 def ratio(numerator: Floats, denominator: Floats, floor: Floats | float = 0.0) -> Floats:
     """``numerator / denominator``, NaN where the denominator is not above ``floor``.
 
@@ -57,3 +79,34 @@ def ratio(numerator: Floats, denominator: Floats, floor: Floats | float = 0.0) -
     result = np.full(numerator.shape, np.nan)
     np.divide(numerator, denominator, out=result, where=denominator > floor)
     return result
+
+
+def talib(name: str, *arrays: Floats, **parameters: Any) -> Any:
+    """Call a function of TA-Lib; on no bars, as many empty arrays as it returns.
+
+    Examples
+    --------
+    >>> talib("SMA", np.array([1.0, 3.0]), timeperiod=2)
+    array([nan,  2.])
+    """
+    import talib as library
+
+    function = getattr(library, name)
+    if arrays[0].size:
+        return function(*arrays, **parameters)
+    # TA-Lib refuses empty arrays: ask it about one unknown bar, and drop that bar.
+    result = function(*(np.full(1, np.nan) for _ in arrays), **parameters)
+    return tuple(part[:0] for part in result) if isinstance(result, tuple) else result[:0]
+
+
+def average_true_range(bars: pd.DataFrame, window: int) -> tuple[Floats, Floats]:
+    """Wilder's average true range, and the floor below which a distance measured in it is undefined.
+
+    Examples
+    --------
+    >>> from tapeline.features.example import example_bars
+    >>> average_true_range(example_bars(10, 10, 10), 2)[0]
+    array([nan, nan,  2.])
+    """
+    high, low, close = columns(bars, "high", "low", "close")
+    return talib("ATR", high, low, close, timeperiod=window), STILL * close

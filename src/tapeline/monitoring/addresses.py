@@ -26,7 +26,7 @@ _SLACK_HOOK: Final = re.compile(
     r"(?P<base>https://hooks\.slack(?:-gov)?\.com)/services/(?P<tokens>\w{1,64}/\w{1,64}/\w{1,128})/?(?:\?(?P<query>.*))?",
     re.IGNORECASE | re.ASCII,
 )
-_SLACK_TARGET: Final = re.compile(r"[#@+]?[\w.-]{1,80}")
+_SLACK_TARGET: Final = re.compile(r"[#@+]?\w[\w.-]{0,79}")
 _SCHEME: Final = re.compile(r"[a-z][a-z0-9+.-]{0,30}", re.IGNORECASE)
 _YES: Final = ("yes", "true", "on", "1")
 _NO: Final = ("no", "false", "off", "0")

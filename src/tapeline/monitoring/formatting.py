@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 from typing import Any, Final
 
-from tapeline.monitoring.notification import Notification, Severity
+from tapeline.monitoring.notification import Notification, Severity, shorten, utf16_length
 
 TELEGRAM_LIMIT: Final = 4_096  # characters after entities parsing: https://core.telegram.org/bots/api#sendmessage
 SLACK_HEADER_LIMIT: Final = 150  # https://docs.slack.dev/reference/block-kit/blocks/header-block
@@ -27,7 +27,7 @@ def telegram_html(notification: Notification) -> str:
     tail = [*notification.notes, *(["Details"] if notification.link else [])]
     # The title, the notes and the link are bounded and always fit; the body takes what they leave.
     room = TELEGRAM_LIMIT - utf16_length("\n".join([head, "", "", *tail]))
-    body = shorten_utf16(notification.body, room)
+    body = shorten(notification.body, room)
     lines = [f"{ICONS[notification.severity]} <b>{html.escape(notification.title, quote=False)}</b>"]
     if body:
         lines.append(html.escape(body, quote=False))
@@ -96,19 +96,6 @@ def escape_slack(text: str, limit: int) -> str:
             break
         kept.append(piece)
     return f"{''.join(kept)}…"
-
-
-def shorten_utf16(text: str, limit: int) -> str:
-    """The text, cut to ``limit`` UTF-16 units (as Telegram and Slack count) with an ellipsis where it is longer."""
-    if utf16_length(text) <= limit:
-        return text
-    cut = text.encode("utf-16-le")[: 2 * max(limit - 1, 0)].decode("utf-16-le", "ignore")
-    return f"{cut}…" if limit > 0 else ""
-
-
-def utf16_length(text: str) -> int:
-    """The length of a text in UTF-16 units: 2 for a character beyond the basic plane, such as most emoji."""
-    return len(text.encode("utf-16-le", "replace")) // 2
 
 
 def _plain(text: str, *, emoji: bool = False) -> dict[str, Any]:

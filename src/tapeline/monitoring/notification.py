@@ -106,7 +106,8 @@ class Notification:
             raise ConfigurationError(f"the notification {title!r} needs a key that says what makes two the same")
         # A key beyond the bound keeps a readable head; the digest of all of it keeps two long keys apart.
         key = self.key if len(self.key) <= MAXIMUM_KEY else f"{self.key[: MAXIMUM_KEY - 20]}...{digest(self.key)}"
-        notes = tuple(shorten(" ".join(clean_text(n).split()), MAXIMUM_NOTE) for n in self.notes)[:MAXIMUM_NOTES]
+        cleaned = (" ".join(clean_text(note).split()) for note in self.notes)
+        notes = tuple(shorten(note, MAXIMUM_NOTE) for note in cleaned if note)[:MAXIMUM_NOTES]
         values = {
             "title": shorten(title, MAXIMUM_TITLE),
             "body": shorten(clean_text(self.body).strip(), MAXIMUM_BODY),
@@ -275,14 +276,28 @@ def clean_text(text: str) -> str:
 
 
 def shorten(text: str, limit: int) -> str:
-    """The text, cut to ``limit`` characters with an ellipsis where it is longer.
+    """The text, cut to ``limit`` UTF-16 units (as Telegram and Slack count) with an ellipsis where it is longer.
 
     Examples
     --------
-    >>> shorten("abcdef", 4)
-    'abc…'
+    >>> shorten("abcdef", 4), shorten("🚨🚨", 3)
+    ('abc…', '🚨…')
     """
-    return text if len(text) <= limit else f"{text[: limit - 1]}…"
+    if utf16_length(text) <= limit:
+        return text
+    cut = text.encode("utf-16-le", "replace")[: 2 * max(limit - 1, 0)].decode("utf-16-le", "ignore")
+    return f"{cut}…" if limit > 0 else ""
+
+
+def utf16_length(text: str) -> int:
+    """The length of a text in UTF-16 units: 2 for a character beyond the basic plane, such as most emoji.
+
+    Examples
+    --------
+    >>> utf16_length("a🚨")
+    3
+    """
+    return len(text.encode("utf-16-le", "replace")) // 2
 
 
 def utc_text(instant: datetime) -> str:

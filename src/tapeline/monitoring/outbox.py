@@ -30,6 +30,8 @@ FIRST_PAUSE: Final = 30.0
 LONGEST_PAUSE: Final = 900.0
 THROTTLED_PAUSE: Final = 60.0
 REFUSED_PAUSE: Final = HOUR
+CLOCK_SLACK: Final = 60.0
+"""Seconds by which a clock may be set back, or differ between machines, without voiding what was written before."""
 _SCHEMA_VERSION: Final = 1
 _SCHEMA: Final = (
     "CREATE TABLE alert (key TEXT PRIMARY KEY, once INTEGER NOT NULL, accepted_at REAL NOT NULL,"
@@ -164,13 +166,13 @@ class Outbox:
 
     def accept(self, notification: Notification, channels: Iterable[str], window_seconds: float) -> Accepted:
         """Put a notification into the outbox of each channel, unless its key was accepted within the window."""
-        now = self._clock()
-        with self._transaction() as db:
-            self._prune(db, now, window_seconds)
+        with self._transaction() as (db, now):
+            self._prune(db, now)
+            db.execute("DELETE FROM alert WHERE NOT once AND accepted_at < ?", (now - window_seconds - ALERT_MEMORY,))
             known = db.execute(
                 "SELECT accepted_at, repeats, once FROM alert WHERE key = ?", (notification.key,)
             ).fetchone()
-            if known and (notification.once or known[2] or 0 <= now - known[0] < window_seconds):
+            if known and (notification.once or known[2] or -CLOCK_SLACK <= now - known[0] < window_seconds):
                 db.execute("UPDATE alert SET repeats = repeats + 1 WHERE key = ?", (notification.key,))
                 return Accepted({}, known[1] + 1)
             repeats = known[1] if known else 0
@@ -189,20 +191,19 @@ class Outbox:
         While the messages that wait fit into what is left of the hour, they go one by one, the oldest first. Where
         they do not fit, all but the newest go as one digest; where nothing is left, all are held for it.
         """
-        now = self._clock()
-        with self._transaction() as db:
-            self._prune(db, now, 0.0)
+        with self._transaction() as (db, now):
+            self._prune(db, now)
             paused_until, dropped = db.execute(
                 "SELECT coalesce(max(paused_until), 0), coalesce(max(dropped), 0) FROM channel WHERE name = ?",
                 (channel,),
             ).fetchone()
-            if now < paused_until <= now + MAXIMUM_RETRY_AFTER:
+            if now < paused_until <= now + MAXIMUM_RETRY_AFTER + CLOCK_SLACK:
                 return None
             rows = db.execute(
                 "SELECT id, held, notification, created_at, attempts FROM outbox WHERE channel = ?"
                 " AND NOT (not_before > ? AND not_before <= ?) AND NOT (lease_until > ? AND lease_until <= ?)"
                 " ORDER BY id",
-                (channel, now, now + REFUSED_PAUSE, now, now + self._lease_seconds),
+                (channel, now, now + REFUSED_PAUSE + CLOCK_SLACK, now, now + self._lease_seconds + CLOCK_SLACK),
             ).fetchall()
             sent = db.execute("SELECT count(*) FROM sent WHERE channel = ?", (channel,)).fetchone()[0]
             left = maximum_per_hour - sent
@@ -225,9 +226,8 @@ class Outbox:
 
     def settle(self, claim: Claim, delivery: Delivery) -> None:
         """Write down what became of a claim: remove what was sent; else give it back and pause what must pause."""
-        now = self._clock()
         rows = [(m.row,) for m in claim.messages]
-        with self._transaction() as db:
+        with self._transaction() as (db, now):
             db.execute("INSERT INTO channel (name) VALUES (?) ON CONFLICT DO NOTHING", (claim.channel,))
             if delivery.outcome == "sent":
                 db.executemany("DELETE FROM outbox WHERE id = ?", rows)
@@ -258,8 +258,7 @@ class Outbox:
 
     def fate(self, row: int) -> Fate:
         """Where an outbox row stands now."""
-        now = self._clock()
-        with self._transaction() as db:
+        with self._transaction() as (db, now):
             found = db.execute(
                 "SELECT o.held, o.lease_until, o.attempts, o.reason, c.paused_until, c.failures, c.reason"
                 " FROM outbox o LEFT JOIN channel c ON c.name = o.channel WHERE o.id = ?",
@@ -280,8 +279,7 @@ class Outbox:
 
     def pending(self) -> Pending:
         """The counts of what waits, was held, dropped or only counted."""
-        now = self._clock()
-        with self._transaction() as db:
+        with self._transaction() as (db, now):
             rows = db.execute(
                 "SELECT channel, count(*), sum(held), min(created_at) FROM outbox GROUP BY channel"
             ).fetchall()
@@ -299,18 +297,18 @@ class Outbox:
 
     def open_incident(self, subject: str, reason: str) -> Incident:
         """Remember that ``subject`` failed; a further failure only raises the count."""
-        with self._transaction() as db:
+        with self._transaction() as (db, now):
             found = db.execute(
                 "INSERT INTO incident (subject, since, failures, reason) VALUES (?, ?, 1, ?)"
                 " ON CONFLICT (subject) DO UPDATE SET failures = failures + 1, reason = excluded.reason"
                 " RETURNING subject, since, failures, reason",
-                (subject, self._clock(), reason),
+                (subject, now, reason),
             ).fetchone()
         return Incident(*found)
 
     def close_incident(self, subject: str) -> Incident | None:
         """Forget the failure of ``subject`` and return it; None where it had not failed. One process gets it."""
-        with self._transaction() as db:
+        with self._transaction() as (db, _):
             found = db.execute(
                 "DELETE FROM incident WHERE subject = ? RETURNING subject, since, failures, reason", (subject,)
             ).fetchone()
@@ -340,9 +338,9 @@ class Outbox:
         self._count_dropped(db, channel, len(texts) - len(known))
         return known
 
-    def _prune(self, db: sqlite3.Connection, now: float, window_seconds: float) -> None:
+    def _prune(self, db: sqlite3.Connection, now: float) -> None:
         aged = "created_at < ? AND NOT (lease_until > ? AND lease_until <= ?)"
-        bounds = (now - MAXIMUM_AGE, now, now + self._lease_seconds)
+        bounds = (now - MAXIMUM_AGE, now, now + self._lease_seconds + CLOCK_SLACK)
         for channel, count in db.execute(
             f"SELECT channel, count(*) FROM outbox WHERE {aged} GROUP BY channel",  # noqa: S608 - a constant
             bounds,
@@ -350,8 +348,7 @@ class Outbox:
             self._count_dropped(db, channel, count)
         db.execute(f"DELETE FROM outbox WHERE {aged}", bounds)  # noqa: S608 - a constant
         # A record from the future is left by a clock that was set back; it must not count against the limit for ever.
-        db.execute("DELETE FROM sent WHERE at <= ? OR at > ?", (now - HOUR, now + HOUR))
-        db.execute("DELETE FROM alert WHERE NOT once AND accepted_at < ?", (now - window_seconds - ALERT_MEMORY,))
+        db.execute("DELETE FROM sent WHERE at <= ? OR at > ?", (now - HOUR, now + CLOCK_SLACK))
 
     @staticmethod
     def _count_dropped(db: sqlite3.Connection, channel: str, count: int) -> None:
@@ -363,7 +360,7 @@ class Outbox:
             )
 
     @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
+    def _transaction(self) -> Iterator[tuple[sqlite3.Connection, float]]:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         if not self.path.exists():
             # Messages may quote errors and parameters: nobody else on the machine needs to read them.
@@ -379,7 +376,8 @@ class Outbox:
                 if db.execute("PRAGMA user_version").fetchone()[0] < _SCHEMA_VERSION:
                     for statement in _SCHEMA:
                         db.execute(statement)
-                yield db
+                # Read under the lock: taken before it, another process's newer lease would seem to lie in the future.
+                yield db, self._clock()
                 db.execute("COMMIT")
             except BaseException:
                 if db.in_transaction:

@@ -22,7 +22,7 @@ SENSITIVE_NAME: Final = re.compile(
 
 # Every repetition is bounded, so that no text, however hostile, makes the search slow.
 _SHAPES: Final = (
-    (re.compile(r"\b\d{6,20}(?::|%3A)[A-Za-z0-9_-]{30,80}"), MASK),  # a Telegram bot token
+    (re.compile(r"(?<!\d)\d{6,20}(?::|%3A)[A-Za-z0-9_-]{30,80}"), MASK),  # a Telegram bot token
     (re.compile(r"(?i)(hooks\.slack(?:-gov)?\.com/)[^\s\"'<>]{1,300}"), rf"\1{MASK}"),
     (re.compile(r"(?i)(discord(?:app)?\.com/api/webhooks/)[^\s\"'<>]{1,300}"), rf"\1{MASK}"),
     (re.compile(r"\bxox[a-z]-[A-Za-z0-9-]{8,300}"), MASK),  # a Slack token

@@ -29,7 +29,9 @@ def content_hash(table: pa.Table) -> str:
 
     Independent of Parquet, compression, chunks, memory offsets, the order of dictionary entries and of what lies in
     memory under a null. The order of rows counts. SHA-256 is used because, with the instructions that processors have
-    had for it since 2017, it was measured to be 1.8 times as fast as BLAKE2b.
+    had for it since 2017, it was measured to be 1.8 times as fast as BLAKE2b. A column of one value enters as that
+    value, and a time column at a constant distance from the table's first one (a bar's close) as that distance: bars
+    then have a quarter fewer bytes to hash.
 
     Examples
     --------
@@ -41,9 +43,20 @@ def content_hash(table: pa.Table) -> str:
     False
     """
     parts: list[bytes | memoryview] = []
+    clock: np.ndarray | None = None
     for field, column in zip(table.schema, table.columns, strict=True):
+        array = _one_chunk(column)
         parts.append(f"{field.name}\n{field.type}".encode())
-        parts.extend(_bytes(_one_chunk(column)))
+        if pa.types.is_timestamp(field.type) and array.null_count == 0 and len(array):
+            instants = array.view(pa.int64()).to_numpy(zero_copy_only=True)
+            if clock is None:
+                clock = instants
+            else:
+                distance = instants - clock
+                if (distance == distance[0]).all():
+                    parts.extend((b"distance", distance[:1].tobytes()))
+                    continue
+        parts.extend(_bytes(array))
     return digest_bytes(*parts)
 
 
@@ -147,7 +160,7 @@ def _bytes(array: pa.Array) -> Iterator[bytes | memoryview]:
     yield b"" if absent is None else np.packbits(absent).tobytes()
     if pa.types.is_dictionary(kind):
         yield from _bytes(array.dictionary)
-        yield _view(pc.fill_null(array.indices, 0))
+        yield from _fixed_width(pc.fill_null(array.indices, 0))
     elif pa.types.is_string(kind) or pa.types.is_binary(kind):
         filled = array if absent is None else pc.fill_null(array, "")
         yield from _bytes(pc.binary_length(filled))
@@ -161,7 +174,7 @@ def _bytes(array: pa.Array) -> Iterator[bytes | memoryview]:
     elif pa.types.is_boolean(kind):
         yield np.packbits(pc.fill_null(array, False).to_numpy(zero_copy_only=False)).tobytes()
     else:
-        yield _view(array if absent is None else _zero_filled(array))
+        yield from _fixed_width(array if absent is None else _zero_filled(array))
 
 
 def _text_bytes(array: pa.Array) -> memoryview:
@@ -171,10 +184,13 @@ def _text_bytes(array: pa.Array) -> memoryview:
     return memoryview(characters or b"")[edges[0] : edges[1]].cast("B")
 
 
-def _view(array: pa.Array) -> memoryview:
-    """The value buffer of a fixed-width array without nulls, without a copy."""
+def _fixed_width(array: pa.Array) -> Iterator[bytes | memoryview]:
+    """The value buffer of a fixed-width array without nulls, without a copy; of a constant one the one value."""
     width = array.type.bit_width // 8
-    return memoryview(array.buffers()[1])[array.offset * width : (array.offset + len(array)) * width].cast("B")
+    values = np.frombuffer(array.buffers()[1], dtype=f"u{width}", count=len(array), offset=array.offset * width)
+    is_constant = values.size > 1 and values[0] == values[-1] and bool((values == values[0]).all())
+    yield b"constant" if is_constant else b"values"
+    yield values[:1].tobytes() if is_constant else memoryview(values.view(np.uint8))  # type: ignore[arg-type]
 
 
 def _zero_filled(array: pa.Array) -> pa.Array:

@@ -73,6 +73,7 @@ class Lake:
         timeframe: Timeframe,
         *,
         lineage: Lineage,
+        arrived_at: pd.Timestamp | None = None,
     ) -> WriteReceipt:
         """Add a batch of rows to a series, or correct rows that it holds.
 
@@ -95,6 +96,10 @@ class Lake:
             The series.
         lineage:
             What made the rows; it is written to the manifest of each partition that changes.
+        arrived_at:
+            When the batch came in, for a bitemporal table. A row that corrects a stored one then counts as known from
+            that instant on, whatever its ``known_at`` says: a source that serves corrected history gives each bar its
+            old time, and an ``as_of`` read must not see the correction before we did.
 
         Raises
         ------
@@ -109,7 +114,7 @@ class Lake:
         TemporaryError
             Another process holds the series for more than two minutes.
         """
-        return writer.write(self.root, spec, frame, symbol, timeframe, lineage)
+        return writer.write(self.root, spec, frame, symbol, timeframe, lineage, arrived_at)
 
     def read(
         self,

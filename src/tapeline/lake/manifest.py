@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from tapeline.core.errors import ConfigurationError
-from tapeline.lake.partition import Place, make_folder, sync_folder
+from tapeline.lake.partition import Place, make_folder
 
 MANIFEST_FOLDER: Final = "_manifests"
 
@@ -72,13 +72,14 @@ class Manifest:
         return self._parse(content)[0]
 
     def append(self, change: Change, held: str | None, held_rows: int = 0) -> None:
-        """Append a change, durably, behind the line of the content that the data file holds now.
+        """Append a change behind the line of the content that the data file holds now.
+
+        Its bytes are durable on return; the name of a new manifest is once the caller has synchronised its folder.
 
         ``held`` is that content, None where there is no file yet. Lines behind it never reached the data file and are
         cut off. Call it with the lock of the series held.
         """
-        folder = make_folder(self.root, (MANIFEST_FOLDER, *self.place.parts))
-        is_new = not self.path.exists()
+        make_folder(self.root, (MANIFEST_FOLDER, *self.place.parts))
         lines = [change]
         size = self._size_if_last(held)
         if size is None:
@@ -92,8 +93,6 @@ class Manifest:
             file.write(b"".join(_encode(line) for line in lines))
             file.flush()
             os.fsync(file.fileno())
-        if is_new:
-            sync_folder(folder)
 
     def rebuild(self, held: str, rows: int) -> bool:
         """Make the manifest end at the content that the file holds; True where something had to be changed."""

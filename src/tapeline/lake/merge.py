@@ -27,7 +27,9 @@ class Merged:
     superseded: int = 0
 
 
-def merge(spec: TableSpec, stored: pa.Table | None, given: pa.Table) -> Merged:
+def merge(
+    spec: TableSpec, stored: pa.Table | None, given: pa.Table, *, arrived_at: pd.Timestamp | None = None
+) -> Merged:
     """Put a prepared batch of one partition into the rows that the partition holds.
 
     Rows with a new key are added. Of rows with a known key:
@@ -36,6 +38,7 @@ def merge(spec: TableSpec, stored: pa.Table | None, given: pa.Table) -> Merged:
       ``revision``) change nothing; other values are appended with the next revision. A row that repeats an older
       revision with the same values and the same observed ``known_at`` is a replay of that observation, and changes
       nothing either; where ``known_at`` is an estimate a replay cannot be told from a change back, and is appended.
+      A correction cannot have been known before it arrived: with ``arrived_at`` its ``known_at`` is not earlier.
     - ``keep="last"``: other values replace the stored row. ``keep="first"``: the stored row stands.
 
     Raises
@@ -66,6 +69,8 @@ def merge(spec: TableSpec, stored: pa.Table | None, given: pa.Table) -> Merged:
         if changed.size:
             position = np.searchsorted(take, changed)
             revision[position] = _revisions(stored)[match[changed]] + 1
+            if arrived_at is not None:
+                added = _known_from(added, position, arrived_at)
         added = _numbered(spec, added, revision)
         superseded += changed.size
     elif changed.size:
@@ -156,6 +161,21 @@ def _array(column: pa.ChunkedArray, take: pa.Array) -> pa.Array:
 
 def _revisions(table: pa.Table) -> np.ndarray:
     return table.column("revision").to_numpy()
+
+
+def _known_from(table: pa.Table, rows: np.ndarray, arrived_at: pd.Timestamp) -> pa.Table:
+    """The table with ``known_at`` of these rows not before ``arrived_at``, and observed instead of estimated there."""
+    known = instants_of(table, "known_at").copy()
+    known[rows] = np.maximum(known[rows], arrived_at.as_unit("ns").value)
+    columns = {"known_at": known.view("M8[ns]")}
+    if "known_at_is_estimate" in table.column_names:
+        columns["known_at_is_estimate"] = table.column("known_at_is_estimate").to_numpy().copy()
+        columns["known_at_is_estimate"][rows] = False
+    for name, values in columns.items():
+        index = table.schema.get_field_index(name)
+        field = table.schema.field(index)
+        table = table.set_column(index, field, pa.array(values).cast(field.type))
+    return table
 
 
 def _numbered(spec: TableSpec, table: pa.Table, revision: np.ndarray) -> pa.Table:

@@ -163,11 +163,14 @@ def names_in(folder: Path) -> list[str]:
     return sorted(names)
 
 
-def make_folder(root: Path, parts: tuple[str, ...]) -> Path:
-    """Create a folder below the root, one level at a time, without following a symbolic link; durable on return."""
+def make_folder(root: Path, parts: tuple[str, ...], *, sync_last: bool = True) -> Path:
+    """Create a folder below the root, one level at a time, without following a symbolic link.
+
+    Its name is durable on return, or with ``sync_last=False`` once the caller has synchronised its parent.
+    """
     root.mkdir(parents=True, exist_ok=True)
     folder = root
-    for part in parts:
+    for depth, part in enumerate(parts, start=1):
         parent, folder = folder, folder / part
         if folder.is_symlink():
             raise _link(folder)
@@ -177,7 +180,8 @@ def make_folder(root: Path, parts: tuple[str, ...]) -> Path:
             if not folder.is_dir():
                 raise DataError(f"{folder} is not a folder", hint="move it away; the lake needs this name") from None
         else:
-            sync_folder(parent)
+            if sync_last or depth < len(parts):
+                sync_folder(parent)
     return folder
 
 

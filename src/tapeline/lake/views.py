@@ -153,7 +153,7 @@ def _register(connection: duckdb.DuckDBPyConnection, view: View) -> None:
     # Most files hold no revision: only the others pay for the search for the latest one.
     final = connection.from_arrow(_dataset(view, [path for path in view.files if path not in revised]))
     keys = ", ".join(f'"{name}"' for name in ("symbol", "timeframe", *view.spec.key))
-    latest = connection.from_arrow(_dataset(view, sorted(revised))).query(
+    latest: Any = connection.from_arrow(_dataset(view, sorted(revised))).query(
         "revised",
         f"SELECT * FROM revised QUALIFY row_number() OVER (PARTITION BY {keys} ORDER BY revision DESC) = 1",  # noqa: S608 - keys are the schema's own names
     )

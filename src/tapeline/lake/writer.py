@@ -20,7 +20,7 @@ from tapeline.core.timeframe import Timeframe
 from tapeline.core.versions import digest
 from tapeline.lake.batch import check_spec, conform, key_frame, prepare
 from tapeline.lake.content import content_hash
-from tapeline.lake.manifest import Change, Lineage, Manifest
+from tapeline.lake.manifest import MANIFEST_FOLDER, Change, Lineage, Manifest
 from tapeline.lake.merge import match_keys, merge, moved_row
 from tapeline.lake.parquet import Footer, instants_of, read_footer, read_rows, write_temporary
 from tapeline.lake.partition import (
@@ -63,9 +63,12 @@ def write(
     symbol: Symbol,
     timeframe: Timeframe,
     lineage: Lineage,
+    arrived_at: pd.Timestamp | None = None,
 ) -> WriteReceipt:
     """Upsert a batch into one series; see :meth:`tapeline.lake.lake.Lake.write`."""
     check_spec(spec)
+    if arrived_at is not None and (not spec.bitemporal or arrived_at.tzinfo is None):
+        raise ConfigurationError(f"arrived_at = {arrived_at} needs a time zone and a bitemporal table, not {spec.path}")
     if not isinstance(lineage, Lineage):
         raise ConfigurationError(f"lineage is a {type(lineage).__name__}, expected a Lineage")
     place = Place.of(spec, symbol, timeframe)
@@ -73,23 +76,34 @@ def write(
     given = table.num_rows
     batch = prepare(spec, table)
     counts = np.array([0, 0, given - batch.num_rows])
-    touched = []
     if batch.num_rows == 0:
         return _receipt(root, place, spec, given, counts, ())
     try:
         with locked(root, place):
             batch, counts[2] = _drop_known_elsewhere(root, place, spec, batch, int(counts[2]))
-            for label, start, stop in split(instants_of(batch, spec.order), timeframe.period):
-                rows = batch.slice(start, stop - start)
-                change = _write_partition(root, place, spec, label, rows, lineage)
-                counts += change
-                if change[:2].any():
-                    touched.append(label)
-            return _receipt(root, place, spec, given, counts, tuple(touched))
+            prepared: list[_Prepared] = []
+            try:
+                for label, start, stop in split(instants_of(batch, spec.order), timeframe.period):
+                    rows = batch.slice(start, stop - start)
+                    counts += _prepare_partition(root, place, spec, label, rows, lineage, arrived_at, prepared)
+                _replace(root, place, prepared)
+            finally:
+                for item in prepared:
+                    item.temporary.unlink(missing_ok=True)  # there only where something failed before its rename
+            return _receipt(root, place, spec, given, counts, tuple(item.label for item in prepared))
     except OSError as error:
         raise ConfigurationError(
             f"the lake cannot write {place}: {error}", hint=f"check free space and permissions of {root}"
         ) from error
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """A partition's next file, complete and durable under a hidden name."""
+
+    label: str
+    temporary: Path
+    target: Path
 
 
 @contextmanager
@@ -126,13 +140,19 @@ def stale_files(folder: Path) -> list[Path]:
     ]
 
 
-def _write_partition(
-    root: Path, place: Place, spec: TableSpec, label: str, rows: pa.Table, lineage: Lineage
+def _prepare_partition(
+    root: Path,
+    place: Place,
+    spec: TableSpec,
+    label: str,
+    rows: pa.Table,
+    lineage: Lineage,
+    arrived_at: pd.Timestamp | None,
+    prepared: list[_Prepared],
 ) -> np.ndarray:
-    """Merge rows into one partition and replace its file; returns rows added, revised and unchanged.
+    """Merge rows into one partition and write its next file beside it; returns rows added, revised and unchanged.
 
-    The order makes every instant safe to die at: the new file is complete and durable under a hidden name, then the
-    manifest names its content, then one rename replaces the old file, then the folder is made durable.
+    All that can fail for the data's sake fails here, before any partition of the write is replaced.
     """
     partition = place.partition(root, label)
     refuse_link(partition.path.parent)
@@ -141,25 +161,33 @@ def _write_partition(
     footer: Footer | None = None
     if partition.path.exists():
         footer, stored = read_rows(partition.path, spec)
-    merged = merge(spec, stored, rows)
-    outcome = np.array([merged.added, merged.revised, merged.unchanged])
-    if merged.table is None:
-        return outcome
-    folder = make_folder(root, (*place.parts, f"period={label}"))
-    for path in folder.glob(f".*{TEMPORARY_SUFFIX}"):
-        path.unlink(missing_ok=True)  # its writer is dead: this process holds the lock of the series
-    content = content_hash(merged.table)
-    fresh = Footer.of(spec, merged.table, place.timeframe, content, merged.superseded)
-    temporary = write_temporary(merged.table, fresh, folder)
-    try:
+    merged = merge(spec, stored, rows, arrived_at=arrived_at)
+    if merged.table is not None:
+        folder = make_folder(root, (*place.parts, f"period={label}"), sync_last=False)
+        for path in folder.glob(f".*{TEMPORARY_SUFFIX}"):
+            path.unlink(missing_ok=True)  # its writer is dead: this process holds the lock of the series
+        content = content_hash(merged.table)
+        fresh = Footer.of(spec, merged.table, place.timeframe, content, merged.superseded)
+        prepared.append(_Prepared(label, write_temporary(merged.table, fresh, folder), partition.path))
         held = (None, 0) if footer is None else (footer.content, footer.rows)
         Manifest(root, place, label).append(Change(label, content, fresh.rows, lineage), *held)
-        temporary.replace(partition.path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    sync_folder(folder)
-    return outcome
+    return np.array([merged.added, merged.revised, merged.unchanged])
+
+
+def _replace(root: Path, place: Place, prepared: list[_Prepared]) -> None:
+    """Put the prepared files in place, each by one rename, and make the names durable.
+
+    The order makes every instant safe to die at: the files' bytes are durable already, then the manifests' names are,
+    then each rename replaces a file whole, then the renames are durable.
+    """
+    if not prepared:
+        return
+    sync_folder(root.joinpath(MANIFEST_FOLDER, *place.parts))
+    for item in prepared:
+        item.temporary.replace(item.target)
+    for item in prepared:
+        sync_folder(item.target.parent)
+    sync_folder(place.folder(root))
 
 
 def _drop_known_elsewhere(

@@ -175,7 +175,8 @@ class ExchangeSource:
 
         if isinstance(error, TapelineError):
             return Failed(error)
-        response = getattr(error.__cause__, "response", None)
+        # ccxt raises some of its errors from the HTTP error and others while it handles it.
+        response = getattr(error.__cause__ or error.__context__, "response", None)
         status = getattr(response, "status_code", None)
         text = " ".join(str(error).split())[:_MESSAGE_LENGTH]
         message = f"{self.name}: {type(error).__name__}: {text}"

@@ -180,19 +180,30 @@ def _validate(frame: pd.DataFrame, suite: Suite) -> list[dict[str, Any]]:
     """The result of every expectation, in the suite's order, as Great Expectations' own JSON."""
     os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")  # read at import: judging data must not call home
     import great_expectations as gx
-    from great_expectations.data_context.types.base import ProgressBarsConfig
+    from great_expectations.data_context.types.base import (
+        DataContextConfig,
+        InMemoryStoreBackendDefaults,
+        ProgressBarsConfig,
+    )
 
-    # An ephemeral context reads and writes no file, so that two processes may judge at once.
-    context = gx.get_context(mode="ephemeral")
+    # An ephemeral context without a documentation site reads and writes no file, so that two processes may judge at
+    # once and nothing is left behind.
+    stores = InMemoryStoreBackendDefaults(init_temp_docs_sites=False)
+    context = gx.get_context(mode="ephemeral", project_config=DataContextConfig(store_backend_defaults=stores))
     context.variables.progress_bars = ProgressBarsConfig(globally=False, metric_calculations=False)
+    wanted = [{**one, "meta": {"position": position}} for position, one in enumerate(suite.expectations)]
     try:
-        expected = gx.ExpectationSuite(
-            name=suite.name,
-            expectations=[{**one, "meta": {"position": position}} for position, one in enumerate(suite.expectations)],
-        )
+        expected = gx.ExpectationSuite(name=suite.name, expectations=wanted)
     except Exception as error:  # its own and pydantic's errors alike mean that the suite's text is wrong
         text = str(error).partition("\n")[0]
         raise ConfigurationError(f"Great Expectations does not understand the suite '{suite.name}': {text}") from error
+    # It leaves out what it does not know and says so in its log only: a misspelt expectation would always be met.
+    lost = {one["meta"]["position"] for one in wanted} - {
+        one.meta["position"] for one in expected.expectations if one.meta
+    }
+    if lost:
+        unknown = ", ".join(suite.expectations[position]["type"] for position in sorted(lost))
+        raise ConfigurationError(f"Great Expectations does not understand the suite '{suite.name}': {unknown}")
     batch = (
         context.data_sources.add_pandas("memory")
         .add_dataframe_asset("batch")

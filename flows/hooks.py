@@ -26,7 +26,7 @@ from tapeline.monitoring.notification import Notification, Severity, clean_text,
 from tapeline.monitoring.notifier import Notifier
 from tapeline.monitoring.redaction import MASK, SENSITIVE_NAME, Redactor, redacted_logs, secret_parts
 
-Hook = Callable[[Any, Any, Any], None]
+Hook = Callable[..., None]
 
 NOTIFY_TAG: Final = "notify"
 """A run that carries this tag announces its completion, whatever its flow says."""
@@ -42,9 +42,11 @@ def harmless(hook: Hook) -> Hook:
     """Make a hook that logs what goes wrong in it instead of raising it."""
 
     @functools.wraps(hook)
-    def guarded(subject: Any, run: Any, state: Any) -> None:
+    def guarded(*given: Any, **named: Any) -> None:
+        # The engine passes flow, flow_run and state by position, a runner whose process was killed by name.
+        run = named.get("flow_run") or named.get("task_run") or (given[1] if len(given) > 1 else None)
         try:
-            hook(subject, run, state)
+            hook(*given, **named)
         except Exception as error:  # noqa: BLE001 - whatever it is, the run has its own outcome already
             _logger(run).warning("the notification hook failed: %s", Redactor()(f"{type(error).__name__}: {error}"))
 

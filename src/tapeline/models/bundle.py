@@ -164,7 +164,7 @@ def _parse_booster(text: bytes, features: int) -> Any:
     import lightgbm
 
     try:
-        booster = lightgbm.Booster(model_str=text.decode(), params={"verbosity": -1})
+        booster = lightgbm.Booster(model_str=text.decode())
     except (lightgbm.basic.LightGBMError, UnicodeDecodeError) as error:
         raise DataError(f"the booster does not parse: {error}") from error
     if booster.num_feature() != features:

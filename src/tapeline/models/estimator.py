@@ -30,6 +30,7 @@ DEFAULT_PARAMETERS: Final[Mapping[str, Any]] = {
 """Where the search for LightGBM's parameters begins: small trees, for returns carry little signal in much noise."""
 
 MAXIMUM_BINS: Final = 63
+CELLS_PER_THREAD: Final = 1_000_000
 
 
 class ColumnFilter(TransformerMixin, BaseEstimator):
@@ -145,6 +146,19 @@ def build_estimator(
 
         return WeightedPipeline([("model", DummyClassifier(strategy="prior"))])
     raise ConfigurationError(f"no estimator is called {kind!r}", hint="lightgbm, logistic or majority")
+
+
+def useful_threads(rows: int, columns: int, maximum: int) -> int:
+    """How many threads a fit of this size is worth: on a small one they mostly wait for each other.
+
+    A function of the data's shape and of the setting only, so that the same data gives the same trees anywhere.
+
+    Examples
+    --------
+    >>> useful_threads(5_000, 50, 8), useful_threads(100_000, 50, 8)
+    (1, 5)
+    """
+    return max(1, min(maximum, rows * columns // CELLS_PER_THREAD))
 
 
 def probability_up(estimator: Any, X: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:  # noqa: N803

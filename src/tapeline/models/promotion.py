@@ -76,7 +76,7 @@ class Champion:
 
     version: str
     versions: Versions
-    trained_until: pd.Timestamp | None
+    trained_until: pd.Timestamp
     skill: float | None
     predict: Callable[[npt.NDArray[np.float32]], Array] | None
     problem: str = ""
@@ -144,7 +144,8 @@ def decide(
     Parameters
     ----------
     versions, X, target, probability, t0:
-        The new model's versions, and its holdout: features, what happened, its calibrated probabilities, decision times.
+        The new model's versions, and its holdout: features, what happened, its calibrated probabilities, and the
+        decision times.
     against_base:
         The new model against the base rate of its training rows.
     champion:
@@ -165,7 +166,8 @@ def decide(
         return Decision(True, f"first model of this name, {shown} ({skill})")
     if champion.predict is None:
         return Decision(
-            False, f"champion {champion.version} cannot be read ({champion.problem}): a person must promote or roll back"
+            False,
+            f"champion {champion.version} cannot be read ({champion.problem}): a person must promote or roll back",
         )
     comparable = (champion.versions.feature_set, champion.versions.label) == (versions.feature_set, versions.label)
     if not comparable:

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 
-class DirectionModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc, name-defined]
+class DirectionModel(mlflow.pyfunc.PythonModel):  # type: ignore[name-defined]
     """Calibrated probability of a rise, from LightGBM's text file and a JSON bundle."""
 
     def load_context(self, context: Any) -> None:

@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +20,8 @@ from tapeline.evaluation.metrics import sharpe_ratio
 EULER_GAMMA: Final = 0.5772156649015329
 _NORMAL: Final = NormalDist()
 
-Metric = Callable[[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]], float]
+Metric = Callable[..., float]
+"""A function of (target, prediction, weight)."""
 
 
 @dataclass(frozen=True)

@@ -62,21 +62,19 @@ class Tracking:
         metrics: Mapping[str, float] | None = None,
         tags: Mapping[str, str] | None = None,
     ) -> None:
-        """Write everything in batches: one call a metric is many times slower. Metrics that are not finite are left out."""
+        """Write everything in batches, for one call a metric is many times slower; metrics not finite are left out."""
         from math import isfinite
         from time import time
 
         from mlflow.entities import Metric, Param, RunTag
 
         now = int(time() * 1000)
-        records: dict[str, list[Any]] = {
-            "params": [Param(key, str(value)) for key, value in (parameters or {}).items()],
-            "metrics": [Metric(key, float(value), now, 0) for key, value in (metrics or {}).items() if isfinite(value)],
-            "tags": [RunTag(key, str(value)) for key, value in (tags or {}).items()],
-        }
-        for kind, entities in records.items():
-            for first in range(0, len(entities), _BATCH):
-                self.client.log_batch(run_id, **{kind: entities[first : first + _BATCH]})
+        params = [Param(key, str(value)) for key, value in (parameters or {}).items()]
+        values = [Metric(key, float(value), now, 0) for key, value in (metrics or {}).items() if isfinite(value)]
+        labels = [RunTag(key, str(value)) for key, value in (tags or {}).items()]
+        for first in range(0, max(len(params), len(values), len(labels)), _BATCH):
+            part = slice(first, first + _BATCH)
+            self.client.log_batch(run_id, metrics=values[part], params=params[part], tags=labels[part])
 
     def log_folder(self, run_id: str, folder: Path, target: str | None = None) -> None:
         """Store every file below a folder with the run."""

@@ -29,7 +29,7 @@ STARTUP_TRIALS: Final = 4
 SPACE_VERSION: Final = 1
 """Raised whenever the search space or the objective changes, so that an old journal is not taken for this study."""
 
-_MODEL_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9%_.~-]{0,127}")
+MODEL_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9%_.~-]{0,127}")
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def study_name(name: str, dataset: Dataset, versions: Mapping[str, str], trainin
 
     A run with more ``trials`` therefore continues the study of an earlier one.
     """
-    if not _MODEL_NAME.fullmatch(name):
+    if not MODEL_NAME.fullmatch(name):
         raise ConfigurationError(f"model name {name!r} is not valid", hint="letters, digits, % _ . ~ - only")
     decisive = training.model_dump(exclude={"trials"})
     return f"{name}-{digest([SPACE_VERSION, dict(versions), decisive, dataset.digest])}"
@@ -175,14 +175,19 @@ def _one_trial(
     from optuna.samplers import TPESampler
     from optuna.trial import TrialState
 
-    from tapeline.models.estimator import DEFAULT_PARAMETERS, build_estimator, probability_up
+    from tapeline.models.estimator import DEFAULT_PARAMETERS, build_estimator, probability_up, useful_threads
 
     # A fresh sampler each time: its random state must not depend on what this process did before.
     study.sampler = TPESampler(n_startup_trials=STARTUP_TRIALS, seed=training.seed + finished)
     if finished == 0 and not study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
         study.enqueue_trial(dict(DEFAULT_PARAMETERS))
     trial = study.ask()
-    estimator = build_estimator("lightgbm", seed=training.seed, threads=training.threads, parameters=suggest(trial))
+    estimator = build_estimator(
+        "lightgbm",
+        seed=training.seed,
+        threads=useful_threads(*dataset.X.shape, training.threads),
+        parameters=suggest(trial),
+    )
     total = mass = 0.0
     predicted = np.full(len(dataset), np.nan)
     for number, (train, test) in enumerate(folds):

@@ -1,0 +1,262 @@
+"""The report of a run: one HTML file that needs no network, no script and no second file."""
+
+from __future__ import annotations
+
+import base64
+import math
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import pandas as pd
+
+from tapeline.core.errors import DataError
+from tapeline.evaluation import plots
+from tapeline.evaluation.result import TrainingResult
+
+TEMPLATE: Final = "report.html.j2"
+VERDICT_COLUMNS: Final = ("suite", "suite_version", "data_version", "passed", "rows", "rows_refused", "failures", "id")
+METRIC_NAMES: Final[Mapping[str, str]] = {
+    "auc": "Area under the ROC curve",
+    "log_loss": "Log loss (nats)",
+    "accuracy": "Accuracy at 0.5",
+    "brier": "Brier score",
+    "ece": "Expected calibration error",
+    "total_return": "Total return after costs (share of notional)",
+    "mean_trade_bps": "Mean trade after costs (basis points)",
+    "sharpe_annual": "Sharpe ratio after costs (annualised by trades a year)",
+    "percentile_of_random_entries": "Percentile among random entries",
+}
+NOT_MODELLED: Final = (
+    "Fills are at the next bar's open and at the label's end, in full: no queue, no partial fill, no latency and no "
+    "impact of the order on the price.",
+    "Costs are one fee and one half spread a side, the same at every hour; no financing, swap, borrow or tax.",
+    "Position size is one fixed notional a trade and symbol; nothing is reinvested, no margin is checked.",
+    "Intervals come from resampling blocks of the holdout. They know nothing of regimes that it did not hold.",
+)
+
+
+@dataclass(frozen=True)
+class Report:
+    """What the report shows.
+
+    Parameters
+    ----------
+    title:
+        A heading, such as the model's name.
+    stages:
+        A row a stage and symbol: ``stage``, ``symbol``, ``rows_in``, ``rows_out``, ``quarantined``, and what else the
+        caller wants shown.
+    quarantine:
+        ``stage``, ``symbol``, ``reason``, ``rows``; empty where nothing was refused.
+    verdicts:
+        Validation verdicts: objects or mappings with the fields of ``VERDICT_COLUMNS``, or a frame of them.
+    result:
+        Of the training run.
+    symbol, timeframe, bars, labels, scores:
+        Of the one symbol that is drawn; bars, labels and scores are indexed by ``ts``.
+    links:
+        By name, where each output lies; shown as text.
+    """
+
+    title: str
+    stages: pd.DataFrame
+    quarantine: pd.DataFrame
+    verdicts: Sequence[Any] | pd.DataFrame
+    result: TrainingResult
+    symbol: str
+    timeframe: str
+    bars: pd.DataFrame
+    labels: pd.DataFrame
+    scores: pd.DataFrame
+    links: Mapping[str, str] = field(default_factory=dict)
+
+
+def write_report(path: Path, report: Report) -> Path:
+    """Render the report and write it in one step, so that a reader never meets half a file.
+
+    Everything interpolated is escaped; pictures are inlined as images, in which no script can run.
+
+    Returns
+    -------
+    The absolute path.
+
+    Raises
+    ------
+    DataError
+        The file cannot be written.
+    """
+    text = render(report)
+    target = path.resolve()
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, scratch = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+        Path(scratch).chmod(0o644)
+        Path(scratch).replace(target)
+    except OSError as error:
+        raise DataError(f"the report {target} cannot be written: {error.strerror}") from error
+    return target
+
+
+def render(report: Report) -> str:
+    """The report as HTML text; the same report gives the same text."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    result = report.result
+    return environment.get_template(TEMPLATE).render(
+        report=report,
+        result=result,
+        span=_span(report),
+        symbols=", ".join(sorted(map(str, set(result.holdout["symbol"])))) or report.symbol,
+        verdict=_headline(result),
+        metrics=_metric_rows(result.metrics),
+        tables={
+            "Rows through the stages": _table(report.stages),
+            "Quarantined rows by reason": _table(report.quarantine),
+            "Rows that reached training": _table(result.dropped),
+        },
+        verdicts=_table(_verdict_frame(report.verdicts)),
+        ladder=_table(result.cost_ladder),
+        calibration=_table(result.calibration),
+        trials=_table(result.trials),
+        parameters=result.parameters,
+        pictures=_pictures(report),
+        notes=_notes(result),
+    )
+
+
+def _pictures(report: Report) -> list[tuple[str, str]]:
+    result = report.result
+    scores = report.scores
+    if not len(scores):
+        mine = result.holdout[result.holdout["symbol"] == report.symbol]
+        scores = mine.set_index("ts")[["probability"]]
+    drawn = {
+        "The last bars of one symbol with their labels, and the model's scores below": plots.bars(
+            report.bars, report.labels, scores, symbol=report.symbol, timeframe=report.timeframe
+        ),
+        "Equity of the holdout's trades": plots.equity(result.equity, result.random_band),
+        "Calibration on the holdout": plots.reliability(result.reliability),
+        "Probabilities on the holdout": plots.histogram(result.holdout),
+        "Feature importance on the holdout": plots.importance(result.importance),
+    }
+    return [(name, f"data:image/svg+xml;base64,{base64.b64encode(svg).decode()}") for name, svg in drawn.items()]
+
+
+def _span(report: Report) -> str:
+    if report.bars.empty:
+        return "no bars"
+    index = pd.DatetimeIndex(report.bars.index)
+    return f"{index[0]:%Y-%m-%d %H:%M} to {index[-1]:%Y-%m-%d %H:%M} UTC, {len(index):,} bars of {report.symbol}"
+
+
+def _headline(result: TrainingResult) -> str:
+    loss = result.metrics.set_index("metric").loc["log_loss"]
+    if loss["high"] < loss["majority"]:
+        skill = (
+            "The model's probabilities were better than the base rate on the holdout, by more than its 95 % interval."
+        )
+    elif loss["low"] > loss["majority"]:
+        skill = (
+            "The model's probabilities were worse than the base rate on the holdout, by more than its 95 % interval."
+        )
+    else:
+        skill = "The holdout does not show that the model's probabilities are better than the base rate."
+    share = float(result.metrics["value"][result.metrics["metric"] == "percentile_of_random_entries"].iloc[0])
+    if not math.isfinite(share):
+        return f"{skill} It made no trade."
+    return f"{skill} Its trades did better after costs than {share:.0f} % of random ones."
+
+
+def _metric_rows(metrics: pd.DataFrame) -> list[dict[str, str]]:
+    rows = []
+    for record in metrics.to_dict("records"):
+        interval = "" if _missing(record["low"]) else f"{_number(record['low'])} to {_number(record['high'])}"
+        rows.append(
+            {
+                "name": METRIC_NAMES.get(str(record["metric"]), str(record["metric"])),
+                "value": _number(record["value"]),
+                "interval": interval,
+                **{key: _number(record[key]) for key in ("majority", "random", "logistic")},
+            }
+        )
+    return rows
+
+
+def _notes(result: TrainingResult) -> list[str]:
+    evidence = result.sharpe.iloc[0]
+    deflated = _number(evidence["deflated"])
+    notes = [
+        f"{result.trials_total} configurations were tried under this model's name so far and {result.holdout_looks} "
+        "models were evaluated on a holdout. The best of many looks good by luck.",
+        f"Deflated Sharpe ratio: {deflated}. It is the probability that the trades' Sharpe ratio is better than the "
+        f"best of {int(evidence['trials'])} worthless trials would show; below 0.95 it proves nothing. "
+        f"{int(evidence['returns'])} trades were made.",
+    ]
+    needed = float(evidence["minimum_length"])
+    if math.isfinite(needed):
+        notes.append(
+            f"At this Sharpe ratio it would take {math.ceil(needed):,} trades to be 95 % sure that it is above 0."
+        )
+    else:
+        notes.append("The Sharpe ratio is not above 0: no length of record could show that it is.")
+    return [*notes, *NOT_MODELLED]
+
+
+def _verdict_frame(verdicts: Sequence[Any] | pd.DataFrame) -> pd.DataFrame:
+    if isinstance(verdicts, pd.DataFrame):
+        return verdicts[[name for name in VERDICT_COLUMNS if name in verdicts.columns]]
+    rows = [
+        {
+            name: verdict.get(name, "") if isinstance(verdict, Mapping) else getattr(verdict, name, "")
+            for name in VERDICT_COLUMNS
+        }
+        for verdict in verdicts
+    ]
+    return pd.DataFrame(rows, columns=list(VERDICT_COLUMNS))
+
+
+def _table(frame: pd.DataFrame) -> dict[str, list[Any]]:
+    """Headings and cells as text; numbers are marked so that they can be set flush right."""
+    return {
+        "columns": [str(column).replace("_", " ") for column in frame.columns],
+        "rows": [
+            [(_number(value), _is_number(value)) for value in row] for row in frame.itertuples(index=False, name=None)
+        ],
+    }
+
+
+def _number(value: Any) -> str:
+    if isinstance(value, bool) or str(type(value).__name__) in ("bool", "bool_"):
+        return "yes" if value else "no"
+    if _missing(value):
+        return "–"  # noqa: RUF001 - the typographer's sign for an empty cell
+    if isinstance(value, float):
+        if value == 0 or 1e-3 <= abs(value) < 1e6:
+            return f"{value:,.4g}" if abs(value) < 1e4 else f"{value:,.0f}"
+        return f"{value:.2e}"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, tuple | list):
+        return "; ".join(map(str, value)) or "–"  # noqa: RUF001
+    return str(value)
+
+
+def _missing(value: Any) -> bool:
+    return value is None or (isinstance(value, float) and math.isnan(value))
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -1,0 +1,419 @@
+"""Training: from a dataset to a registered model, with one look at the holdout and every version written down."""
+
+from __future__ import annotations
+
+import json
+import math
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from tapeline.core.errors import DataError
+from tapeline.core.settings import Settings
+from tapeline.evaluation.metrics import brier_score, expected_calibration_error, log_loss, reliability_table
+from tapeline.evaluation.result import TrainingResult, Versions
+from tapeline.models.assessment import Assessment, assess
+from tapeline.models.bundle import Bundle, Model, sha256
+from tapeline.models.calibration import Calibration, fit_calibration
+from tapeline.models.dataset import Dataset
+from tapeline.models.explain import importance_table, shap_values
+from tapeline.models.ledger import MODEL_TAG, Ledger, read_ledger, record_look, record_trials
+from tapeline.models.promotion import Champion, Decision, LossDifference, decide, loss_difference
+from tapeline.models.registry import SKILL_TAG, Registered, Registry
+from tapeline.models.tracking import TAG, Tracking, open_tracking
+from tapeline.models.tuning import Progress, Tuning, study_name, tune
+from tapeline.models.validation import PurgedKFold, time_holdout
+
+__all__ = ["Progress", "TrainingResult", "Versions", "fit_model", "train"]
+
+THRESHOLD: Final = 0.5
+_EXPLAINED_ROWS: Final = 2000
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A model fitted on development rows, before anyone looked at the holdout.
+
+    Parameters
+    ----------
+    model:
+        Bundle and booster.
+    booster_text:
+        The trees as LightGBM's text file, the same bytes for the same data, settings and seed.
+    tuning:
+        How its parameters were found.
+    out_of_fold:
+        Raw probability of each development row by the fold that was not trained on it.
+    """
+
+    model: Model
+    booster_text: bytes
+    tuning: Tuning
+    out_of_fold: npt.NDArray[np.float64]
+
+
+def train(
+    dataset: Dataset,
+    *,
+    settings: Settings,
+    name: str,
+    versions: Versions,
+    verdict_ids: tuple[str, ...] = (),
+    label: Mapping[str, Any] | None = None,
+    progress: Progress | None = None,
+) -> TrainingResult:
+    """Train, judge and register a model.
+
+    The last ``settings.training.holdout`` of the time is set aside. On the rest, purged: tune by purged k-fold,
+    calibrate on the out-of-fold probabilities of the best parameters, fit the final model. Then the holdout is looked
+    at once, and the model is registered; it becomes the champion only as :func:`tapeline.models.promotion.decide` says.
+
+    Parameters
+    ----------
+    dataset:
+        From :func:`tapeline.models.dataset.assemble`.
+    settings:
+        ``training``, ``costs``, and where MLflow and the study's journal lie.
+    name:
+        The registered model's name, such as ``direction-H1-EURUSD``.
+    versions:
+        Content hashes of features, labels and data.
+    verdict_ids:
+        The validation verdicts that vouch for the data; kept with the model.
+    label:
+        What the label means (its name and parameters); kept in the bundle.
+    progress:
+        Called with one line a step.
+
+    Returns
+    -------
+    Everything that was found out, as plain data.
+
+    Raises
+    ------
+    DataError
+        There are too few rows for the folds, or only one class.
+    TemporaryError
+        Another process trains on the same study.
+    ConfigurationError
+        The name is not valid, or the tracking store cannot be opened.
+    """
+    say = progress or _silent
+    study = study_name(name, dataset, asdict(versions), settings.training)
+    development_rows, holdout_rows = time_holdout(dataset.t0, dataset.t_end, settings.training.holdout)
+    development, holdout = dataset.take(development_rows), dataset.take(holdout_rows)
+    say(f"train: {len(development)} rows to develop on, {len(holdout)} held out from {holdout.t0[0]}")
+    tracking = open_tracking(settings)
+    registry = Registry.open(settings, tracking)
+    tags = {MODEL_TAG: name, **{f"{TAG}{key}_version": value for key, value in asdict(versions).items()}}
+    with tracking.run(name, tags) as run_id:
+        fitted = fit_model(
+            development,
+            settings=settings,
+            name=name,
+            versions=versions,
+            study=study,
+            label=label,
+            progress=say,
+            after_tuning=lambda tuning: record_trials(tracking, run_id, tuning.study, len(tuning.trials)),
+        )
+        record_look(tracking, run_id, study, fitted.model.bundle.booster_sha256)
+        ledger = read_ledger(tracking, name)
+        say("train: looking at the holdout")
+        assessment = assess(fitted.model, development, holdout, settings=settings, ledger=ledger, tuning=fitted.tuning)
+        against_base = _against_base(assessment, settings.training.seed)
+        say("train: registering the model")
+        registered, decision = _register(
+            registry, run_id, fitted, assessment, against_base, settings.training.seed, verdict_ids
+        )
+        rows = {
+            "development": len(development),
+            "purged": len(dataset) - len(development) - len(holdout),
+            "holdout": len(holdout),
+        }
+        result = _result(
+            name,
+            versions,
+            verdict_ids,
+            label or {},
+            run_id,
+            registered,
+            decision,
+            rows,
+            dataset,
+            fitted,
+            assessment,
+            ledger,
+        )
+        _log(tracking, run_id, result, against_base)
+    say(f"train: version {result.model_version}, {'champion' if result.promoted else 'not promoted'}: {result.reason}")
+    return result
+
+
+def fit_model(
+    development: Dataset,
+    *,
+    settings: Settings,
+    name: str,
+    versions: Versions,
+    study: str,
+    label: Mapping[str, Any] | None = None,
+    progress: Progress | None = None,
+    after_tuning: Callable[[Tuning], None] | None = None,
+) -> Fitted:
+    """Tune, calibrate and fit on development rows only; nothing here can see a holdout.
+
+    ``after_tuning`` is called before the final fit, so that trials are counted even where that fails.
+    """
+    from tapeline.models.estimator import build_estimator, probability_up, useful_threads
+
+    training = settings.training
+    say = progress or _silent
+    splitter = PurgedKFold(development.t0, development.t_end, folds=training.folds, embargo=training.embargo)
+    folds = list(splitter.split(development.X))
+    tuning = tune(
+        development, folds, study=study, folder=settings.state_path / "optuna", training=training, progress=say
+    )
+    if after_tuning:
+        after_tuning(tuning)
+    estimator = build_estimator(
+        "lightgbm",
+        seed=training.seed,
+        threads=useful_threads(*development.X.shape, training.threads),
+        parameters=tuning.parameters,
+    )
+    out_of_fold = np.full(len(development), np.nan)
+    for train_rows, test_rows in folds:
+        estimator.fit(development.X[train_rows], development.y[train_rows], development.weight[train_rows])
+        out_of_fold[test_rows] = probability_up(estimator, development.X[test_rows])
+    say("train: calibrating on out-of-fold probabilities")
+    calibration = fit_calibration(out_of_fold, development.y, development.weight)
+    estimator.fit(development.X, development.y, development.weight)
+    booster = estimator[-1].booster_
+    text = booster.model_to_string().encode()
+    bundle = _bundle(name, development, versions, calibration, text, estimator[0].kept_, label or {}, tuning)
+    return Fitted(Model(bundle, booster), text, tuning, out_of_fold)
+
+
+def _bundle(
+    name: str,
+    development: Dataset,
+    versions: Versions,
+    calibration: Calibration,
+    text: bytes,
+    kept: npt.NDArray[np.intp],
+    label: Mapping[str, Any],
+    tuning: Tuning,
+) -> Bundle:
+    return Bundle(
+        name=name,
+        columns=development.columns,
+        kept=tuple(int(position) for position in kept),
+        calibration=calibration,
+        threshold=THRESHOLD,
+        versions=versions,
+        trained_until=development.t_end.max(),
+        booster_sha256=sha256(text),
+        label=label,
+        parameters=tuning.parameters,
+    )
+
+
+def _against_base(assessment: Assessment, seed: int) -> LossDifference:
+    holdout = assessment.holdout
+    return loss_difference(
+        holdout["y"],
+        holdout["probability"],
+        np.full(len(holdout), assessment.base_rate),
+        holdout["t0"],
+        mean_block=assessment.mean_block,
+        seed=seed,
+    )
+
+
+def _register(
+    registry: Registry,
+    run_id: str,
+    fitted: Fitted,
+    assessment: Assessment,
+    against_base: LossDifference,
+    seed: int,
+    verdict_ids: tuple[str, ...],
+) -> tuple[Registered, Decision]:
+    """Register the model and move the aliases, under one lock: two trainings must not both beat the same champion."""
+    bundle = fitted.model.bundle
+    tags = {
+        **{f"{TAG}{key}_version": value for key, value in asdict(bundle.versions).items()},
+        f"{TAG}verdicts": " ".join(verdict_ids)[:4000],
+        SKILL_TAG: repr(against_base.skill),
+    }
+    with registry.lock:
+        present = registry.find(bundle.name)
+        registered = registry.register(
+            run_id, bundle, fitted.booster_text, description=_description(against_base), tags=tags
+        )
+        if present is not None and present.version == registered.version:
+            return registered, Decision(True, f"the champion, version {present.version}, is this very model")
+        decision = decide(
+            versions=bundle.versions,
+            X=assessment.matrix,
+            target=assessment.holdout["y"].to_numpy(),
+            probability=assessment.holdout["probability"].to_numpy(),
+            t0=pd.DatetimeIndex(assessment.holdout["t0"]),
+            against_base=against_base,
+            champion=None if present is None else _champion(registry, present, bundle),
+            mean_block=assessment.mean_block,
+            seed=seed,
+        )
+        if decision.promote:
+            return registry.promote(bundle.name, registered.version), decision
+        registry.challenge(bundle.name, registered.version)
+        return registry.find(bundle.name, registered.version) or registered, decision
+
+
+def _champion(registry: Registry, present: Registered, candidate: Bundle) -> Champion:
+    recorded = present.tags.get(SKILL_TAG)
+    skill = float(recorded) if recorded else None
+    try:
+        model = registry.load(present)
+    except DataError as error:
+        return Champion(present.version, candidate.versions, candidate.trained_until, skill, None, str(error))
+    order = [candidate.columns.index(name) for name in model.bundle.columns if name in candidate.columns]
+
+    def predict(matrix: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+        return model.probability(matrix[:, order])
+
+    return Champion(present.version, model.bundle.versions, model.bundle.trained_until, skill, predict)
+
+
+def _result(
+    name: str,
+    versions: Versions,
+    verdict_ids: tuple[str, ...],
+    label: Mapping[str, Any],
+    run_id: str,
+    registered: Registered,
+    decision: Decision,
+    rows: Mapping[str, int],
+    dataset: Dataset,
+    fitted: Fitted,
+    assessment: Assessment,
+    ledger: Ledger,
+) -> TrainingResult:
+    holdout, bundle = assessment.holdout, fitted.model.bundle
+    explained = np.ascontiguousarray(assessment.matrix[-_EXPLAINED_ROWS:, bundle.kept])
+    values, _ = shap_values(fitted.model.booster, explained)
+    stages = {"raw": holdout["raw"], "calibrated": holdout["probability"]}
+    calibration = pd.DataFrame(
+        [
+            {
+                "stage": stage,
+                "ece": expected_calibration_error(holdout["y"], said),
+                "brier": brier_score(holdout["y"], said),
+                "log_loss": log_loss(holdout["y"], said),
+            }
+            for stage, said in stages.items()
+        ]
+    )
+    return TrainingResult(
+        name=name,
+        model_version=registered.version,
+        run_id=run_id,
+        model_uri=f"models:/{name}/{registered.version}",
+        versions=versions,
+        verdict_ids=tuple(verdict_ids),
+        label=dict(label),
+        promoted=decision.promote,
+        reason=decision.reason,
+        aliases=registered.aliases,
+        rows=rows,
+        dropped=dataset.dropped,
+        metrics=assessment.metrics,
+        holdout=holdout,
+        reliability=reliability_table(holdout["y"], holdout["probability"]),
+        calibration=calibration,
+        trials=fitted.tuning.trials,
+        importance=importance_table(values, [bundle.columns[position] for position in bundle.kept]),
+        trades=assessment.trades,
+        equity=assessment.equity,
+        cost_ladder=assessment.cost_ladder,
+        random_band=assessment.random_band,
+        sharpe=pd.DataFrame([asdict(assessment.sharpe)]),
+        trials_total=ledger.trials,
+        holdout_looks=ledger.holdout_looks,
+        parameters=fitted.tuning.parameters,
+        study=fitted.tuning.study,
+        booster_sha256=bundle.booster_sha256,
+    )
+
+
+def _log(tracking: Tracking, run_id: str, result: TrainingResult, against_base: LossDifference) -> None:
+    metrics: dict[str, float] = {
+        "cv_log_loss": float(result.trials["log_loss"].min()),
+        "holdout_skill": against_base.skill,
+        "holdout_better_than_base_rate": against_base.better,
+        "trials_total": result.trials_total,
+        "holdout_looks": result.holdout_looks,
+    }
+    for row in result.metrics.to_dict("records"):
+        metrics |= {
+            f"holdout_{row['metric']}": float(row["value"]),
+            f"majority_{row['metric']}": float(row["majority"]),
+        }
+        metrics |= {f"holdout_{row['metric']}_{side}": float(row[side]) for side in ("low", "high")}
+    evidence = result.sharpe.iloc[0].to_dict()
+    metrics |= {f"sharpe_{key}": float(value) for key, value in evidence.items() if math.isfinite(value)}
+    parameters = {
+        **result.parameters,
+        **{f"rows_{key}": value for key, value in result.rows.items()},
+        **{f"{key}_version": value for key, value in asdict(result.versions).items()},
+    }
+    tags = {
+        f"{TAG}model_version": result.model_version,
+        f"{TAG}promoted": str(result.promoted).lower(),
+        f"{TAG}reason": result.reason,
+        f"{TAG}booster_sha256": result.booster_sha256,
+        f"{TAG}verdicts": " ".join(result.verdict_ids)[:4000],
+    }
+    tracking.log(run_id, parameters=parameters, metrics=metrics, tags=tags)
+    with tempfile.TemporaryDirectory(prefix="tapeline-run-") as scratch:
+        folder = Path(scratch)
+        for frame in ("metrics", "trials", "importance", "reliability", "calibration", "cost_ladder", "dropped"):
+            getattr(result, frame).to_csv(folder / f"{frame}.csv", index=False)
+        lineage = {
+            "versions": asdict(result.versions),
+            "verdicts": list(result.verdict_ids),
+            "label": dict(result.label),
+        }
+        (folder / "lineage.json").write_text(json.dumps(lineage, indent=1, sort_keys=True, default=str))
+        _save_plots(folder, result)
+        tracking.log_folder(run_id, folder)
+
+
+def _save_plots(folder: Path, result: TrainingResult) -> None:
+    from tapeline.evaluation import plots
+
+    pictures = {
+        "equity": plots.equity(result.equity, result.random_band),
+        "calibration": plots.reliability(result.reliability),
+        "importance": plots.importance(result.importance),
+    }
+    for name, svg in pictures.items():
+        (folder / f"{name}.svg").write_bytes(svg)
+
+
+def _description(against_base: LossDifference) -> str:
+    return (
+        f"Holdout log loss {against_base.candidate:.4f}, base rate {against_base.incumbent:.4f}, "
+        f"better in {against_base.better:.0%} of block bootstrap samples, {against_base.rows} rows."
+    )
+
+
+def _silent(_: str) -> None:
+    return None

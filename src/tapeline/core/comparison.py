@@ -60,10 +60,11 @@ class FeatureResults:
             raise DataError(f"returned the columns {list(frame.columns)}, declared are {self.names}")
         if not frame.index.equals(bars.index):
             raise DataError(f"returned {len(frame)} rows on another index than its {len(bars)} bars")
-        wrong = [str(name) for name in frame.columns if not pd.api.types.is_numeric_dtype(frame[name].dtype)]
+        wrong = [str(name) for name, kind in frame.dtypes.items() if not pd.api.types.is_numeric_dtype(kind)]
         if wrong:
             raise DataError(f"returned {wrong} as {frame[wrong[0]].dtype}, expected numbers")
-        frame = frame.astype(np.float64)
+        if any(kind != np.float64 for kind in frame.dtypes):
+            frame = frame.astype(np.float64)
         infinite = np.isinf(frame.to_numpy())
         if infinite.any():
             row, column = (int(i[0]) for i in np.nonzero(infinite))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
@@ -27,20 +27,17 @@ def times_thousand(bars: pd.DataFrame, cut: int, _timeframe: Timeframe) -> pd.Da
 def mirrored(bars: pd.DataFrame, cut: int, _timeframe: Timeframe) -> pd.DataFrame:
     """Prices from row ``cut`` on turned upside down about the last known close, so that every rise is a fall.
 
-    The lows become the highs: the bars stay consistent, so that a function which checks them still runs.
+    The lows become the highs: the bars stay consistent, so that a function which checks them still runs. Other
+    numbers change their sign.
     """
-    pivot = float(bars["close"].iloc[cut - 1])
-    result = _with_numbers(bars, cut, lambda values: values)
-    for source, target in (("open", "open"), ("high", "low"), ("low", "high"), ("close", "close")):
-        values = bars[target].to_numpy(dtype=np.float64, copy=True)
-        values[cut:] = pivot * pivot / bars[source].to_numpy(dtype=np.float64)[cut:]
-        result[target] = values
-    others = [name for name in _numbers(bars) if name not in ("open", "high", "low", "close")]
-    for name in others:
-        values = bars[name].to_numpy(dtype=np.float64, copy=True)
-        values[cut:] = -values[cut:]
-        result[name] = values
-    return result
+    square = float(bars["close"].iloc[cut - 1]) ** 2
+    other = {"open": "open", "high": "low", "low": "high", "close": "close"}
+    numbers = _numbers(bars)
+    changed = {}
+    for name, values in numbers.items():
+        future = square / numbers[other[name]][cut:] if name in other else -values[cut:]
+        changed[name] = np.concatenate((values[:cut], future))
+    return _rebuilt(bars, changed)
 
 
 def shuffled(bars: pd.DataFrame, cut: int, _timeframe: Timeframe) -> pd.DataFrame:
@@ -50,10 +47,7 @@ def shuffled(bars: pd.DataFrame, cut: int, _timeframe: Timeframe) -> pd.DataFram
     if order.size > 1 and order[0] == cut:
         order[[0, -1]] = order[[-1, 0]]
     rows = np.concatenate((np.arange(cut), order))
-    result = bars.copy()
-    for name in _numbers(bars):
-        result[name] = bars[name].to_numpy()[rows]
-    return result
+    return _rebuilt(bars, {name: values[rows] for name, values in _numbers(bars).items()})
 
 
 def missing(bars: pd.DataFrame, cut: int, _timeframe: Timeframe) -> pd.DataFrame:
@@ -63,17 +57,17 @@ def missing(bars: pd.DataFrame, cut: int, _timeframe: Timeframe) -> pd.DataFrame
 
 def other_times(bars: pd.DataFrame, cut: int, timeframe: Timeframe) -> pd.DataFrame:
     """The rows from ``cut`` on at other times, seven bars apart and after a pause, with prices doubled."""
-    result = _with_numbers(bars, cut, lambda values: values * 2.0)
     old = pd.DatetimeIndex(bars.index).as_unit("ns").asi8
     new = old.copy()
-    steps = np.arange(1, len(bars) - cut + 1)
-    new[cut:] = old[cut - 1] + (40 + 7 * steps) * timeframe.nanoseconds
-    moved = new - old
-    for name in bars.columns:
-        if isinstance(bars[name].dtype, pd.DatetimeTZDtype):
-            stamps = pd.DatetimeIndex(bars[name]).as_unit("ns").asi8 + moved
-            result[name] = pd.to_datetime(stamps, unit="ns", utc=True)
-    return result.set_axis(pd.DatetimeIndex(pd.to_datetime(new, unit="ns", utc=True), name=bars.index.name), axis=0)
+    new[cut:] = old[cut - 1] + (40 + 7 * np.arange(1, len(bars) - cut + 1)) * timeframe.nanoseconds
+    changed: dict[str, Any] = {}
+    for name, kind in bars.dtypes.items():
+        if isinstance(kind, pd.DatetimeTZDtype):
+            stamps = pd.DatetimeIndex(bars[name]).as_unit("ns").asi8 + new - old
+            changed[str(name)] = pd.DatetimeIndex(stamps, tz="UTC")
+    for name, values in _numbers(bars).items():
+        changed[name] = np.concatenate((values[:cut], 2.0 * values[cut:]))
+    return _rebuilt(bars, changed, index=pd.DatetimeIndex(new, tz="UTC", name=bars.index.name))
 
 
 FUTURES: Final[Mapping[str, Future]] = {
@@ -86,14 +80,16 @@ FUTURES: Final[Mapping[str, Future]] = {
 """What the history may be followed by, by name."""
 
 
-def _numbers(bars: pd.DataFrame) -> list[str]:
-    return [str(name) for name in bars.columns if pd.api.types.is_numeric_dtype(bars[name].dtype)]
+def _numbers(bars: pd.DataFrame) -> dict[str, np.ndarray]:
+    return {str(name): bars[name].to_numpy(np.float64) for name, kind in bars.dtypes.items() if kind.kind in "iufb"}
 
 
 def _with_numbers(bars: pd.DataFrame, cut: int, change: Callable[[np.ndarray], np.ndarray]) -> pd.DataFrame:
-    result = bars.copy()
-    for name in _numbers(bars):
-        values = bars[name].to_numpy(dtype=np.float64, copy=True)
-        values[cut:] = change(values[cut:])
-        result[name] = values
-    return result
+    numbers = _numbers(bars)
+    return _rebuilt(bars, {name: np.concatenate((v[:cut], change(v[cut:]))) for name, v in numbers.items()})
+
+
+def _rebuilt(bars: pd.DataFrame, changed: dict[str, Any], index: pd.Index | None = None) -> pd.DataFrame:
+    # One construction instead of a copy and an assignment a column: the audit does this thousands of times.
+    data = {name: changed[name] if name in changed else bars[name].array for name in bars.columns}
+    return pd.DataFrame(data, index=bars.index if index is None else index)

@@ -76,10 +76,11 @@ def compute(
         result = feature.component.compute(wide, **feature.parameters)
         for name in result.columns:
             values[:, position] = result[name].to_numpy()
+            if np.isinf(values[:, position]).any():
+                raise DataError(
+                    f"the feature '{name}' is infinite", hint="a component must give NaN where it is undefined"
+                )
             position += 1
-    if np.isinf(values).any():
-        column = feature_set.columns[int(np.isinf(values).any(axis=0).argmax())]
-        raise DataError(f"the feature '{column}' is infinite", hint="a component must give NaN where it is undefined")
     features = pd.DataFrame(values, index=wide.index, columns=list(feature_set.columns), copy=False)
     features.insert(0, "known_at", wide["close_ts"])
     return features if tail is None else features.iloc[-tail:]

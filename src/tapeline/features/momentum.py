@@ -119,13 +119,13 @@ def stochastic(bars: pd.DataFrame, window: Window = 14, smoothing: Window = 3) -
     high, low, close = columns(bars, "high", "low", "close")
     lowest, highest = talib("MIN", low, timeperiod=window), talib("MAX", high, timeperiod=window)
     raw = 100.0 * ratio(close - lowest, highest - lowest)
-    # Averages by hand: TA-Lib puts 0 for a range without height, and that 0 would stay in its averages.
-    smooth = pd.Series(raw).rolling(smoothing).mean()
+    # Averaged here, because TA-Lib's own stochastic puts 0 where the range has no height, and averages that 0.
+    smooth = rolling_mean(raw, smoothing)
     return frame(
         bars,
         **{
-            f"stochastic_k_{window}": smooth.clip(0.0, 100.0),
-            f"stochastic_d_{window}": smooth.rolling(smoothing).mean().clip(0.0, 100.0),
+            f"stochastic_k_{window}": np.clip(smooth, 0.0, 100.0),
+            f"stochastic_d_{window}": np.clip(rolling_mean(smooth, smoothing), 0.0, 100.0),
         },
     )
 
@@ -195,7 +195,7 @@ def stochastic_rsi(bars: pd.DataFrame, window: Window = 14, smoothing: Window = 
     rolling = strength.rolling(window)
     lowest, highest = rolling.min(), rolling.max()
     raw = 100.0 * (strength - lowest) / (highest - lowest).where(highest - lowest > 1e-6)
-    return raw.rolling(smoothing).mean().clip(0.0, 100.0)
+    return series(bars, np.clip(rolling_mean(raw.to_numpy(), smoothing), 0.0, 100.0))
 
 
 @feature(

@@ -150,6 +150,8 @@ class FileSource:
             parts = [_read(path, self._options_of(path), request, many=len(paths) > 1) for path in paths]
         except TapelineError as error:
             return Failed(error)
+        except OSError as error:
+            return Failed(ConfigurationError(f"'{self._folder}' cannot be read: {error}", hint="check its permissions"))
         if len({part.volume_kind for part in parts}) > 1:
             return Failed(
                 ConfigurationError(

@@ -25,6 +25,14 @@ INTERVALS: Final = {
 _WINDOW: Final = {"M1": pd.Timedelta(days=7)}
 """Yahoo refuses more than eight days of minutes in one request."""
 _DAY: Final = pd.Timedelta(days=1)
+_REACH: Final = {
+    "M1": pd.Timedelta(days=7),
+    **dict.fromkeys(("M2", "M5", "M15", "M30"), pd.Timedelta(days=59)),
+    "H1": pd.Timedelta(days=729),
+}
+"""How far back one answer reaches, a day inside Yahoo's own bounds; daily bars have none."""
+_FIRST_DAY: Final = pd.Timestamp("1927-01-01", tz="UTC")
+"""The oldest series that Yahoo quotes, the S&P 500, begins in the last days of 1927."""
 _BEYOND_REACH: Final = ("must be within the last", "days worth of", "not available for starttime", "invalid input")
 _NO_BARS: Final = ("data doesn't exist for startdate", "no data found for this date range")
 
@@ -132,10 +140,14 @@ class YahooSource:
 
 def _windows(request: BarRequest, now: pd.Timestamp) -> list[dict[str, Any]]:
     """The bounds of each call. Daily bars begin at local midnight, so a day more on both sides is asked for."""
-    if request.start is None:
-        return [{"period": "max"}]
     margin = _DAY if request.timeframe.duration >= _DAY else pd.Timedelta(0)
-    start, end = request.start - margin, (request.end or now) + margin
+    end = (request.end or now) + margin
+    # Not yfinance's period "max": it is refused for symbols whose answer does not list it among the valid ranges.
+    reach = _REACH.get(request.timeframe.name)
+    earliest = _FIRST_DAY if reach is None else now - reach
+    start = earliest if request.start is None else request.start - margin
+    if start >= end:
+        return []
     step = _WINDOW.get(request.timeframe.name)
     if step is None:
         return [{"start": start, "end": end}]

@@ -87,7 +87,8 @@ def period_label(instant: int, period: Period) -> str:
     >>> period_label(1_488_326_400_000_000_000, "month")
     '2017-03'
     """
-    return str(np.datetime64(int(instant), "ns").astype(f"datetime64[{_UNITS[period]}]"))
+    # Through seconds: numpy's step from nanoseconds to days overflows in the first of the years that 64 bits can hold.
+    return str(np.datetime64(int(instant) // 1_000_000_000, "s").astype(f"datetime64[{_UNITS[period]}]"))
 
 
 def period_bounds(label: str) -> tuple[int, int]:

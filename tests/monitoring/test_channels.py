@@ -181,23 +181,34 @@ def test_apprise_carries_every_other_service(services: FakeServices) -> None:
     assert "500" in delivery.detail
 
 
-def test_discord_gets_no_mention_and_no_more_than_its_limit(
-    services: FakeServices, monkeypatch: pytest.MonkeyPatch, test_data: Path
-) -> None:
+def discord_request(services: FakeServices, monkeypatch: pytest.MonkeyPatch) -> Any:
     from apprise.plugins.discord import NotifyDiscord
 
     monkeypatch.setattr(NotifyDiscord, "notify_url", f"{services.base}/api/webhooks")
     note = Notification("failed", "@everyone " * 500, Severity.ERROR, key="k")
-    assert (
-        only_channel("discord://123456789012345678/abcdefghijklmnopqrstuvwxyz0123456789").send(note).outcome == "sent"
-    )
+    url = "discord://123456789012345678/abcdefghijklmnopqrstuvwxyz0123456789"
+    assert only_channel(url).send(note).outcome == "sent"
     (request,) = services.requests
+    return request.json
+
+
+def test_discord_gets_no_mention_and_no_more_than_its_limit(
+    services: FakeServices, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = discord_request(services, monkeypatch)["content"]
+    assert 1_900 < len(content) <= 2_000
+    assert "@everyone" not in content
+    assert "everyone" in content
+
+
+def test_discord_fields_stand_in_the_published_specification(
+    services: FakeServices, monkeypatch: pytest.MonkeyPatch, test_data: Path
+) -> None:
+    sent = discord_request(services, monkeypatch)
     spec = json.loads((test_data / "api" / "discord" / "openapi.json").read_text())
     fields = spec["components"]["schemas"]["IncomingWebhookRequestPartial"]["properties"]
-    assert set(request.json) - {"wait"} <= set(fields)  # apprise repeats the query's 'wait' in the body
-    assert len(request.json["content"]) <= fields["content"]["maxLength"]
-    assert "@everyone" not in request.json["content"]
-    assert "everyone" in request.json["content"]
+    assert set(sent) - {"wait"} <= set(fields)  # apprise repeats the query's 'wait' in the body
+    assert fields["content"]["maxLength"] == 2_000
 
 
 @pytest.mark.parametrize("kind", ["telegram", "slack", "other"])

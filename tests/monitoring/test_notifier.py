@@ -105,6 +105,19 @@ def test_overflow_is_held_and_sent_as_one_digest(make: Any, services: FakeServic
     assert notifier.pending().waiting == {}
 
 
+def test_what_did_not_arrive_does_not_use_up_the_hour(make: Any, services: FakeServices, time_: FakeTime) -> None:
+    services.always["slack"] = Reply(500, "down")
+    notifier = make(services.slack_url(), maximum_per_hour=2)
+    notifier.notify(note("a"))
+    for _ in range(3):
+        time_.now += 500
+        assert outcomes(notifier.flush()) == ["failed"]
+    del services.always["slack"]
+    time_.now += 900
+    assert outcomes(notifier.notify(note("b"))) == ["sent"]
+    assert notifier.pending().waiting == {}
+
+
 def test_the_newest_still_goes_alone_where_the_hour_allows(make: Any, services: FakeServices, time_: FakeTime) -> None:
     notifier = make(services.slack_url(), maximum_per_hour=2)
     for number in range(6):

@@ -228,6 +228,18 @@ def test_exactly_one_row_of_each_time_is_kept(rows: list[tuple[int, float]]) -> 
             assert checked.mask[i] == expected
 
 
+@pytest.mark.parametrize("far", ["2017-02-01", "2200-01-01", "1700-01-01"])
+def test_repeated_times_are_found_however_far_the_rows_lie_apart(far: str) -> None:
+    bars = good_bars(4).drop(columns=["close_ts", "known_at"])
+    bars.index = pd.DatetimeIndex([*bars.index[:3], pd.Timestamp(far, tz="UTC")], name="ts").as_unit("ns")
+    batch = pd.concat([bars, bars.iloc[[1, 3]]])
+    assert check_bars(batch, "H1").mask.tolist() == [0, 0, 0, 0, Reason.DUPLICATE_TIME, Reason.DUPLICATE_TIME]
+    both_ends = bars.set_axis(
+        pd.DatetimeIndex(["2261-01-01", "1680-01-01", "2261-01-01", "1680-01-01"], tz="UTC", name="ts")
+    )
+    assert check_bars(both_ends, "H1", reasons=STRUCTURAL).passed.tolist() == [True, True, False, False]
+
+
 def test_unsorted_rows_are_counted_and_sorted_not_refused() -> None:
     bars = good_bars(6)
     shuffled = bars.iloc[[0, 2, 1, 5, 3, 4]]

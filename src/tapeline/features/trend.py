@@ -67,6 +67,8 @@ def adx(bars: pd.DataFrame, window: Window = 14) -> pd.DataFrame:
 def aroon(bars: pd.DataFrame, window: Window = 25) -> pd.Series:
     """Aroon oscillator: how much more recent the highest high is than the lowest low, -100 to 100.
 
+    Of equal extremes the newest counts.
+
     Examples
     --------
     >>> from tapeline.features.example import example_bars

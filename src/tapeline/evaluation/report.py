@@ -177,7 +177,12 @@ def _headline(result: TrainingResult) -> str:
     share = float(result.metrics["value"][result.metrics["metric"] == "percentile_of_random_entries"].iloc[0])
     if not math.isfinite(share):
         return f"{skill} It made no trade."
-    return f"{skill} Its trades did better after costs than {share:.0f} % of random ones."
+    total = float(result.trades["net"].sum())
+    verb = "made" if total > 0 else "lost"
+    return (
+        f"{skill} Its {len(result.trades):,} trades {verb} {abs(total):.2%} of a fixed notional after costs, "
+        f"which is better than {share:.0f} % of random entries."
+    )
 
 
 def _metric_rows(metrics: pd.DataFrame) -> list[dict[str, str]]:
@@ -199,11 +204,11 @@ def _notes(result: TrainingResult) -> list[str]:
     evidence = result.sharpe.iloc[0]
     deflated = _number(evidence["deflated"])
     notes = [
-        f"{result.trials_total} configurations were tried under this model's name so far and {result.holdout_looks} "
-        "models were evaluated on a holdout. The best of many looks good by luck.",
+        f"Configurations tried under this model's name so far: {result.trials_total}; models evaluated on a holdout: "
+        f"{result.holdout_looks}. The best of many looks good by luck.",
         f"Deflated Sharpe ratio: {deflated}. It is the probability that the trades' Sharpe ratio is better than the "
         f"best of {int(evidence['trials'])} worthless trials would show; below 0.95 it proves nothing. "
-        f"{int(evidence['returns'])} trades were made.",
+        f"Trades behind it: {int(evidence['returns']):,}.",
     ]
     needed = float(evidence["minimum_length"])
     if math.isfinite(needed):
@@ -239,12 +244,12 @@ def _table(frame: pd.DataFrame) -> dict[str, list[Any]]:
 
 
 def _number(value: Any) -> str:
-    if isinstance(value, bool) or str(type(value).__name__) in ("bool", "bool_"):
+    if isinstance(value, bool):
         return "yes" if value else "no"
     if _missing(value):
         return "–"  # noqa: RUF001 - the typographer's sign for an empty cell
     if isinstance(value, float):
-        if value == 0 or 1e-3 <= abs(value) < 1e6:
+        if value == 0 or 1e-4 <= abs(value) < 1e6:
             return f"{value:,.4g}" if abs(value) < 1e4 else f"{value:,.0f}"
         return f"{value:.2e}"
     if isinstance(value, int):

@@ -148,17 +148,17 @@ def build_estimator(
     raise ConfigurationError(f"no estimator is called {kind!r}", hint="lightgbm, logistic or majority")
 
 
-def useful_threads(rows: int, columns: int, maximum: int) -> int:
-    """How many threads a fit of this size is worth: on a small one they mostly wait for each other.
+def useful_threads(cells: int, maximum: int) -> int:
+    """How many threads a fit of this size is worth (cells: rows times columns); on a small one they mostly wait for each other.
 
     A function of the data's shape and of the setting only, so that the same data gives the same trees anywhere.
 
     Examples
     --------
-    >>> useful_threads(5_000, 50, 8), useful_threads(100_000, 50, 8)
+    >>> useful_threads(5_000 * 50, 8), useful_threads(100_000 * 50, 8)
     (1, 5)
     """
-    return max(1, min(maximum, rows * columns // CELLS_PER_THREAD))
+    return max(1, min(maximum, cells // CELLS_PER_THREAD))
 
 
 def probability_up(estimator: Any, X: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:  # noqa: N803

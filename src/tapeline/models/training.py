@@ -185,7 +185,7 @@ def fit_model(
     estimator = build_estimator(
         "lightgbm",
         seed=training.seed,
-        threads=useful_threads(*development.X.shape, training.threads),
+        threads=useful_threads(development.X.size, training.threads),
         parameters=tuning.parameters,
     )
     out_of_fold = np.full(len(development), np.nan)
@@ -259,7 +259,7 @@ def _register(
             run_id, bundle, fitted.booster_text, description=_description(against_base), tags=tags
         )
         if present is not None and present.version == registered.version:
-            return registered, Decision(True, f"the champion, version {present.version}, is this very model")
+            return present, Decision(True, f"this very model is version {present.version}, the champion, already")
         decision = decide(
             versions=bundle.versions,
             X=assessment.matrix,

@@ -140,6 +140,7 @@ def tune(
     except Timeout as error:
         raise TemporaryError(f"another process is running the study {study}", hint="wait until it is done") from error
     try:
+        _repair(path)
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         handle = optuna.create_study(
             storage=JournalStorage(JournalFileBackend(str(path))),
@@ -185,7 +186,7 @@ def _one_trial(
     estimator = build_estimator(
         "lightgbm",
         seed=training.seed,
-        threads=useful_threads(*dataset.X.shape, training.threads),
+        threads=useful_threads(dataset.X.size, training.threads),
         parameters=suggest(trial),
     )
     total = mass = 0.0
@@ -207,6 +208,21 @@ def _one_trial(
     sharpe = sharpe_ratio(returns[np.isfinite(returns)])
     trial.set_user_attr("sharpe", None if math.isnan(sharpe) else sharpe)
     study.tell(trial, total / mass)
+
+
+def _repair(path: Path) -> None:
+    """Undo what a process killed while it wrote leaves behind: half a line, and Optuna's own lock.
+
+    The caller holds the study's lock, so no other process is writing.
+    """
+    Path(f"{path}.lock").unlink(missing_ok=True)
+    if not path.exists():
+        return
+    content = path.read_bytes()
+    whole = content.rfind(b"\n") + 1
+    if whole < len(content):
+        with path.open("r+b") as file:
+            file.truncate(whole)
 
 
 def _close_interrupted(study: optuna.Study) -> int:

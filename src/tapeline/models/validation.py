@@ -95,7 +95,7 @@ class PurgedKFold:
             allowed &= ~(meets | embargoed)
         if not allowed.any():
             raise DataError(
-                f"purging leaves the folds before test block {blocks} no row to train on",
+                f"purging around the test blocks {blocks} leaves no row to train on",
                 hint="labels overlap too far for so few rows: use a shorter horizon, fewer folds or more data",
             )
         return np.flatnonzero(allowed), np.flatnonzero(test)

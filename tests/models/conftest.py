@@ -1,0 +1,48 @@
+"""One migrated MLflow database for all tests of this room: making one takes longer than any of them."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tapeline.core.settings import Settings
+from tapeline.evaluation.result import TrainingResult
+from tapeline.models.training import train
+from tests.models.synthetic import VERSIONS, make_dataset, make_settings
+
+
+@pytest.fixture(scope="session")
+def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A migrated, empty tracking database."""
+    from mlflow import MlflowClient
+
+    path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
+    MlflowClient(tracking_uri=f"sqlite:///{path}").search_experiments()
+    return path
+
+
+@pytest.fixture
+def settings(database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """Settings on an empty project folder with a migrated database."""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    return prepare(database, tmp_path)
+
+
+def prepare(database: Path, root: Path) -> Settings:
+    made = make_settings(root)
+    made.mlflow_path.mkdir(parents=True)
+    shutil.copy(database, made.mlflow_path / "mlflow.db")
+    return made
+
+
+@pytest.fixture(scope="module")
+def trained(database: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Settings, TrainingResult]:
+    """A model with a planted signal, trained once a module. Read it, do not change it."""
+    settings = prepare(database, tmp_path_factory.mktemp("trained"))
+    dataset = make_dataset(2400, signal=0.6)
+    result = train(
+        dataset, settings=settings, name="direction-H1", versions=VERSIONS, verdict_ids=("verdict-1",), label={"h": 1}
+    )
+    return settings, result

@@ -1,0 +1,57 @@
+# Every target works on a fresh clone: it makes .venv first where it is missing or older than the pins.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+# Anonymous usage reports of the tools below stay off.
+export DO_NOT_TRACK = 1
+export PREFECT_SERVER_ANALYTICS_ENABLED = false
+export GX_ANALYTICS_ENABLED = false
+export MLFLOW_DISABLE_TELEMETRY = true
+
+.PHONY: help demo test up bench lint types contracts check clean
+.DEFAULT_GOAL := help
+
+help: ## say what can be made
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+
+$(BIN)/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Tapeline needs Python 3.11 or newer: make PYTHON=python3.11")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip uv
+
+# Bytecode is compiled at installation: the first run would otherwise spend most of its time on it.
+$(VENV)/.run: pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/uv pip install --python $(BIN)/python --quiet --compile-bytecode -c constraints.txt -e .
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/uv pip install --python $(BIN)/python --quiet --compile-bytecode -c constraints.txt -e '.[dev]'
+	@touch $@ $(VENV)/.run
+
+demo: $(VENV)/.run ## run the whole chain on the packaged real bars: ingest -> ... -> score, with a report
+	$(BIN)/tapeline run --source sample --symbols EURUSD --timeframe H1
+
+test: $(VENV)/.dev ## install what the tests need and run them all
+	$(BIN)/python -m pytest
+
+up: $(VENV)/.run ## Prefect server and UI, work pool, worker, all deployments, MLflow UI; Ctrl-C stops them
+	$(BIN)/python ops/up.py
+
+bench: $(VENV)/.dev ## run every benchmark, each beside its peer, and print a table
+	$(BIN)/python -m benchmarks
+
+lint: $(VENV)/.dev ## ruff: rules and formatting
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.dev ## mypy on the library
+	$(BIN)/mypy
+
+contracts: $(VENV)/.dev ## who may import whom
+	$(BIN)/lint-imports
+
+check: test lint types contracts ## everything that CI runs
+
+clean: ## remove caches and build results; the lake, MLflow and the virtual environment stay
+	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -not -path './$(VENV)/*' -prune -exec rm -rf {} +

@@ -1,0 +1,1 @@
+"""Prefect flows: order, schedules, hooks. One file a flow; nothing is computed here."""

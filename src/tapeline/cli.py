@@ -1,0 +1,357 @@
+"""The command line: ``tapeline ...``. The outermost layer, and the only module here that may reach up to the flows.
+
+Every import that takes time stands inside the command that needs it, so that ``tapeline --help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
+    from rich.table import Table
+
+    from tapeline.core.audit import Finding
+    from tapeline.core.registry import Component
+    from tapeline.core.timeframe import Timeframe
+
+SERVER_ADDRESS: Final = ("127.0.0.1", 4200)
+"""Where `make up` puts the Prefect server unless told otherwise."""
+UNEXPECTED: Final = 70  # EX_SOFTWARE of sysexits.h
+INTERRUPTED: Final = 130
+
+application = typer.Typer(
+    name="tapeline",
+    help="Market data from the ticker tape to the decision.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Symbols = Annotated[str, typer.Option(help="Comma-separated, as the source spells them: EURUSD,BTC/USDT.")]
+SourceName = Annotated[str, typer.Option(help="sample | files[:folder] | ccxt:<exchange> | yahoo | mt5")]
+TimeframeName = Annotated[str, typer.Option(help="M1, M5, M15, H1, H4, D1, ... or 1m, 4h, 1d.")]
+ModelName = Annotated[str | None, typer.Option(help="Registered model; derived from symbols and timeframe if absent.")]
+
+
+@application.callback()
+def options(
+    verbose: Annotated[bool, typer.Option("--verbose", help="Show the whole trace of an error.")] = False,
+) -> None:
+    """Market data from the ticker tape to the decision: collect, check, clean, describe, label, train, score."""
+
+
+@application.command()
+def run(
+    source: SourceName = "sample",
+    symbols: Symbols = "EURUSD",
+    timeframe: TimeframeName = "H1",
+    start: Annotated[str | None, typer.Option(help="First bar's open, UTC, inclusive.")] = None,
+    end: Annotated[str | None, typer.Option(help="Open of the first bar left out, UTC.")] = None,
+    train: Annotated[bool, typer.Option(help="Train a challenger; without, the champion scores.")] = True,
+    model: ModelName = None,
+) -> None:
+    """Run the whole chain: ingest, validate, clean, features, labels, train, score, with a report at the end."""
+    names = split_symbols(symbols)
+    check_request(source, names, timeframe, start, end)
+    with orchestration():
+        from flows.pipeline import pipeline
+
+        pipeline(source=source, symbols=names, timeframe=timeframe, start=start, end=end, train=train, model=model)
+
+
+@application.command()
+def score(
+    source: SourceName = "sample",
+    symbols: Symbols = "EURUSD",
+    timeframe: TimeframeName = "H1",
+    model: ModelName = None,
+    once: Annotated[bool, typer.Option("--once", help="Score the new closed bars and end.")] = False,
+) -> None:
+    """Score new closed bars with the champion; without --once again after every bar's close, until Ctrl-C."""
+    names = split_symbols(symbols)
+    frame = check_request(source, names, timeframe)
+    with orchestration():
+        from flows.score import score as score_flow
+
+        while True:
+            score_flow(source=source, symbols=names, timeframe=timeframe, model=model)
+            if once:
+                return
+            wait_for_close(frame)
+
+
+@application.command()
+def status() -> None:
+    """What the lake holds: table, symbol, timeframe, rows, first, last, gaps, versions."""
+    lake = open_lake()
+    held = lake.status()
+    if held.empty:
+        say(f"The lake at {lake.root} is empty. Fill it with: tapeline run --source sample --symbols EURUSD")
+        return
+    print_table("The lake", held)
+
+
+@application.command()
+def catalog(
+    kind: Annotated[str | None, typer.Option(help="Only feature, pattern or label.")] = None,
+) -> None:
+    """Every registered component with its parameters, lookback, outputs and reference."""
+    from tapeline.core.registry import Catalog
+
+    components = Catalog.discover()
+    table = new_table("Components", ["name", "kind", "parameters", "lookback", "outputs", "reference"])
+    for name in components:
+        component = components[name]
+        if kind in (None, component.kind):
+            table.add_row(*describe(component))
+    console().print(table)
+
+
+@application.command()
+def audit(
+    targets: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Component names, module:function, or file.py[:function]; everything registered if absent."
+        ),
+    ] = None,
+    symbol: Annotated[
+        str, typer.Option(help="Audit on this symbol's stored clean bars, if the lake has them.")
+    ] = "EURUSD",
+    timeframe: TimeframeName = "H1",
+    bars: Annotated[int, typer.Option(min=200, max=20_000, help="How many bars to audit on.")] = 700,
+) -> None:
+    """Check components for look-ahead and for the same last row on the tail; one verdict a line.
+
+    A target outside the catalog is imported, which runs its code: audit only what you would run anyway.
+    """
+    from tapeline.core.audit import audit as run_audit
+
+    components = components_to_audit(targets or [])
+    frame, step = audit_bars(symbol, timeframe, bars)
+    failed = 0
+    for component in components:
+        for finding in run_audit(component, frame, step):
+            failed += not finding.passed
+            say_finding(finding)
+    if failed:
+        raise typer.Exit(1)
+
+
+@application.command()
+def sql(
+    query: Annotated[str, typer.Argument(help="One SELECT over views such as clean_bars; 'show tables' lists them.")],
+    limit: Annotated[int, typer.Option(min=1, help="Print at most this many rows.")] = 50,
+    csv: Annotated[bool, typer.Option("--csv", help="Write all rows as CSV to standard output.")] = False,
+) -> None:
+    """Query the lake with DuckDB, read-only."""
+    from tapeline.lake.views import query as run_query
+
+    result = run_query(open_lake(), query)
+    if csv:
+        write_csv(result)
+    else:
+        shown = result.slice(0, limit).to_pandas()
+        print_table(f"{result.num_rows} rows" + (f", the first {limit}" if result.num_rows > limit else ""), shown)
+
+
+def main() -> None:
+    """Run the command line: an error is one clear line with a hint and a status that is not 0."""
+    verbose = "--verbose" in sys.argv[1:]
+    # The option is understood anywhere on the line, as people type it last, after the run has failed.
+    arguments = [argument for argument in sys.argv[1:] if argument != "--verbose"]
+    try:
+        application(arguments, prog_name="tapeline")
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+    except Exception as error:  # the one place where every error becomes a line and a status
+        if verbose:
+            raise
+        sys.exit(report_error(error))
+
+
+def report_error(error: Exception) -> int:
+    """Print an error as one line with its hint and give the exit status."""
+    from tapeline.core.errors import TapelineError
+
+    if isinstance(error, TapelineError):
+        sys.stderr.write(f"error: {one_line(error.message)}\n")
+        if error.hint:
+            sys.stderr.write(f"hint: {one_line(error.hint)}\n")
+        return error.exit_code
+    sys.stderr.write(f"error: {type(error).__name__}: {one_line(str(error))}\n")
+    sys.stderr.write("hint: this was not expected; add --verbose to see where it comes from\n")
+    return UNEXPECTED
+
+
+def one_line(text: str) -> str:
+    """Text without line breaks and control characters: a hostile name must not redraw the terminal."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+
+
+def split_symbols(text: str) -> list[str]:
+    """Read the comma-separated list."""
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def check_request(
+    source: str, symbols: list[str], timeframe: str, start: str | None = None, end: str | None = None
+) -> Timeframe:
+    """Refuse what can be refused before the seconds that Prefect takes to start."""
+    from tapeline.core.request import parse_request
+    from tapeline.core.settings import load_settings
+    from tapeline.sources.base import open_source
+
+    request = parse_request(symbols, timeframe, start, end)
+    open_source(source, load_settings())
+    return request.timeframe
+
+
+@contextmanager
+def orchestration() -> Iterator[None]:
+    """Point Prefect at the server of `make up` where it runs, else at a temporary one on this project's database.
+
+    Nothing of Prefect may be imported before: it reads its settings once.
+    """
+    import socket
+
+    from tapeline.core.settings import load_settings
+
+    # The flows lie in the project folder where Tapeline runs from a checkout.
+    if str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+    os.environ.setdefault("PREFECT_HOME", str(load_settings().root / ".prefect"))
+    os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+    os.environ.setdefault("DO_NOT_TRACK", "1")
+    if "PREFECT_API_URL" in os.environ:
+        yield
+        return
+    with socket.socket() as probe:
+        probe.settimeout(0.5)
+        running = probe.connect_ex(SERVER_ADDRESS) == 0
+    if running:
+        os.environ["PREFECT_API_URL"] = "http://{}:{}/api".format(*SERVER_ADDRESS)
+        yield
+        return
+    from flows.server import temporary_server
+
+    with temporary_server() as server:
+        os.environ["PREFECT_API_URL"] = server.url
+        import flows.pipeline  # noqa: F401 - takes seconds, in which the server boots
+
+        server.wait_until_ready()
+        yield
+
+
+def wait_for_close(timeframe: Timeframe) -> None:
+    """Sleep until a little after the next bar's close."""
+    import time
+
+    settle_seconds = 5.0
+    now = time.time()
+    time.sleep(timeframe.seconds - now % timeframe.seconds + settle_seconds)
+
+
+def open_lake() -> Any:
+    """The lake of the settings in force."""
+    from tapeline.core.settings import load_settings
+    from tapeline.lake.lake import Lake
+
+    return Lake(load_settings().lake_path)
+
+
+def components_to_audit(targets: list[str]) -> list[Component]:
+    """Catalog names and user targets as components; the whole catalog where nothing is named."""
+    from tapeline.core.registry import Catalog
+    from tapeline.core.user_code import load_user_component
+
+    catalog = Catalog.discover()
+    if not targets:
+        return [catalog[name] for name in catalog]
+    is_user_code = [":" in target or "." in target for target in targets]
+    return [
+        component
+        for target, user in zip(targets, is_user_code, strict=True)
+        for component in (load_user_component(target) if user else [catalog[target]])
+    ]
+
+
+def audit_bars(symbol: str, timeframe: str, rows: int) -> tuple[pd.DataFrame, Timeframe]:
+    """The newest stored clean bars of a symbol, else the packaged EURUSD sample."""
+    from tapeline.core.schemas import CLEAN_BARS
+    from tapeline.core.settings import load_settings
+    from tapeline.core.symbol import Symbol
+    from tapeline.core.timeframe import Timeframe
+    from tapeline.sources.base import BarRequest, Data, open_source, require
+
+    step, name = Timeframe.parse(timeframe), Symbol.parse(symbol)
+    bars = open_lake().read(CLEAN_BARS, name, step)
+    if len(bars) < rows:
+        outcome = require(open_source("sample", load_settings()).fetch(BarRequest(name, step, None, None)))
+        assert isinstance(outcome, Data)  # noqa: S101 - the sample always has rows
+        bars = outcome.bars.assign(close_ts=step.closes(outcome.bars.index))
+    return bars.tail(rows), step
+
+
+def describe(component: Component) -> tuple[str, ...]:
+    """One catalog row: the lookback is the one of the default parameters."""
+    parameters = ", ".join(f"{name}={value!r}" for name, value in component.defaults.items())
+    outputs = ", ".join(component.output_names()) or component.kind
+    return component.name, component.kind, parameters, str(component.lookback_of()), outputs, component.reference
+
+
+def say_finding(finding: Finding) -> None:
+    """One verdict a line."""
+    say(f"{'ok  ' if finding.passed else 'FAIL'} {finding.component:<28} {finding.check:<9} {one_line(finding.detail)}")
+
+
+def write_csv(result: pa.Table) -> None:
+    """Write a result as CSV."""
+    import pyarrow.csv
+
+    pyarrow.csv.write_csv(result, sys.stdout.buffer)
+
+
+def print_table(title: str, frame: pd.DataFrame) -> None:
+    """A frame as a table, floats with six digits."""
+    table = new_table(title, [str(column) for column in frame.columns])
+    for row in frame.itertuples(index=False):
+        table.add_row(*(f"{value:.6g}" if isinstance(value, float) else one_line(str(value)) for value in row))
+    console().print(table)
+
+
+def new_table(title: str, columns: list[str]) -> Table:
+    """A table in the house style; cells are text, never markup."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=Text(title), box=box.SIMPLE_HEAD, title_justify="left", highlight=False)
+    for column in columns:
+        table.add_column(Text(column), overflow="fold")
+    return table
+
+
+def console() -> Any:
+    """Where tables go; wide where the output is a file."""
+    from rich.console import Console
+
+    return Console(markup=False, width=None if sys.stdout.isatty() else 200)
+
+
+def say(text: str) -> None:
+    """Print one line."""
+    sys.stdout.write(f"{text}\n")
+
+
+if __name__ == "__main__":
+    main()

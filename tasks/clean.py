@@ -1,0 +1,57 @@
+"""Validate and clean: from the raw zone to the clean zone; rows that fail a check go to quarantine."""
+
+from __future__ import annotations
+
+import pandas as pd
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from tapeline.cleaning.outliers import LOOKBACK
+from tapeline.cleaning.sanitizer import sanitize
+from tapeline.core.schemas import CLEAN_BARS, QUARANTINE, RAW_BARS
+from tapeline.lake.lake import Lake
+from tapeline.quality.checks import check_bars, split
+from tapeline.quality.quarantine import quarantine
+from tasks.ingest import count_reasons
+from tasks.job import Job, StageResult, open_lake
+
+
+@task(task_run_name="clean {job.name}", cache_policy=NO_CACHE, tags=["clean"])
+def clean_bars(job: Job) -> tuple[StageResult, StageResult]:
+    """Check the job's raw bars row by row, quarantine what fails, sanitize the rest and write it to the clean zone."""
+    _, lake = open_lake()
+    span = {"start": job.start, "end": job.end}
+    raw_version = lake.version(RAW_BARS, job.symbol, job.timeframe, **span)
+    raw_input = f"{RAW_BARS.path}:{job.symbol}:{job.timeframe}@{raw_version}"
+    raw = lake.read(RAW_BARS, job.symbol, job.timeframe, **span)
+    source = str(raw["source"].iloc[0]) if len(raw) else job.source
+    checked = check_bars(raw, job.timeframe)
+    good, _ = split(raw, checked)
+    refused = quarantine(raw, checked, stage="validate", source=source)
+    if len(refused):
+        lake.write(QUARANTINE, refused, job.symbol, job.timeframe, lineage=job.lineage("validate", raw_input))
+    validated = StageResult(
+        "validate",
+        job,
+        rows_in=len(raw),
+        rows_out=len(good),
+        version=raw_version,
+        path=str(lake.path_of(QUARANTINE, job.symbol, job.timeframe)),
+        quarantined=len(refused),
+        reasons=count_reasons(refused),
+    )
+    cleaned = sanitize(good, job.timeframe, history=history_before(lake, job))
+    receipt = lake.write(CLEAN_BARS, cleaned.bars, job.symbol, job.timeframe, lineage=job.lineage("clean", raw_input))
+    notes = tuple(f"{row.change}: {row.rows}" for row in cleaned.report.itertuples())
+    return validated, StageResult(
+        "clean", job, len(good), len(cleaned.bars), receipt.version, str(receipt.path), notes=notes
+    )
+
+
+def history_before(lake: Lake, job: Job) -> pd.DataFrame | None:
+    """The clean bars just before the job's own, as many as cleaning looks back over; None for a job from the start."""
+    if job.start is None:
+        return None
+    # Three times the lookback in clock time and a week: closed sessions take up clock time without giving bars.
+    reach = 3 * LOOKBACK * job.timeframe.duration + pd.Timedelta(days=7)
+    return lake.read(CLEAN_BARS, job.symbol, job.timeframe, start=job.start - reach, end=job.start).tail(LOOKBACK)

@@ -1,0 +1,96 @@
+"""Ingest: from a source to the raw zone; rows that cannot be placed in time go to quarantine."""
+
+from __future__ import annotations
+
+import pandas as pd
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from prefect.tasks import exponential_backoff
+
+from tapeline.core.schemas import QUARANTINE, RAW_BARS
+from tapeline.core.timeframe import Timeframe
+from tapeline.quality.checks import STRUCTURAL, check_bars, split
+from tapeline.quality.quarantine import quarantine, quarantine_rejected
+from tapeline.sources.base import BarRequest, Data, open_source, require
+from tasks.job import Job, StageResult, is_temporary, open_lake
+
+WATCHING_BARS = 2
+"""A bar seen within this many bar lengths of its close was seen live: its arrival time is known, not estimated."""
+
+
+@task(
+    task_run_name="ingest {job.name}",
+    retries=3,
+    retry_delay_seconds=exponential_backoff(2),
+    retry_jitter_factor=0.5,
+    retry_condition_fn=is_temporary,
+    cache_policy=NO_CACHE,
+    tags=["ingest"],
+)
+def ingest_bars(job: Job, *, now: pd.Timestamp | None = None) -> StageResult:
+    """Fetch the bars of one job as the source serves them and store them in the raw zone.
+
+    Rows whose time is missing, duplicate, off the grid or in the future, and rows that did not parse, are written to
+    quarantine with their reasons. A bar that the lake holds with other values becomes a new revision, known from now.
+    """
+    settings, lake = open_lake()
+    now = now or pd.Timestamp.now("UTC")
+    outcome = require(
+        open_source(job.source, settings).fetch(BarRequest(job.symbol, job.timeframe, job.start, job.end))
+    )
+    if not isinstance(outcome, Data):
+        return StageResult("ingest", job, 0, 0, "", "", notes=(outcome.reason,))
+    checked = check_bars(outcome.bars, job.timeframe, now=now, reasons=STRUCTURAL)
+    good, _ = split(outcome.bars, checked)
+    source_id = outcome.source_id
+    refused = pd.concat(
+        [
+            quarantine(outcome.bars, checked, stage="ingest", source=source_id),
+            quarantine_rejected(outcome.rejected, stage="ingest", source=source_id),
+        ]
+    )
+    lineage = job.lineage("ingest", outcome.provenance)
+    if len(refused):
+        lake.write(QUARANTINE, refused, job.symbol, job.timeframe, lineage=lineage)
+    receipt = lake.write(
+        RAW_BARS,
+        stamp_arrival(good, job.timeframe, source=source_id, now=now),
+        job.symbol,
+        job.timeframe,
+        lineage=lineage,
+        arrived_at=now,
+    )
+    unsorted = (f"{checked.n_unsorted} rows were out of order",) if checked.n_unsorted else ()
+    return StageResult(
+        "ingest",
+        job,
+        rows_in=len(outcome.bars) + len(outcome.rejected),
+        rows_out=len(good),
+        version=receipt.version,
+        path=str(receipt.path),
+        quarantined=len(refused),
+        reasons=count_reasons(refused),
+        notes=(*outcome.notes, *unsorted),
+    )
+
+
+def stamp_arrival(bars: pd.DataFrame, timeframe: Timeframe, *, source: str, now: pd.Timestamp) -> pd.DataFrame:
+    """Add when each bar closed and when it could have been known.
+
+    A bar that arrives shortly after its close was known at its arrival. For a backfilled bar the arrival says nothing
+    about when it was first public, so its close stands in, marked as an estimate.
+    """
+    closes = timeframe.closes(pd.DatetimeIndex(bars.index))
+    live = (now - closes) <= WATCHING_BARS * timeframe.duration
+    return bars.assign(
+        close_ts=closes,
+        known_at=closes.where(~live, now).as_unit("ns"),
+        known_at_is_estimate=~live,
+        source=source,
+        revision=0,
+    )
+
+
+def count_reasons(refused: pd.DataFrame) -> dict[str, int]:
+    """How many quarantined rows name each reason."""
+    return {str(k): int(v) for k, v in refused["reasons"].explode().value_counts().items()} if len(refused) else {}

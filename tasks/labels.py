@@ -1,0 +1,28 @@
+"""Labels: from clean bars to what happened next, with the instant at which each label became known."""
+
+from __future__ import annotations
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from tapeline.core.schemas import CLEAN_BARS, labels_spec
+from tapeline.labels.label_set import compute, load_label_set
+from tasks.features import read_clean
+from tasks.job import Job, StageResult, open_lake
+
+
+@task(task_run_name="labels {job.name}", cache_policy=NO_CACHE, tags=["labels"])
+def build_labels(job: Job) -> StageResult:
+    """Label a job's clean bars and store the labels under their version; a label not yet known has no row."""
+    _, lake = open_lake()
+    label_set = load_label_set()
+    bars, rows = read_clean(lake, job, lookback=label_set.lookback)
+    frame = compute(label_set, bars, job.timeframe).loc[bars.index[-rows] :]
+    version = lake.version(CLEAN_BARS, job.symbol, job.timeframe, start=bars.index[0], end=job.end)
+    inputs = (f"{CLEAN_BARS.path}:{job.symbol}:{job.timeframe}@{version}", label_set.version)
+    receipt = lake.write(
+        labels_spec(label_set.version), frame, job.symbol, job.timeframe, lineage=job.lineage("labels", *inputs)
+    )
+    ambiguous = int((frame["value"] == 0).sum())
+    notes = (f"{ambiguous} ambiguous (both barriers inside one bar)",)
+    return StageResult("labels", job, rows, len(frame), label_set.version, str(receipt.path), notes=notes)

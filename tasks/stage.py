@@ -1,0 +1,50 @@
+"""One stage over many jobs: map the task, keep what finished, let the zone's gate judge it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from prefect import Task, get_run_logger, unmapped
+
+from tapeline.core.errors import QualityError
+from tapeline.quality.gate_process import GateProcess
+from tasks.gate import judge_stage
+from tasks.job import Job, StageResult
+from tasks.summary import RunSummary
+
+
+def run_stage(
+    summary: RunSummary, gate: GateProcess, stage: str, work: Task[..., Any], jobs: Sequence[Job], **constants: Any
+) -> list[Job]:
+    """Run a task for every job and judge what it wrote; give the jobs that may go on.
+
+    A job whose task failed or whose output the gate refused is recorded in the summary and stops here, the others go
+    on. A job without a row to work on stops too, with a note and no failure: an empty answer can be a valid one.
+    """
+    finished = []
+    futures = work.map(list(jobs), **{name: unmapped(value) for name, value in constants.items()}) if jobs else []
+    for job, future in zip(jobs, futures, strict=True):
+        future.wait()
+        outcome = future.state.result(raise_on_failure=False)
+        if isinstance(outcome, BaseException):
+            summary.fail(job, stage, outcome)
+            continue
+        results: tuple[StageResult, ...] = outcome if isinstance(outcome, tuple) else (outcome,)
+        summary.stages.extend(results)
+        if results[-1].rows_out:
+            finished.append(job)
+        else:
+            get_run_logger().info("%s: no new row to %s. %s", job.name, stage, "; ".join(results[-1].notes))
+    if not finished:
+        return []
+    verdicts = judge_stage(gate, stage, finished)
+    summary.verdicts.extend(verdicts)
+    passed = []
+    for job, verdict in zip(finished, verdicts, strict=True):
+        if verdict.passed:
+            passed.append(job)
+        else:
+            failures = ", ".join(verdict.failures)
+            summary.fail(job, stage, QualityError(f"the gate '{verdict.suite}' refused {job.name}: {failures}"))
+    return passed

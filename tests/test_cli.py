@@ -1,0 +1,131 @@
+"""The command line answers plainly: one line an error, a hint, a status; nothing heavy for the help."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tapeline import cli
+
+
+@pytest.fixture
+def tapeline(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path):
+    """Run a command line in a fresh project folder; gives (status, standard output, standard error)."""
+    monkeypatch.setenv("TAPELINE_ROOT", str(tmp_path))
+
+    def call(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["tapeline", *arguments])
+        status = 0
+        try:
+            cli.main()
+        except SystemExit as end:
+            status = int(end.code or 0)
+        out, err = capsys.readouterr()
+        return status, out, err
+
+    return call
+
+
+def test_help_names_every_command(tapeline):
+    status, out, _ = tapeline("--help")
+    assert status == 0
+    assert all(command in out for command in ("run", "score", "status", "catalog", "audit", "sql"))
+
+
+def test_help_imports_nothing_heavy():
+    heavy = "{'pandas', 'numpy', 'prefect', 'mlflow', 'pyarrow', 'great_expectations', 'sklearn'}"
+    code = (
+        "import sys; sys.argv = ['tapeline', '--help']\n"
+        "from tapeline import cli\n"
+        "try: cli.main()\n"
+        f"except SystemExit: sys.exit(bool({heavy} & set(sys.modules)) and str({heavy} & set(sys.modules)))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (("run", "--symbols", "../../etc"), "../../etc"),
+        (("run", "--symbols", ""), "no symbol"),
+        (("run", "--timeframe", "H7"), "H7"),
+        (("run", "--source", "carrier-pigeon"), "carrier-pigeon"),
+        (("run", "--start", "yesterday-ish"), "yesterday-ish"),
+        (("run", "--start", "2017-02-01", "--end", "2017-01-01"), "2017-02-01"),
+        (("score", "--once", "--symbols", "EURUSD,EURUSD"), "twice"),
+        (("audit", "no_such_component"), "no_such_component"),
+    ],
+)
+def test_bad_requests_are_one_line_with_a_hint(tapeline, arguments, named):
+    status, _, err = tapeline(*arguments)
+    assert status == 78
+    first, *rest = err.splitlines()
+    assert first.startswith("error: ")
+    assert named in first
+    assert len(rest) <= 1
+    assert all(line.startswith("hint: ") for line in rest)
+
+
+def test_verbose_shows_the_trace(tapeline):
+    with pytest.raises(Exception, match="H7"):
+        tapeline("run", "--timeframe", "H7", "--verbose")
+
+
+def test_an_unexpected_error_says_so(tapeline, monkeypatch):
+    def broken() -> None:
+        raise ZeroDivisionError("a defect")
+
+    monkeypatch.setattr(cli, "open_lake", broken)
+    status, _, err = tapeline("status")
+    assert status == cli.UNEXPECTED
+    assert "ZeroDivisionError: a defect" in err
+    assert "--verbose" in err
+
+
+def test_status_of_an_empty_lake_says_how_to_fill_it(tapeline):
+    status, out, _ = tapeline("status")
+    assert status == 0
+    assert "tapeline run" in out
+
+
+@pytest.mark.parametrize("query", ["copy (select 1) to 'x.csv'", "select * from '/etc/passwd'", "select 1; select 2"])
+def test_sql_refuses_what_is_not_one_read_of_the_lake(tapeline, query, tmp_path):
+    status, _, err = tapeline("sql", query)
+    assert status not in (0, cli.UNEXPECTED)
+    assert err.startswith("error: ")
+    assert not list(tmp_path.glob("*.csv"))
+
+
+def test_a_hostile_name_cannot_redraw_the_terminal(tapeline):
+    _, _, err = tapeline("run", "--timeframe", "\x1b[2JH1")
+    assert "\x1b" not in err
+
+
+def test_catalog_lists_components_with_their_reference(tapeline):
+    status, out, _ = tapeline("catalog", "--kind", "label")
+    assert status == 0
+    assert "triple_barrier" in out
+
+
+def test_audit_catches_a_users_leaking_feature(tapeline, tmp_path):
+    leaking = tmp_path / "leaking.py"
+    leaking.write_text(
+        "from tapeline.core.registry import feature\n"
+        "@feature(lookback=1, outputs='tomorrow', reference='none')\n"
+        "def tomorrow(bars):\n"
+        "    return bars['close'].shift(-1) / bars['close'] - 1\n"
+    )
+    status, out, _ = tapeline("audit", str(leaking))
+    assert status == 1
+    assert "FAIL tomorrow" in out
+
+
+def test_audit_passes_an_honest_component(tapeline):
+    status, out, _ = tapeline("audit", "rsi")
+    assert status == 0
+    assert "FAIL" not in out
+    assert "ok   rsi" in out

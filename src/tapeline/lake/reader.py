@@ -89,7 +89,7 @@ def nanoseconds(value: Instant, what: str) -> int:
     """An instant as nanoseconds since 1970. A text without a zone is UTC; a time object without one is refused."""
     try:
         instant = pd.Timestamp(value)
-        if instant is pd.NaT:
+        if instant is pd.NaT or not isinstance(value, (str, datetime)):
             raise ValueError("no time")
         if instant.tzinfo is None:
             if not isinstance(value, str):

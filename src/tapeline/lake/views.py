@@ -204,7 +204,9 @@ def _translated(error: Exception) -> TapelineError:
     )
     if isinstance(error, refused):
         return ConfigurationError(f"the query was refused: {_first_lines(error)}", hint=_HINT)
-    return DataError(f"the query failed: {_first_lines(error)}", hint="'tapeline status' checks the lake's files")
+    return DataError(
+        f"the query failed: {_first_lines(error)}", hint="check the expression; 'tapeline status' names a damaged file"
+    )
 
 
 def _first_lines(error: Exception) -> str:

@@ -1,0 +1,17 @@
+"""The examples in the pages on features, labels and the audit run, and give what the pages say."""
+
+from __future__ import annotations
+
+import doctest
+from pathlib import Path
+
+import pytest
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+@pytest.mark.parametrize("page", ["features.md", "labels.md", "audit.md"])
+def test_the_examples_of_a_page_hold(page) -> None:
+    outcome = doctest.testfile(str(DOCS / page), module_relative=False, encoding="utf-8")
+    assert outcome.attempted >= 5
+    assert outcome.failed == 0

@@ -91,6 +91,7 @@ def test_one_bad_time_costs_one_row():
 
 def test_epochs_keep_the_unit_of_their_column():
     assert read(["1609459200", "1609459260000", "x"]) == ["2021-01-01 00:00:00", None, None]
+    assert read([1609459200000, 1609459260, 1609459260000]) == ["2021-01-01 00:00:00", None, "2021-01-01 00:01:00"]
     assert read(np.array([1609459200000, 1609459260000])) == ["2021-01-01 00:00:00", "2021-01-01 00:01:00"]
     assert read([1609459200, None]) == ["2021-01-01 00:00:00", None]
     assert read([1609459200.0, math.nan, math.inf]) == ["2021-01-01 00:00:00", None, None]

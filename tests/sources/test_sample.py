@@ -99,8 +99,8 @@ def test_a_replay_clock_holds_back_and_a_late_clock_changes_nothing():
     request = request_for("SP500", "D1")
     early = SampleSource(clock=lambda: at("2001-01-03 00:00")).fetch(request)
     assert early.bars.index[-1] == at("2001-01-02")
-    late = SampleSource(clock=lambda: at("2099-01-01")).fetch(request)
-    pd.testing.assert_frame_equal(late.bars, fetch("SP500", "D1").bars)
+    late = SampleSource(clock=lambda: at("2099-01-01")).fetch(request_for("AAPL", "H1"))
+    pd.testing.assert_frame_equal(late.bars, fetch("AAPL", "H1").bars)
 
 
 def test_ranges_and_misses():

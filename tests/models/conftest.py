@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -23,10 +24,17 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _own_store() -> Iterator[None]:
+    """A store that the environment names is somebody's own: no test may write there."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        yield
+
+
 @pytest.fixture
-def settings(database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+def settings(database: Path, tmp_path: Path) -> Settings:
     """Settings on an empty project folder with a migrated database."""
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     return prepare(database, tmp_path)
 
 
@@ -37,9 +45,9 @@ def prepare(database: Path, root: Path) -> Settings:
     return made
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def trained(database: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Settings, TrainingResult]:
-    """A model with a planted signal, trained once a module. Read it, do not change it."""
+    """A model with a planted signal, trained once. Read it, do not change it."""
     settings = prepare(database, tmp_path_factory.mktemp("trained"))
     dataset = make_dataset(2400, signal=0.6)
     result = train(

@@ -17,7 +17,10 @@ from tapeline.models.statistics import stationary_bootstrap
 BETTER_SHARE: Final = 0.9
 """The share of bootstrap samples in which a challenger must have the smaller log loss: a one-sided 10 % level."""
 
-WORSE_SHARE: Final = 0.05
+SHOWN_SHARE: Final = 0.99
+"""A model better than the base rate in this share has shown skill; noise reaches it once in a hundred trainings."""
+
+WORSE_SHARE: Final = 0.01
 """A first model better than the base rate in fewer samples than this is significantly worse than knowing nothing."""
 
 COMPARABLE_ROWS: Final = 100
@@ -162,7 +165,7 @@ def decide(
     if champion is None:
         if against_base.better < WORSE_SHARE:
             return Decision(False, f"significantly worse than the base rate ({skill})")
-        shown = "with skill shown" if against_base.better >= BETTER_SHARE else "no skill over the base rate shown"
+        shown = "with skill shown" if against_base.better >= SHOWN_SHARE else "no skill over the base rate shown"
         return Decision(True, f"first model of this name, {shown} ({skill})")
     if champion.predict is None:
         return Decision(

@@ -1,0 +1,229 @@
+"""The registry: versions, aliases, rollback, the trial ledger, and files that nobody may change."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tapeline.core.errors import ConfigurationError, DataError
+from tapeline.core.settings import Settings
+from tapeline.evaluation.result import TrainingResult
+from tapeline.models.bundle import BOOSTER_FILE, BUNDLE_FILE, Bundle, sha256
+from tapeline.models.calibration import Calibration
+from tapeline.models.estimator import build_estimator
+from tapeline.models.ledger import MODEL_TAG, read_ledger, record_look, record_trials
+from tapeline.models.registry import Registered, Registry, promote, rollback
+from tapeline.models.tracking import open_tracking
+from tests.models.synthetic import VERSIONS
+
+Trained = tuple[Settings, TrainingResult]
+
+
+def add(registry: Registry, seed: int, name: str = "direction") -> Registered:
+    """Register a small model; another seed makes another model."""
+    generator = np.random.default_rng(0)
+    x = generator.standard_normal((200, 2)).astype(np.float32)
+    fitted = build_estimator("lightgbm", seed=seed, parameters={"n_estimators": 3})
+    booster = fitted.fit(x, (x[:, 0] > 0).astype(int))[-1].booster_
+    text = booster.model_to_string().encode()
+    bundle = Bundle(
+        name=name,
+        columns=("a", "b"),
+        kept=(0, 1),
+        calibration=Calibration("platt"),
+        threshold=0.5,
+        versions=VERSIONS,
+        trained_until=pd.Timestamp("2017-06-01", tz="UTC"),
+        booster_sha256=sha256(text),
+    )
+    tracking = registry._tracking
+    with tracking.run("test", {MODEL_TAG: name}) as run_id:
+        return registry.register(run_id, bundle, text, description="", tags={})
+
+
+def test_promotion_remembers_and_rollback_goes_back_step_by_step(settings: Settings) -> None:
+    registry = Registry.open(settings)
+    first, second, third = (add(registry, seed) for seed in (1, 2, 3))
+    assert [one.version for one in (first, second, third)] == ["1", "2", "3"]
+    for version in ("1", "2", "3"):
+        promote(settings, "direction", version)
+    assert registry.find("direction").version == "3"  # type: ignore[union-attr]
+    assert rollback(settings, "direction").aliases == ("champion",)
+    assert registry.find("direction").version == "2"  # type: ignore[union-attr]
+    assert registry.find("direction", "challenger").version == "3"  # type: ignore[union-attr]
+    assert rollback(settings, "direction").version == "1"
+    with pytest.raises(ConfigurationError, match="no champion before version 1"):
+        rollback(settings, "direction")
+    # The one that was rolled back may come again, and is then no challenger any more.
+    assert promote(settings, "direction", "2").aliases == ("champion",)
+    assert registry.find("direction", "challenger") is None
+    assert rollback(settings, "direction").version == "1"
+
+
+def test_promoting_the_champion_again_changes_nothing(settings: Settings) -> None:
+    registry = Registry.open(settings)
+    add(registry, 1)
+    add(registry, 2)
+    for version in ("1", "2", "2", "2"):
+        promote(settings, "direction", version)
+    assert rollback(settings, "direction").version == "1"
+
+
+def test_a_promotion_that_was_cut_short_does_not_break_rollback(settings: Settings) -> None:
+    registry = Registry.open(settings)
+    add(registry, 1)
+    add(registry, 2)
+    promote(settings, "direction", "1")
+    promote(settings, "direction", "2")
+    registry._remember("direction", ["1", "2"])  # killed after the entry, before the alias moved
+    assert rollback(settings, "direction").version == "1"
+
+
+def test_the_very_same_model_keeps_its_version(settings: Settings) -> None:
+    registry = Registry.open(settings)
+    assert add(registry, 1).version == add(registry, 1).version == "1"
+    assert [one.version for one in registry.versions("direction")] == ["1"]
+
+
+def test_what_is_not_there_is_named(settings: Settings) -> None:
+    registry = Registry.open(settings)
+    assert registry.find("nobody") is None
+    add(registry, 1)
+    assert registry.find("direction", "challenger") is None
+    assert registry.find("direction", "7") is None
+    with pytest.raises(ConfigurationError, match="no version 7"):
+        promote(settings, "direction", "7")
+    with pytest.raises(ConfigurationError, match="no champion"):
+        rollback(settings, "direction")
+    with pytest.raises(ConfigurationError, match="model name"):
+        registry.find("x' or name != '")
+
+
+@pytest.mark.parametrize("file", [BOOSTER_FILE, BUNDLE_FILE])
+@pytest.mark.parametrize("damage", ["change", "remove"])
+def test_a_file_that_was_changed_or_removed_is_refused(settings: Settings, file: str, damage: str) -> None:
+    registry = Registry.open(settings)
+    one = add(registry, 1)
+    registry.load(one)
+    path = next(settings.mlflow_path.rglob(file))
+    if damage == "change":
+        path.write_bytes(path.read_bytes().replace(b"0", b"1", 1))
+    else:
+        path.unlink()
+    with pytest.raises(DataError, match=r"was changed after|cannot be read"):
+        registry.load(one)
+    with pytest.raises(DataError):
+        promote(settings, "direction", "1")
+
+
+def test_a_booster_of_another_model_is_refused_even_with_its_own_bundle(settings: Settings) -> None:
+    registry = Registry.open(settings)
+    first, second = add(registry, 1), add(registry, 2)
+    folders = {one.version: _folder(settings, one) for one in (first, second)}
+    for file in (BOOSTER_FILE, BUNDLE_FILE):
+        (folders["1"] / file).write_bytes((folders["2"] / file).read_bytes())
+    with pytest.raises(DataError, match="the registry says"):
+        registry.load(first)
+
+
+def test_no_pickle_is_stored(trained: Trained) -> None:
+    settings, _ = trained
+    names = [path.name for path in settings.mlflow_path.rglob("*") if path.is_file()]
+    assert {"booster.txt", "bundle.json", "pyfunc_model.py", "MLmodel"} <= set(names)
+    assert not [name for name in names if name.endswith((".pkl", ".pickle", ".joblib", ".cloudpickle"))]
+
+
+def test_anyone_with_mlflow_can_load_the_champion(trained: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
+    import mlflow
+
+    from tapeline.models.scoring import load_scorer
+
+    settings, _ = trained
+    scorer = load_scorer(settings, "direction-H1")
+    generator = np.random.default_rng(5)
+    frame = pd.DataFrame(generator.standard_normal((50, 8)), columns=list(scorer.columns))
+    frame.iloc[3, 2] = np.nan
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", settings.mlflow_uri)
+    loaded = mlflow.pyfunc.load_model("models:/direction-H1@champion")
+    said = loaded.predict(frame)
+    narrow = loaded.predict(frame.astype(np.float32))
+    np.testing.assert_array_equal(said["probability"], scorer.probability(frame.to_numpy(dtype=np.float32)))
+    np.testing.assert_array_equal(said["probability"], narrow["probability"])
+    assert set(said["side"]) <= {-1, 0, 1}
+    assert "lightgbm" in (Path(_folder_of(settings, "requirements.txt")) / "requirements.txt").read_text()
+
+
+def test_a_tampered_model_does_not_load_through_mlflow_either(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import mlflow
+
+    registry = Registry.open(settings)
+    one = add(registry, 1)
+    booster = _folder(settings, one) / BOOSTER_FILE
+    booster.write_bytes(booster.read_bytes() + b"\n")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", settings.mlflow_uri)
+    with pytest.raises(ValueError, match="changed after training"):
+        mlflow.pyfunc.load_model("models:/direction/1")
+
+
+def test_the_run_holds_what_made_the_model(trained: Trained) -> None:
+    settings, result = trained
+    client = open_tracking(settings).client
+    run = client.get_run(result.run_id)
+    assert run.info.status == "FINISHED"
+    assert run.data.params["feature_set_version"] == VERSIONS.feature_set
+    assert run.data.params["num_leaves"] == str(result.parameters["num_leaves"])
+    assert run.data.tags["tapeline.verdicts"] == "verdict-1"
+    auc = result.metrics.set_index("metric").loc["auc", "value"]
+    assert run.data.metrics["holdout_auc"] == pytest.approx(auc)
+    files = {item.path for item in client.list_artifacts(result.run_id)}
+    assert {"equity.svg", "calibration.svg", "importance.svg", "metrics.csv", "lineage.json", "model"} <= files
+
+
+def test_the_ledger_counts_over_runs_and_never_twice(settings: Settings) -> None:
+    tracking = open_tracking(settings)
+
+    def run(name: str, study: str, trials: int, booster: str, *, fail: bool = False) -> str:
+        identifier = ""
+        try:
+            with tracking.run(name, {MODEL_TAG: name}) as identifier:
+                record_trials(tracking, identifier, study, trials)
+                record_look(tracking, identifier, study, booster)
+                if fail:
+                    raise RuntimeError
+        except RuntimeError:
+            pass
+        return identifier
+
+    run("one", "s1", 8, "b1")
+    run("one", "s1", 8, "b1")  # the same again: nothing new was seen
+    assert (read_ledger(tracking, "one").trials, read_ledger(tracking, "one").holdout_looks) == (8, 1)
+    run("one", "s1", 20, "b2")  # continued with more trials
+    deleted = run("one", "s2", 5, "b3")
+    run("one", "s3", 4, "b4", fail=True)
+    run("other", "s9", 100, "b9")
+    tracking.client.delete_run(deleted)  # deleting a run does not unsee it
+    ledger = read_ledger(tracking, "one")
+    assert (ledger.trials, ledger.holdout_looks, ledger.total) == (29, 4, 33)
+
+
+def test_a_store_that_cannot_be_opened_says_so_without_its_password(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/secret-word/absent/x.db")
+    (tmp_path / "secret-word").write_text("a file where a folder should be")
+    with pytest.raises(ConfigurationError, match="MLflow store") as caught:
+        open_tracking(Settings(root=tmp_path))
+    assert "secret-word" not in str(caught.value)
+
+
+def _folder(settings: Settings, one: Registered) -> Path:
+    return next(path.parent for path in settings.mlflow_path.rglob(BUNDLE_FILE) if one.run_id in str(path))
+
+
+def _folder_of(settings: Settings, file: str) -> Path:
+    return next(settings.mlflow_path.rglob(file)).parent

@@ -209,6 +209,31 @@ def test_an_error_at_any_step_cleans_up_and_a_retry_finishes(tmp_path, monkeypat
     assert all_hashes(root) == all_hashes(tmp_path / "undisturbed")
 
 
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="names open files through /proc")
+def test_bytes_are_durable_before_the_rename_and_names_after_it(tmp_path, monkeypatch):
+    done: list[tuple[str, str]] = []
+    fsync, replace = os.fsync, Path.replace
+
+    def recorded_fsync(descriptor):
+        done.append(("fsync", Path(f"/proc/self/fd/{descriptor}").resolve().name))
+        fsync(descriptor)
+
+    def recorded_replace(source, target):
+        done.append(("replace", target.parent.name))
+        return replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", recorded_fsync)
+    monkeypatch.setattr(Path, "replace", recorded_replace)
+    write_once(tmp_path)
+    first = done.index(("replace", "period=2017"))
+    before, after = done[:first], done[first:]
+    assert sum(name.endswith(".tmp") for _, name in before) == 2
+    assert {("fsync", "2017.jsonl"), ("fsync", "2018.jsonl")} <= set(before)
+    assert before[-1] == ("fsync", "timeframe=H1")  # the manifests' names
+    assert after[:2] == [("replace", "period=2017"), ("replace", "period=2018")]
+    assert after[2:] == [("fsync", "period=2017"), ("fsync", "period=2018"), ("fsync", "timeframe=H1")]
+
+
 def test_a_torn_manifest_line_is_cut_off_by_the_next_writer(tmp_path):
     write_once(tmp_path / "undisturbed")
     root = tmp_path / "lake"

@@ -143,6 +143,17 @@ def test_a_file_that_the_lake_did_not_write_is_refused(tmp_path, bars):
         lake.read(RAW_BARS, EURUSD, H1)
 
 
+def test_a_changed_number_in_the_footer_is_noticed(tmp_path, bars):
+    lake = Lake(tmp_path)
+    path = lake.write(RAW_BARS, bars, EURUSD, H1, lineage=LINEAGE).path / "period=2018" / "data.parquet"
+    table = pq.ParquetFile(path).read()
+    footer = table.schema.metadata[b"tapeline"]
+    pq.write_table(table.replace_schema_metadata({b"tapeline": footer.replace(b'"jumps": ', b'"jumps": 1')}), path)
+    for call in (lake.status, lambda: lake.last(RAW_BARS, EURUSD, H1), lambda: lake.read(RAW_BARS, EURUSD, H1)):
+        with pytest.raises(DataError, match="digest does not match"):
+            call()
+
+
 def test_a_flipped_bit_is_an_error_or_has_no_effect(tmp_path):
     lake, bars = Lake(tmp_path), raw(make_bars(400))
     receipt = lake.write(RAW_BARS, bars, EURUSD, H1, lineage=LINEAGE)

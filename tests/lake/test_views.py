@@ -128,6 +128,20 @@ def test_what_is_not_one_read_of_the_views_is_refused(lake, tmp_path, sql):
     assert len(secret_frame) == 1
 
 
+def test_the_session_is_locked_down(lake):
+    expected = {
+        "lock_configuration": "true",
+        "enable_external_access": "false",
+        "python_enable_replacements": "false",
+        "autoload_known_extensions": "false",
+        "autoinstall_known_extensions": "false",
+        "temp_directory": "",
+    }
+    names = ", ".join(f"'{name}'" for name in expected)
+    rows = query(lake, f"SELECT name, value FROM duckdb_settings() WHERE name IN ({names})").to_pylist()
+    assert {row["name"]: row["value"] for row in rows} == expected
+
+
 def test_wrong_types_and_failing_reads_are_clear_errors(lake):
     with pytest.raises(ConfigurationError, match="does not parse"):
         query(lake, 42)

@@ -198,6 +198,25 @@ def test_a_correction_is_known_from_its_arrival_whatever_it_says(tmp_path):
             lake.write(spec, bars, EURUSD, H1, lineage=LINEAGE, arrived_at=instant)
 
 
+@pytest.mark.parametrize("estimate", [False, True])
+def test_a_replayed_observation_changes_nothing_but_a_change_back_does(tmp_path, estimate):
+    lake = Lake(tmp_path)
+    first = readings([(at(0), 1.0, at(1)), (at(2), 5.0, at(3))], estimate=estimate)
+    for batch in (first, readings([(at(0), 2.0, at(4))]), readings([(at(0), 3.0, at(5))])):
+        write(lake, READINGS, batch)
+    before = all_hashes(tmp_path)
+    receipt = write(lake, READINGS, first)
+    if estimate:  # the old value, with no proof that it is the old observation: it counts as the newest
+        assert (receipt.rows_revised, receipt.rows_unchanged) == (1, 1)
+        assert lake.read(READINGS, EURUSD, D1)["revision"].tolist() == [3, 0]
+    else:
+        assert (receipt.rows_revised, receipt.rows_unchanged) == (0, 2)
+        assert all_hashes(tmp_path) == before
+        back = readings([(at(0), 1.0, at(6))])
+        assert write(lake, READINGS, back).rows_revised == 1
+        assert lake.read(READINGS, EURUSD, D1)["value"].tolist() == [1.0, 5.0]
+
+
 @pytest.mark.parametrize(("timeframe", "expected"), [(D1, "2017"), (M1, "2017-01"), (S1, "2017-01-02")])
 def test_the_period_fits_the_timeframe(tmp_path, timeframe, expected):
     receipt = write(Lake(tmp_path), RAW_BARS, raw(make_bars(20, timeframe=timeframe.name)), timeframe=timeframe)

@@ -154,6 +154,8 @@ def test_a_clean_row_depends_on_the_rows_up_to_it(seed: int, cut: int) -> None:
     pd.testing.assert_frame_equal(sanitize(bars.iloc[:cut], "H1").bars, whole.iloc[:cut])
     rest = sanitize(bars.iloc[cut:], "H1", history=whole.iloc[max(cut - LOOKBACK, 0) : cut]).bars
     pd.testing.assert_frame_equal(rest, whole.iloc[cut:])
+    overlapping = sanitize(bars.iloc[cut:], "H1", history=whole).bars  # only what lies before counts as the past
+    pd.testing.assert_frame_equal(overlapping, whole.iloc[cut:])
 
 
 def test_the_packaged_bars_need_no_repair() -> None:
@@ -162,6 +164,7 @@ def test_the_packaged_bars_need_no_repair() -> None:
     assert len(result.bars) == 6225
     assert set(changes(result)) == {"changed_types", "assumed_arrival", "flagged_outlier"}  # times came in microseconds
     assert not result.bars["repaired"].any()
+    assert changes(result)["flagged_outlier"] == 21  # as docs/cleaning.md says
     pd.testing.assert_frame_equal(
         result.bars[list(OHLCV)].reset_index(drop=True), bars[list(OHLCV)].reset_index(drop=True)
     )

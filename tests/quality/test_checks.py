@@ -182,6 +182,17 @@ def test_clock(clock: str, reason: Reason) -> None:
         check_bars(bars, "H1", now=pd.Timestamp(clock))
 
 
+def test_the_clock_parts_a_batch_at_the_last_complete_bar() -> None:
+    checked = check_bars(make_bars(4, start="2017-01-02 09:00"), "H1", now=pd.Timestamp("2017-01-02 11:00", tz="UTC"))
+    assert checked.mask.tolist() == [0, 0, Reason.UNFINISHED, Reason.FUTURE]
+
+
+def test_a_missing_arrival_is_found_before_the_epoch_too() -> None:
+    bars = raw_bars(3, start="1960-01-04")
+    bars["known_at"] = bars["known_at"].where([True, False, True])
+    assert check_bars(bars, "H1").mask.tolist() == [0, Reason.KNOWN_BEFORE_CLOSE, 0]
+
+
 def test_of_equal_bars_the_first_is_kept() -> None:
     bars = good_bars(6)
     bars.iloc[2, bars.columns.get_loc("spread")] = np.nan

@@ -17,6 +17,7 @@ import pytest
 
 from tapeline.core.errors import ConfigurationError, QualityError
 from tapeline.core.schemas import AUDIT
+from tapeline.quality.checks import Reason
 from tapeline.quality.gate import Verdict, judge, require, to_audit_rows, to_markdown
 from tapeline.quality.suites import SUITE_FOLDER, feature_view, load_suite, suite_names
 from tests.quality import batches
@@ -222,6 +223,12 @@ def test_the_committed_project_holds_nothing_of_a_machine() -> None:
                 word in text for word in ("/home/", "/root/", "/work/", "/Users/", "instance_id", "data_context_id")
             )
     assert "uncommitted/" in (EXPECTATIONS / "gx" / ".gitignore").read_text().splitlines()
+
+
+def test_the_page_for_users_names_every_reason_and_suite() -> None:
+    page = (EXPECTATIONS.parent / "docs" / "validation.md").read_text()
+    for name in [*(reason.code for reason in Reason), *suite_names(EXPECTATIONS)]:
+        assert f"`{name}`" in page, name
 
 
 def test_the_feature_view_looks_at_the_past_only() -> None:

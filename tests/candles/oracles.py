@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 
 @dataclass
@@ -166,7 +167,7 @@ def renko_bars(ticks, size, *, gaps="bricks", wicks=False):
         borders = list(range(start, end + step, step))
         if gaps == "merge":
             borders = [start, end]
-        for j, (a, b) in enumerate(zip(borders[:-1], borders[1:], strict=True)):
+        for j, (a, b) in enumerate(pairwise(borders)):
             opened, close = anchor + a * size, anchor + b * size
             high, low = max(opened, close), min(opened, close)
             if wicks and j == 0:

@@ -19,7 +19,8 @@ from tapeline.candles.forming import (
     OUT_FLOATS,
     OUT_INTEGERS,
     PREVIOUS_TS,
-    new_state,
+    new_memory,
+    views,
 )
 from tapeline.candles.heikin_ashi import STATE, HeikinAshiCandles, heikin_ashi_kernel
 from tapeline.candles.records import (
@@ -97,7 +98,8 @@ class CandleBuilder:
     ) -> None:
         self.candle = candle
         self.price: TickPrice = price
-        self._floats, self._integers = new_state()
+        self._memory = new_memory()
+        self._floats, self._integers, *self._pushed = views(self._memory)
         candle.prepare(self._floats, self._integers)
         self._integers[COLUMNS] = _UNKNOWN
         if columns is not None:
@@ -106,7 +108,6 @@ class CandleBuilder:
                 raise ConfigurationError(f"columns {unknown} are unknown", hint=f"use {', '.join(_FLAGS)}")
             self._integers[COLUMNS] = sum(_FLAGS[name] for name in set(columns))
         self._push = candle.push
-        self._pushed = np.empty((OUT_FLOATS, 8)), np.empty((OUT_INTEGERS, 8), dtype=np.int64)
         self._fast = self._can_push()
 
     def update(self, chunk: pd.DataFrame | Records, *, now: pd.Timestamp | None = None) -> pd.DataFrame:
@@ -169,13 +170,11 @@ class CandleBuilder:
             As :meth:`update`.
         """
         if self._fast:
-            floats, integers = self._pushed
-            count = self._push(
-                self._floats, self._integers, floats, integers, ts, float(price), float(size), side, float(spread)
-            )
+            count = self._push(self._memory, ts, float(price), float(size), side, float(spread))
             if count == 0:
                 return ()
             if count > 0:
+                floats, integers = self._pushed
                 return self._candles(floats[:, :count], integers[:, :count])
         return self._push_checked(ts, price, size, side, spread)
 
@@ -242,7 +241,7 @@ class CandleBuilder:
                 hint="build the candles anew",
             )
         builder = cls(candle, price=price)
-        builder._floats, builder._integers = floats, integers
+        builder._floats[:], builder._integers[:] = floats, integers
         builder._fast = builder._can_push()
         return builder
 
@@ -399,18 +398,16 @@ class CandleBuilder:
         nan = pd.Series(np.nan, index=bars.index)
         extra = bars[self.candle.extra] if self.candle.extra in bars.columns else pd.Series(0.0, index=bars.index)
         optional = [bars.get(name, nan).tolist() for name in ("buy_volume", "vwap", "spread", "spread_close")]
+        prices = bars[["open", "high", "low", "close", "volume"]].to_numpy().tolist()
+        times = zip(_nanoseconds(bars.index), _nanoseconds(pd.DatetimeIndex(bars["close_ts"])), strict=True)
+        rows = zip(times, prices, bars["tick_count"].tolist(), zip(*optional, strict=True), extra.tolist(), strict=True)
         return [
-            Candle(ts.value, close_ts.value, *prices, count, *others, float(last))
-            for ts, close_ts, prices, count, others, last in zip(
-                bars.index,
-                bars["close_ts"],
-                bars[["open", "high", "low", "close", "volume"]].to_numpy().tolist(),
-                bars["tick_count"].tolist(),
-                zip(*optional, strict=True),
-                extra.tolist(),
-                strict=True,
-            )
+            Candle(*stamps, *price, count, *others, extra=float(last)) for stamps, price, count, others, last in rows
         ]
+
+
+def _nanoseconds(index: Any) -> list[int]:
+    return index.as_unit("ns").asi8.tolist()
 
 
 def build_candles(

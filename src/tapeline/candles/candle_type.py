@@ -15,8 +15,9 @@ Kernel = Callable[[Records, Floats, Integers, Floats, Integers, int], tuple[int,
 """``(records, floats, integers, out_floats, out_integers, start)`` to ``(consumed, bars, needed)``: it stops at a
 record whose bars do not fit into the output and says how many columns that record needs."""
 
-Push = Callable[[Floats, Integers, Floats, Integers, int, float, float, int, float], int]
-"""The same for one tick or trade; the number of bars, or -1 where the row must take the checked path."""
+Push = Callable[[Floats, int, float, float, int, float], int]
+"""``(memory, ts, price, size, side, spread)`` to the number of bars that one tick or trade completes, which then lie in
+the memory; -1 where the row must take the checked path."""
 
 
 class CandleType(ABC):

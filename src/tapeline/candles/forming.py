@@ -37,6 +37,8 @@ FLOATS: Final = 48
 OUT_FLOATS: Final = 10
 OUT_INTEGERS: Final = 3
 OUT_EXTRA: Final = 9
+FEW: Final = 8
+MEMORY: Final = FLOATS + INTEGERS + (OUT_FLOATS + OUT_INTEGERS) * FEW
 
 NEVER: Final = -(2**62)
 """Before every instant of a 64-bit nanosecond clock, and far enough from its end that adding to it does not wrap."""
@@ -52,7 +54,7 @@ class Forming(NamedTuple):
     rows: int
     ts: int
     known: int
-    count: int
+    ticks: int
     open: float
     high: float
     low: float
@@ -68,11 +70,27 @@ class Forming(NamedTuple):
     spread_close: float
 
 
-def new_state() -> tuple[Floats, Integers]:
-    """Empty state arrays."""
-    integers = np.zeros(INTEGERS, dtype=np.int64)
-    integers[[PREVIOUS_TS, LAST_RECORD_TS, CLOSED_UNTIL]] = NEVER
-    return np.zeros(FLOATS), integers
+def new_memory() -> Floats:
+    """The memory of a builder: its empty state, and room for the bars of a single tick."""
+    memory = np.zeros(MEMORY)
+    views(memory)[1][np.array([PREVIOUS_TS, LAST_RECORD_TS, CLOSED_UNTIL])] = NEVER
+    return memory
+
+
+@njit(cache=True)
+def views(memory: Floats) -> tuple[Floats, Integers, Floats, Integers]:
+    """State floats, state integers, and output arrays for a few bars: four views of one array.
+
+    A call from Python pays for every array it hands over, more than for adding a tick to a bar.
+    """
+    first = FLOATS + INTEGERS
+    second = first + OUT_FLOATS * FEW
+    return (
+        memory[:FLOATS],
+        memory[FLOATS:first].view(np.int64),
+        memory[first:second].reshape(OUT_FLOATS, FEW),
+        memory[second : second + OUT_INTEGERS * FEW].view(np.int64).reshape(OUT_INTEGERS, FEW),
+    )
 
 
 @njit(cache=True)
@@ -122,7 +140,7 @@ def started(records: Records, i: int, ts: int) -> Forming:
 @njit(cache=True)
 def grown(bar: Forming, records: Records, i: int, share: float) -> Forming:
     """The bar with ``share`` (1 where a trade is not split) of record ``i`` added."""
-    count = records.count[i] if records.count.size else 1
+    count = records.ticks[i] if records.ticks.size else 1
     size = records.volume[i] * share if records.volume.size else 0.0
     traded = records.value[i] * share if records.value.size else size * records.close[i]
     buy, buy_rest = bar.buy, bar.buy_rest
@@ -140,7 +158,7 @@ def grown(bar: Forming, records: Records, i: int, share: float) -> Forming:
         bar.rows + 1,
         bar.ts,
         records.known[i],
-        bar.count + count,
+        bar.ticks + count,
         bar.open,
         max(bar.high, records.high[i]),
         min(bar.low, records.low[i]),
@@ -184,7 +202,7 @@ def loaded(floats: Floats, integers: Integers) -> Forming:
 @njit(cache=True)
 def store(bar: Forming, floats: Floats, integers: Integers) -> None:
     """The forming bar into the state arrays."""
-    integers[0], integers[1], integers[2], integers[3] = bar.rows, bar.ts, bar.known, bar.count
+    integers[0], integers[1], integers[2], integers[3] = bar.rows, bar.ts, bar.known, bar.ticks
     floats[0], floats[1], floats[2], floats[3] = bar.open, bar.high, bar.low, bar.close
     floats[4], floats[5], floats[6], floats[7] = bar.volume, bar.volume_rest, bar.value, bar.value_rest
     floats[8], floats[9], floats[10], floats[11] = bar.buy, bar.buy_rest, bar.spread, bar.spread_rest
@@ -199,7 +217,7 @@ def emit(
     out_floats[0, k], out_floats[1, k], out_floats[2, k], out_floats[3, k] = bar.open, bar.high, bar.low, bar.close
     out_floats[4, k], out_floats[5, k], out_floats[6, k] = bar.volume, bar.value, bar.buy
     out_floats[7, k], out_floats[8, k], out_floats[9, k] = bar.spread, bar.spread_close, extra
-    out_integers[0, k], out_integers[1, k], out_integers[2, k] = ts, close_ts, bar.count
+    out_integers[0, k], out_integers[1, k], out_integers[2, k] = ts, close_ts, bar.ticks
 
 
 @njit(cache=True)

@@ -28,6 +28,7 @@ from tapeline.candles.forming import (
     refuses,
     started,
     store,
+    views,
 )
 from tapeline.candles.records import Floats, Integers, Records
 from tapeline.core.errors import SchemaError
@@ -228,18 +229,9 @@ def _learn(
 
 
 @njit(cache=True)
-def push_information(
-    floats: Floats,
-    integers: Integers,
-    out_floats: Floats,
-    out_integers: Integers,
-    ts: int,
-    price: float,
-    size: float,
-    side: int,
-    spread: float,
-) -> int:
+def push_information(memory: Floats, ts: int, price: float, size: float, side: int, spread: float) -> int:
     """One tick or trade; see :data:`~tapeline.candles.candle_type.Push`."""
+    floats, integers, out_floats, out_integers = views(memory)
     if refuses(integers, ts, price, size, side, spread):
         return -1
     records = one_row(floats, integers, ts, price, size, side, spread)

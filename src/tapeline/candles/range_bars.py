@@ -23,6 +23,7 @@ from tapeline.candles.forming import (
     refuses,
     started,
     store,
+    views,
 )
 from tapeline.candles.records import Floats, Integers, Records
 from tapeline.candles.regime import regime_finished, regime_loaded, regime_seen, regime_store
@@ -177,9 +178,9 @@ def adaptive_kernel(
         ts = records.ts[i]
         end = regime.end
         # Only intervals that ended before this record may set the range of a candle that opens with it.
-        if regime.count > 0 and ts >= end:
+        if regime.ticks > 0 and ts >= end:
             regime = regime_finished(regime, window, fast_window)
-        if regime.count == 0:
+        if regime.ticks == 0:
             end = ts // interval * interval + interval
         if regime.bars >= window:
             if bar.rows == 0:
@@ -192,7 +193,7 @@ def adaptive_kernel(
                 emit(bar, previous, max(bar.known, previous), size, out_floats, out_integers, k)
                 k += 1
                 bar = nothing()
-        count = records.count[i] if records.count.size else 1
+        count = records.ticks[i] if records.ticks.size else 1
         regime = regime_seen(regime, records.high[i], records.low[i], records.close[i], count, end)
         i += 1
     store(bar, floats, integers)
@@ -203,18 +204,9 @@ def adaptive_kernel(
 
 
 @njit(cache=True)
-def push_range(
-    floats: Floats,
-    integers: Integers,
-    out_floats: Floats,
-    out_integers: Integers,
-    ts: int,
-    price: float,
-    size: float,
-    side: int,
-    spread: float,
-) -> int:
+def push_range(memory: Floats, ts: int, price: float, size: float, side: int, spread: float) -> int:
     """One tick or trade; see :data:`~tapeline.candles.candle_type.Push`."""
+    floats, integers, out_floats, out_integers = views(memory)
     if refuses(integers, ts, price, size, side, spread):
         return -1
     records = one_row(floats, integers, ts, price, size, side, spread)
@@ -222,18 +214,9 @@ def push_range(
 
 
 @njit(cache=True)
-def push_adaptive(
-    floats: Floats,
-    integers: Integers,
-    out_floats: Floats,
-    out_integers: Integers,
-    ts: int,
-    price: float,
-    size: float,
-    side: int,
-    spread: float,
-) -> int:
+def push_adaptive(memory: Floats, ts: int, price: float, size: float, side: int, spread: float) -> int:
     """One tick or trade; see :data:`~tapeline.candles.candle_type.Push`."""
+    floats, integers, out_floats, out_integers = views(memory)
     if refuses(integers, ts, price, size, side, spread):
         return -1
     records = one_row(floats, integers, ts, price, size, side, spread)

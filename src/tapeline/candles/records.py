@@ -45,7 +45,7 @@ class Records(NamedTuple):
         Volume of the buying side, for bars; for trades ``side`` says it (+1 the buyer was the aggressor, -1, 0 unknown).
     spread, spread_close:
         Ask minus bid: mean over the record, and at its end. Negative where a quote is crossed.
-    count:
+    ticks:
         Ticks in each record; 1 each where it has length 0.
     """
 
@@ -61,7 +61,7 @@ class Records(NamedTuple):
     side: NDArray[np.int8]
     spread: Floats
     spread_close: Floats
-    count: Integers
+    ticks: Integers
 
 
 def columns_of(records: Records) -> int:
@@ -289,18 +289,18 @@ def _refuse(
 # These four look at every value without leaving early, so that the compiler can check several values an instruction.
 @njit(cache=True)
 def _all_positive(values: Floats) -> bool:
-    good = True
-    for value in values:
-        good &= (value > 0.0) & (value < np.inf)
-    return good
+    wrong = 0
+    for i in range(values.size):
+        wrong += 0 if values[i] > 0.0 and values[i] < np.inf else 1
+    return wrong == 0
 
 
 @njit(cache=True)
 def _none_negative(values: Floats) -> bool:
-    good = True
-    for value in values:
-        good &= (value >= 0.0) & (value < np.inf)
-    return good
+    wrong = 0
+    for i in range(values.size):
+        wrong += 0 if values[i] >= 0.0 and values[i] < np.inf else 1
+    return wrong == 0
 
 
 @njit(cache=True)

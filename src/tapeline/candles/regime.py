@@ -17,7 +17,7 @@ class Regime(NamedTuple):
 
     end: int
     bars: int
-    count: int
+    ticks: int
     high: float
     low: float
     close: float
@@ -47,7 +47,7 @@ def regime_loaded(floats: Floats, integers: Integers, f: int, i: int) -> Regime:
 @njit(cache=True)
 def regime_store(regime: Regime, floats: Floats, integers: Integers, f: int, i: int) -> None:
     """The regime into the state arrays: 7 floats, 3 integers."""
-    integers[i], integers[i + 1], integers[i + 2] = regime.end, regime.bars, regime.count
+    integers[i], integers[i + 1], integers[i + 2] = regime.end, regime.bars, regime.ticks
     floats[f], floats[f + 1], floats[f + 2], floats[f + 3] = regime.high, regime.low, regime.close, regime.previous
     floats[f + 4], floats[f + 5], floats[f + 6] = regime.true_range, regime.fast, regime.slow
 
@@ -64,22 +64,22 @@ def regime_finished(regime: Regime, window: int, fast_window: int) -> Regime:
         high, low = max(high, regime.previous), min(low, regime.previous)
     bars = regime.bars + 1
     true_range = regime.true_range + (high - low - regime.true_range) / min(bars, window)
-    fast = regime.fast + (regime.count - regime.fast) / min(bars, fast_window)
-    slow = regime.slow + (regime.count - regime.slow) / min(bars, window)
+    fast = regime.fast + (regime.ticks - regime.fast) / min(bars, fast_window)
+    slow = regime.slow + (regime.ticks - regime.slow) / min(bars, window)
     return Regime(regime.end, bars, 0, 0.0, 0.0, 0.0, regime.close, true_range, fast, slow)
 
 
 @njit(cache=True)
 def regime_seen(regime: Regime, high: float, low: float, close: float, count: int, end: int) -> Regime:
     """The regime with one record added to its forming interval, which ends at ``end``."""
-    if regime.count == 0:
+    if regime.ticks == 0:
         top, bottom = high, low
     else:
         top, bottom = max(regime.high, high), min(regime.low, low)
     return Regime(
         end,
         regime.bars,
-        regime.count + max(count, 1),
+        regime.ticks + max(count, 1),
         top,
         bottom,
         close,

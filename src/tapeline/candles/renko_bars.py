@@ -32,6 +32,7 @@ from tapeline.candles.forming import (
     refuses,
     started,
     store,
+    views,
 )
 from tapeline.candles.range_bars import CLOSE_ENOUGH
 from tapeline.candles.records import Floats, Integers, Records
@@ -178,11 +179,11 @@ def renko_kernel(
         price = records.close[i]
         if adaptive:
             ts = records.ts[i]
-            if regime.count > 0 and ts >= regime.end:
+            if regime.ticks > 0 and ts >= regime.end:
                 regime = regime_finished(regime, window, window)
-            end = regime.end if regime.count > 0 else ts // interval * interval + interval
+            end = regime.end if regime.ticks > 0 else ts // interval * interval + interval
             if anchored == 0 and regime.bars < window:
-                count = records.count[i] if records.count.size else 1
+                count = records.ticks[i] if records.ticks.size else 1
                 regime = regime_seen(regime, records.high[i], records.low[i], price, count, end)
                 i += 1
                 continue
@@ -230,7 +231,7 @@ def renko_kernel(
                 brick = max(floats[_MULTIPLE] * regime.true_range, floats[_SMALLEST])
             above, below = _triggers(anchor, brick, level, direction)
         if adaptive:
-            count = records.count[i] if records.count.size else 1
+            count = records.ticks[i] if records.ticks.size else 1
             regime = regime_seen(regime, records.high[i], records.low[i], price, count, end)
         i += 1
     store(bar, floats, integers)
@@ -255,25 +256,16 @@ def _bricks(price: float, anchor: float, brick: float, first: int, heading: int)
     """How many whole bricks lie between the border ``first`` and the price; at least one."""
     slack = CLOSE_ENOUGH * brick
     # The quotient is a first guess; the borders themselves, as they will be written, decide.
-    bricks = max(int(math.floor(heading * (price - anchor) / brick)) - heading * first - 1, 1)
+    bricks = max(math.floor(heading * (price - anchor) / brick) - heading * first - 1, 1)
     while heading * (price - (anchor + (first + heading * (bricks + 1)) * brick)) >= -slack:
         bricks += 1
     return bricks
 
 
 @njit(cache=True)
-def push_renko(
-    floats: Floats,
-    integers: Integers,
-    out_floats: Floats,
-    out_integers: Integers,
-    ts: int,
-    price: float,
-    size: float,
-    side: int,
-    spread: float,
-) -> int:
+def push_renko(memory: Floats, ts: int, price: float, size: float, side: int, spread: float) -> int:
     """One tick or trade; see :data:`~tapeline.candles.candle_type.Push`."""
+    floats, integers, out_floats, out_integers = views(memory)
     before = integers[LAST_RECORD_TS]
     if refuses(integers, ts, price, size, side, spread):
         return -1

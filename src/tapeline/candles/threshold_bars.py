@@ -21,6 +21,7 @@ from tapeline.candles.forming import (
     refuses,
     started,
     store,
+    views,
 )
 from tapeline.candles.records import Floats, Integers, Records
 from tapeline.core.errors import DataError, SchemaError
@@ -168,7 +169,7 @@ def threshold_kernel(
             bar = started(records, i, records.ts[i])
         bar = grown(bar, records, i, 1.0)
         i += 1
-        reached = float(bar.count) if measure == _TICKS else (bar.volume if measure == _VOLUME else bar.value)
+        reached = float(bar.ticks) if measure == _TICKS else (bar.volume if measure == _VOLUME else bar.value)
         if reached >= enough:
             previous = max(bar.ts, previous + 1)
             emit(bar, previous, max(bar.known, previous), 0.0, out_floats, out_integers, k)
@@ -222,18 +223,9 @@ def split_kernel(
 
 
 @njit(cache=True)
-def push_threshold(
-    floats: Floats,
-    integers: Integers,
-    out_floats: Floats,
-    out_integers: Integers,
-    ts: int,
-    price: float,
-    size: float,
-    side: int,
-    spread: float,
-) -> int:
+def push_threshold(memory: Floats, ts: int, price: float, size: float, side: int, spread: float) -> int:
     """One tick or trade; see :data:`~tapeline.candles.candle_type.Push`."""
+    floats, integers, out_floats, out_integers = views(memory)
     if refuses(integers, ts, price, size, side, spread):
         return -1
     records = one_row(floats, integers, ts, price, size, side, spread)
@@ -241,18 +233,9 @@ def push_threshold(
 
 
 @njit(cache=True)
-def push_split(
-    floats: Floats,
-    integers: Integers,
-    out_floats: Floats,
-    out_integers: Integers,
-    ts: int,
-    price: float,
-    size: float,
-    side: int,
-    spread: float,
-) -> int:
+def push_split(memory: Floats, ts: int, price: float, size: float, side: int, spread: float) -> int:
     """One tick or trade; see :data:`~tapeline.candles.candle_type.Push`."""
+    floats, integers, out_floats, out_integers = views(memory)
     if refuses(integers, ts, price, size, side, spread):
         return -1
     if size > (out_integers.shape[1] - 3) * floats[PARAMETERS]:

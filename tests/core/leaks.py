@@ -195,6 +195,12 @@ def peak_deleted_later(bars: pd.DataFrame) -> pd.DataFrame:
     return found[found["invalidated_at"].isna()]
 
 
+@pattern(lookback=5, reference="speaks before its time: events whose confirmation still lies ahead")
+def peak_announced(bars: pd.DataFrame) -> pd.DataFrame:
+    found = _peaks(bars, 2)
+    return found.assign(confirmed_at=found["confirmed_at"] + pd.Timedelta(hours=3))
+
+
 @pattern(lookback=5, reference="honest twin: a peak of five bars, known two bars later; broken when it is broken")
 def peak(bars: pd.DataFrame) -> pd.DataFrame:
     return _peaks(bars, 2)
@@ -219,6 +225,12 @@ def label_scaled_by_all(bars: pd.DataFrame) -> pd.DataFrame:
     return found.assign(value=found["value"] / bars["close"].std())
 
 
+@label(lookback=0, requires=("close_ts",), reference="speaks before its time: a guess, due in five hours")
+def label_guessed(bars: pd.DataFrame) -> pd.DataFrame:
+    due = pd.DatetimeIndex(bars["close_ts"]) + pd.Timedelta(hours=5)
+    return pd.DataFrame({"value": bars["close"] / bars["open"], "t_end": due, "outcome": 0.0}, index=bars.index)
+
+
 @label(lookback=0, requires=("close_ts",), reference="honest twin: known when it says")
 def label_honest(bars: pd.DataFrame) -> pd.DataFrame:
     return _hold(bars, 5, 5)
@@ -240,6 +252,8 @@ LEAKS = {
     peak_known_early: {"truncate", "perturb"},
     peak_scored_by_all: {"truncate", "perturb", "tail"},
     peak_deleted_later: {"truncate", "perturb"},
+    peak_announced: {"truncate"},
+    label_guessed: {"truncate"},
     label_ends_late: {"truncate", "perturb"},
     label_scaled_by_all: {"truncate", "perturb"},
 }

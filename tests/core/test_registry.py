@@ -108,7 +108,7 @@ def test_the_catalog_finds_by_name_and_kind() -> None:
     assert catalog["peak"].kind == "pattern"
     assert {component.kind for component in catalog.values()} == {"feature", "pattern", "label"}
     assert [component.name for component in catalog.of_kind("label")] == sorted(
-        ["label_honest", "label_ends_late", "label_scaled_by_all"]
+        ["label_honest", "label_ends_late", "label_guessed", "label_scaled_by_all"]
     )
     with pytest.raises(ConfigurationError, match="did you mean peak"):
         catalog["peek"]

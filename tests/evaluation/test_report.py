@@ -36,8 +36,8 @@ def make_result(symbol: str = "EURUSD", rows: int = 200) -> TrainingResult:
         {
             "ts": bars.index,
             "symbol": symbol,
-            "t0": bars["close_ts"].to_numpy(),
-            "t_end": bars["close_ts"].to_numpy() + np.timedelta64(4, "h"),
+            "t0": pd.DatetimeIndex(bars["close_ts"]),
+            "t_end": pd.DatetimeIndex(bars["close_ts"]) + pd.Timedelta("4h"),
             "y": y,
             "outcome": np.where(y == 1, 1e-3, -1e-3),
             "raw": probability,
@@ -45,7 +45,6 @@ def make_result(symbol: str = "EURUSD", rows: int = 200) -> TrainingResult:
             "side": side,
         }
     )
-    holdout[["t0", "t_end"]] = holdout[["t0", "t_end"]].apply(pd.to_datetime, utc=True)
     trades = simulate(holdout, CostSettings())
     null = random_entries(holdout, trades, CostSettings(), draws=50)
     metrics = pd.DataFrame(

@@ -59,8 +59,9 @@ def test_trades_are_those_a_patient_clerk_would_have_made(rows: pd.DataFrame) ->
                 busy = row.t_end
                 expected.append((symbol, row.t0, row.t_end, row.side, row.side * row.outcome - 2 * (0.7 + 0.3) / 1e4))
     trades = simulate(rows, COSTS)
-    found = list(trades[["symbol", "t0", "t_end", "side", "net"]].itertuples(index=False, name=None))
-    assert sorted(found) == pytest.approx(sorted(expected))
+    found = sorted(trades[["symbol", "t0", "t_end", "side", "net"]].itertuples(index=False, name=None))
+    assert [one[:4] for one in found] == [one[:4] for one in sorted(expected)]
+    assert [one[4] for one in found] == pytest.approx([one[4] for one in sorted(expected)])
     assert trades["t_end"].is_monotonic_increasing
     for _, part in trades.sort_values("t0").groupby("symbol"):
         assert (part["t0"].iloc[1:].to_numpy() >= part["t_end"].iloc[:-1].to_numpy()).all()
@@ -134,7 +135,6 @@ def test_random_histories_have_the_models_trades_sides_and_costs() -> None:
     made = trades["side"].sum() * 1e-3 - len(trades) * 2e-4
     # A draw may leave out the last few trades, never more.
     assert np.abs(null.total_return - made).max() < 6 * 1.2e-3
-    assert null.total_return == pytest.approx(np.full(60, made), abs=6 * 1.2e-3)
     always_long = table(list(range(50)), [1] * 50, [1] * 50, list(np.linspace(-1e-3, 2e-3, 50)))
     trades = simulate(always_long, FREE)
     null = random_entries(always_long, trades, FREE, draws=20)

@@ -16,7 +16,7 @@ def test_the_values_equal_those_of_the_shap_package_and_add_up_to_the_raw_score(
     generator = np.random.default_rng(0)
     x = generator.standard_normal((400, 6)).astype(np.float32)
     y = (x[:, 2] - 0.5 * x[:, 4] + generator.standard_normal(400) > 0).astype(int)
-    booster = build_estimator("lightgbm").fit(x, y)[-1].booster_
+    booster = build_estimator("lightgbm", parameters={"colsample_bytree": 1.0}).fit(x, y)[-1].booster_
     values, expected = shap_values(booster, x)
     peer = shap.TreeExplainer(booster).shap_values(x)
     np.testing.assert_allclose(values, peer[1] if isinstance(peer, list) else peer, atol=1e-9)

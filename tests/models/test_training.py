@@ -38,7 +38,7 @@ def test_noise_is_noise_through_the_whole_of_training(settings: Settings, seed: 
     error = auc_standard_error(holdout["y"].to_numpy())
     assert abs(auc(holdout["y"], holdout["raw"]) - 0.5) < 3 * error
     table = result.metrics.set_index("metric")
-    assert table.loc["auc", "low"] < 0.5 < table.loc["auc", "high"]
+    assert table.loc["auc", "low"] <= 0.5 <= table.loc["auc", "high"]
     assert table.loc["log_loss", "value"] > table.loc["log_loss", "majority"] - 0.004
     assert result.sharpe["deflated"].iloc[0] < 0.5
     assert "no skill over the base rate shown" in result.reason or "significantly worse" in result.reason

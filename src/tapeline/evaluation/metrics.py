@@ -147,8 +147,9 @@ def reliability_table(
             "rows": rows,
             "probability": predicted,
             "frequency": frequency,
-            "low": np.clip(centre - half, 0.0, 1.0),
-            "high": np.clip(centre + half, 0.0, 1.0),
+            # At a frequency of 0 or 1 rounding could leave it outside its own interval.
+            "low": np.clip(np.minimum(centre - half, frequency), 0.0, 1.0),
+            "high": np.clip(np.maximum(centre + half, frequency), 0.0, 1.0),
         }
     )
 

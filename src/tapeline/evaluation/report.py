@@ -131,7 +131,7 @@ def render(report: Report) -> str:
         ladder=_table(result.cost_ladder),
         calibration=_table(result.calibration),
         trials=_table(result.trials),
-        parameters=result.parameters,
+        parameters={name: _number(value) for name, value in result.parameters.items()},
         pictures=_pictures(report),
         notes=_notes(result),
     )
@@ -174,14 +174,14 @@ def _headline(result: TrainingResult) -> str:
         )
     else:
         skill = "The holdout does not show that the model's probabilities are better than the base rate."
-    share = float(result.metrics["value"][result.metrics["metric"] == "percentile_of_random_entries"].iloc[0])
-    if not math.isfinite(share):
+    if result.trades.empty:
         return f"{skill} It made no trade."
     total = float(result.trades["net"].sum())
+    interval: Any = result.metrics.set_index("metric").loc["total_return"]
     verb = "made" if total > 0 else "lost"
     return (
-        f"{skill} Its {len(result.trades):,} trades {verb} {abs(total):.2%} of a fixed notional after costs, "
-        f"which is better than {share:.0f} % of random entries."
+        f"{skill} Its {len(result.trades):,} trades {verb} {abs(total):.2%} of a fixed notional after costs "
+        f"(95 % interval {interval['low']:+.2%} to {interval['high']:+.2%})."
     )
 
 

@@ -122,7 +122,9 @@ def _probability_rows(
     frame: pd.DataFrame, baselines: dict[str, Array], mean_block: float, seed: int
 ) -> list[dict[str, Any]]:
     y, probability = frame["y"].to_numpy(), frame["probability"].to_numpy()
-    intervals = bootstrap_intervals(PROBABILITY_METRICS, y, probability, frame["t0"], mean_block=mean_block, seed=seed)
+    intervals = bootstrap_intervals(
+        PROBABILITY_METRICS, y, probability, pd.DatetimeIndex(frame["t0"]).asi8, mean_block=mean_block, seed=seed
+    )
     coin = np.full(len(y), 0.5)
     rows = []
     for name, function in PROBABILITY_METRICS.items():

@@ -209,8 +209,8 @@ def _one(
         {
             "ts": features.index[labelled],
             "symbol": symbol,
-            "t0": features["known_at"].to_numpy()[labelled],
-            "t_end": known["t_end"].to_numpy(),
+            "t0": _instants(features["known_at"])[labelled],
+            "t_end": _instants(known["t_end"]),
             "value": known["value"].to_numpy(dtype=np.float64),
             "outcome": known["outcome"].to_numpy(dtype=np.float64, na_value=np.nan),
             "weight": known["weight"].to_numpy(dtype=np.float64),

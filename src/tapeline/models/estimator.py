@@ -19,13 +19,13 @@ from tapeline.core.errors import ConfigurationError, DataError
 Kind = Literal["lightgbm", "logistic", "majority"]
 
 DEFAULT_PARAMETERS: Final[Mapping[str, Any]] = {
-    "n_estimators": 80,
-    "learning_rate": 0.04,
-    "num_leaves": 12,
-    "min_child_samples": 50,
-    "colsample_bytree": 0.5,
-    "subsample": 0.8,
-    "reg_lambda": 5.0,
+    "n_estimators": 60,
+    "learning_rate": 0.03,
+    "num_leaves": 6,
+    "min_child_samples": 100,
+    "colsample_bytree": 0.4,
+    "subsample": 0.7,
+    "reg_lambda": 10.0,
 }
 """Where the search for LightGBM's parameters begins: small trees, for returns carry little signal in much noise."""
 
@@ -149,7 +149,7 @@ def build_estimator(
 
 
 def useful_threads(cells: int, maximum: int) -> int:
-    """How many threads a fit of this size is worth (cells: rows times columns); on a small one they mostly wait for each other.
+    """How many threads a fit of so many cells (rows times columns) is worth: on a small one they wait for each other.
 
     A function of the data's shape and of the setting only, so that the same data gives the same trees anywhere.
 

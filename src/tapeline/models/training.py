@@ -231,7 +231,7 @@ def _against_base(assessment: Assessment, seed: int) -> LossDifference:
         holdout["y"],
         holdout["probability"],
         np.full(len(holdout), assessment.base_rate),
-        holdout["t0"],
+        pd.DatetimeIndex(holdout["t0"]).asi8,
         mean_block=assessment.mean_block,
         seed=seed,
     )

@@ -63,12 +63,12 @@ def suggest(trial: optuna.Trial) -> dict[str, Any]:
     """Draw LightGBM's parameters: shallow, slow, well regularised trees, as noisy targets need them."""
     return {
         "n_estimators": trial.suggest_int("n_estimators", 20, 160, step=20),
-        "learning_rate": trial.suggest_float("learning_rate", 0.01, 0.15, log=True),
-        "num_leaves": trial.suggest_int("num_leaves", 4, 24),
-        "min_child_samples": trial.suggest_int("min_child_samples", 20, 200, log=True),
-        "colsample_bytree": trial.suggest_float("colsample_bytree", 0.2, 0.9),
-        "subsample": trial.suggest_float("subsample", 0.5, 1.0),
-        "reg_lambda": trial.suggest_float("reg_lambda", 0.1, 100.0, log=True),
+        "learning_rate": trial.suggest_float("learning_rate", 0.005, 0.1, log=True),
+        "num_leaves": trial.suggest_int("num_leaves", 3, 16),
+        "min_child_samples": trial.suggest_int("min_child_samples", 30, 400, log=True),
+        "colsample_bytree": trial.suggest_float("colsample_bytree", 0.1, 0.8),
+        "subsample": trial.suggest_float("subsample", 0.4, 1.0),
+        "reg_lambda": trial.suggest_float("reg_lambda", 1.0, 200.0, log=True),
     }
 
 

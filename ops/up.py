@@ -114,6 +114,8 @@ def run(prefect_port: int, mlflow_port: int) -> None:
         "PREFECT_SERVER_UI_API_URL": f"{server_url}/api",
         "PREFECT_UI_URL": server_url,
         "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
+        # Only the pages are wanted; MLflow's job workers would take two gigabytes of memory.
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
     }
     store = f"sqlite:///{ROOT / 'mlruns' / 'mlflow.db'}"
     with ExitStack() as services:

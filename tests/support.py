@@ -19,7 +19,7 @@ def make_bars(
     generator = np.random.default_rng(seed)
     ts = pd.date_range(start, periods=rows * 2, freq=frame.duration, tz="UTC", name="ts").as_unit("ns")
     if gaps and frame.seconds < 86_400:
-        ts = ts[ts.dayofweek < 5]
+        ts = ts[ts.day_of_week < 5]
     ts = ts[:rows]
     close = 1.1 * np.exp(np.cumsum(generator.standard_t(4, len(ts)) * 5e-4))
     opened = np.r_[close[0], close[:-1]] * (1 + generator.normal(0, 2e-5, len(ts)))

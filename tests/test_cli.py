@@ -121,11 +121,12 @@ def test_audit_catches_a_users_leaking_feature(tapeline, tmp_path):
     )
     status, out, _ = tapeline("audit", str(leaking))
     assert status == 1
-    assert "FAIL tomorrow" in out
+    assert [line.split()[:3] for line in out.splitlines() if "truncate" in line] == [["tomorrow", "truncate", "FAILED"]]
 
 
 def test_audit_passes_an_honest_component(tapeline):
-    status, out, _ = tapeline("audit", "rsi")
+    status, out, _ = tapeline("audit", "rsi", "ema_cross")
     assert status == 0
-    assert "FAIL" not in out
-    assert "ok   rsi" in out
+    assert "FAILED" not in out
+    assert "no verdict" not in out
+    assert {line.split()[0] for line in out.splitlines()} == {"rsi", "ema_cross"}

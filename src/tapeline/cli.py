@@ -19,12 +19,13 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from rich.table import Table
 
-    from tapeline.core.audit import Finding
     from tapeline.core.registry import Component
     from tapeline.core.timeframe import Timeframe
 
 SERVER_ADDRESS: Final = ("127.0.0.1", 4200)
 """Where `make up` puts the Prefect server unless told otherwise."""
+AUDIT_MARGIN: Final = 260
+"""Bars beyond its lookback on which a component is audited at least."""
 UNEXPECTED: Final = 70  # EX_SOFTWARE of sysexits.h
 INTERRUPTED: Final = 130
 
@@ -137,12 +138,14 @@ def audit(
     from tapeline.core.audit import audit as run_audit
 
     components = components_to_audit(targets or [])
-    frame, step = audit_bars(symbol, timeframe, bars)
+    held, step = audit_bars(symbol, timeframe)
     failed = 0
     for component in components:
+        # The tail check needs bars beyond the lookback: a component that looks back further gets more of them.
+        frame = held.tail(max(bars, component.lookback_of() + AUDIT_MARGIN))
         for finding in run_audit(component, frame, step):
             failed += not finding.passed
-            say_finding(finding)
+            say(one_line(str(finding), keep_spaces=True))
     if failed:
         raise typer.Exit(1)
 
@@ -193,9 +196,10 @@ def report_error(error: Exception) -> int:
     return UNEXPECTED
 
 
-def one_line(text: str) -> str:
+def one_line(text: str, *, keep_spaces: bool = False) -> str:
     """Text without line breaks and control characters: a hostile name must not redraw the terminal."""
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    printable = "".join(c if c.isprintable() else " " for c in text)
+    return printable if keep_spaces else " ".join(printable.split())
 
 
 def split_symbols(text: str) -> list[str]:
@@ -285,8 +289,11 @@ def components_to_audit(targets: list[str]) -> list[Component]:
     ]
 
 
-def audit_bars(symbol: str, timeframe: str, rows: int) -> tuple[pd.DataFrame, Timeframe]:
-    """The newest stored clean bars of a symbol, else the packaged EURUSD sample."""
+def audit_bars(symbol: str, timeframe: str) -> tuple[pd.DataFrame, Timeframe]:
+    """The stored clean bars of a symbol, else those of the packaged sample."""
+    import pandas as pd
+
+    from tapeline.core.errors import DataError
     from tapeline.core.schemas import CLEAN_BARS
     from tapeline.core.settings import load_settings
     from tapeline.core.symbol import Symbol
@@ -295,11 +302,12 @@ def audit_bars(symbol: str, timeframe: str, rows: int) -> tuple[pd.DataFrame, Ti
 
     step, name = Timeframe.parse(timeframe), Symbol.parse(symbol)
     bars = open_lake().read(CLEAN_BARS, name, step)
-    if len(bars) < rows:
+    if bars.empty:
         outcome = require(open_source("sample", load_settings()).fetch(BarRequest(name, step, None, None)))
-        assert isinstance(outcome, Data)  # noqa: S101 - the sample always has rows
-        bars = outcome.bars.assign(close_ts=step.closes(outcome.bars.index))
-    return bars.tail(rows), step
+        if not isinstance(outcome, Data):
+            raise DataError(f"there are no bars of {name} {step} to audit on: {outcome.reason}", hint="try EURUSD H1")
+        bars = outcome.bars.assign(close_ts=step.closes(pd.DatetimeIndex(outcome.bars.index)))
+    return bars, step
 
 
 def describe(component: Component) -> tuple[str, ...]:
@@ -307,11 +315,6 @@ def describe(component: Component) -> tuple[str, ...]:
     parameters = ", ".join(f"{name}={value!r}" for name, value in component.defaults.items())
     outputs = ", ".join(component.output_names()) or component.kind
     return component.name, component.kind, parameters, str(component.lookback_of()), outputs, component.reference
-
-
-def say_finding(finding: Finding) -> None:
-    """One verdict a line."""
-    say(f"{'ok  ' if finding.passed else 'FAIL'} {finding.component:<28} {finding.check:<9} {one_line(finding.detail)}")
 
 
 def write_csv(result: pa.Table) -> None:

@@ -84,6 +84,9 @@ class Settings(BaseSettings):
 
     root: Path = Field(default_factory=Path.cwd, description="the project folder")
     feature_set: Path | None = Field(None, description="a feature set file; the packaged 'core' set where absent")
+    expectations: Path | None = Field(
+        None, description="the Great Expectations project; the root's expectations/ where absent"
+    )
     notifications: NotificationSettings = NotificationSettings()
     metatrader: MetaTraderSettings = MetaTraderSettings()
     network: NetworkSettings = NetworkSettings()
@@ -114,7 +117,7 @@ class Settings(BaseSettings):
     @property
     def expectations_path(self) -> Path:
         """The Great Expectations project (``gx/`` lies inside)."""
-        return self.root / "expectations"
+        return self.expectations or self.root / "expectations"
 
     @property
     def mlflow_path(self) -> Path:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import math
+import pickle
 
 import numpy as np
 import pandas as pd
@@ -200,6 +202,18 @@ def test_records_may_not_go_back_nor_change_their_kind():
         builder.push(TAPE.index[50].value, 1.0, 1.0, 3)
     with pytest.raises(ConfigurationError, match="does not know which columns"):
         CandleBuilder(TickCandles(7)).push(0, 1.0)
+
+
+def test_a_copy_shares_nothing_with_the_original():
+    builder = CandleBuilder(TickCandles(3), columns=["volume"])
+    builder.push(1, 10.0, 1.0)
+    for make in (copy.copy, copy.deepcopy, lambda original: pickle.loads(pickle.dumps(original))):
+        before = builder.state()
+        other = make(builder)
+        assert other.state() == before
+        other.push(2, 11.0, 1.0)
+        assert other.push(3, 12.0, 1.0)[0].tick_count == 3
+        assert builder.state() == before
 
 
 def test_a_state_of_something_else_is_refused():

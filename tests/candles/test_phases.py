@@ -31,7 +31,7 @@ def bars_of(rows: list[tuple[float, float, float]]) -> pd.DataFrame:
 def slow_phases(bars, *, bars_in_range, widest, window, patience, target):
     """The definition in words, bar by bar, looking back over the whole history each time."""
     high, low, close = (bars[name].tolist() for name in ("high", "low", "close"))
-    ranges = [h - l for h, l in zip(high, low, strict=True)]
+    ranges = [top - bottom for top, bottom in zip(high, low, strict=True)]
     for t in range(1, len(ranges)):
         ranges[t] = max(high[t], close[t - 1]) - min(low[t], close[t - 1])
     average, rows, found, waited = 0.0, [], None, 0

@@ -99,7 +99,8 @@ class CandleBuilder:
         self.candle = candle
         self.price: TickPrice = price
         self._memory = new_memory()
-        self._floats, self._integers, *self._pushed = views(self._memory)
+        self._address = int(self._memory.ctypes.data)
+        self._floats, self._integers, self._pushed_floats, self._pushed_times = views(self._memory)
         candle.prepare(self._floats, self._integers)
         self._integers[COLUMNS] = _UNKNOWN
         if columns is not None:
@@ -170,12 +171,11 @@ class CandleBuilder:
             As :meth:`update`.
         """
         if self._fast:
-            count = self._push(self._memory, ts, float(price), float(size), side, float(spread))
+            count = self._push(self._address, ts, float(price), float(size), side, float(spread))
             if count == 0:
                 return ()
             if count > 0:
-                floats, integers = self._pushed
-                return self._candles(floats[:, :count], integers[:, :count])
+                return self._candles(self._pushed_floats[:, :count], self._pushed_times[:, :count])
         return self._push_checked(ts, price, size, side, spread)
 
     def forming(self) -> pd.DataFrame:
@@ -244,6 +244,10 @@ class CandleBuilder:
         builder._floats[:], builder._integers[:] = floats, integers
         builder._fast = builder._can_push()
         return builder
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A copy needs memory of its own: the address of the original's means nothing in another builder or process.
+        return CandleBuilder.restore, (self.candle, self.state())
 
     def _can_push(self) -> bool:
         """Whether a single tick may go straight to the kernel: its columns are known, nothing follows the kernel."""
@@ -351,7 +355,7 @@ class CandleBuilder:
         for bar, (ts, close_ts, count) in zip(bars.T.tolist(), times.T.tolist(), strict=True):
             opened, high, low, close, volume, value, buys, spread, spread_close, extra = bar
             average = value / volume if has_volume and volume > 0 else np.nan
-            if self.candle.traded_range and average == average:  # noqa: PLR0124 - NaN is the one value unequal to itself
+            if self.candle.traded_range and volume > 0 and has_volume:
                 average = min(max(average, low), high)
             found.append(
                 Candle(
@@ -402,7 +406,7 @@ class CandleBuilder:
         times = zip(_nanoseconds(bars.index), _nanoseconds(pd.DatetimeIndex(bars["close_ts"])), strict=True)
         rows = zip(times, prices, bars["tick_count"].tolist(), zip(*optional, strict=True), extra.tolist(), strict=True)
         return [
-            Candle(*stamps, *price, count, *others, extra=float(last)) for stamps, price, count, others, last in rows
+            Candle._make((*stamps, *price, count, *others, float(last))) for stamps, price, count, others, last in rows
         ]
 
 

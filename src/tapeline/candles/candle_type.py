@@ -15,9 +15,9 @@ Kernel = Callable[[Records, Floats, Integers, Floats, Integers, int], tuple[int,
 """``(records, floats, integers, out_floats, out_integers, start)`` to ``(consumed, bars, needed)``: it stops at a
 record whose bars do not fit into the output and says how many columns that record needs."""
 
-Push = Callable[[Floats, int, float, float, int, float], int]
-"""``(memory, ts, price, size, side, spread)`` to the number of bars that one tick or trade completes, which then lie in
-the memory; -1 where the row must take the checked path."""
+Push = Callable[[int, int, float, float, int, float], int]
+"""``(address, ts, price, size, side, spread)`` to the number of bars that one tick or trade completes, which then
+lie in the memory at that address; -1 where the row must take the checked path."""
 
 
 class CandleType(ABC):
@@ -45,7 +45,8 @@ class CandleType(ABC):
         """Write the parameters into new state arrays."""
 
     def check(self, records: Records, from_bars: bool) -> None:
-        """Refuse records this type cannot be built from."""
+        """Refuse records this type cannot be built from: by default none."""
+        return
 
     def describe(self) -> dict[str, Any]:
         """The type and its parameters as plain values, for a saved state."""

@@ -1,4 +1,4 @@
-"""Range bars: a bar is complete when its high and low lie a given distance apart, fixed or as wide as the market asks."""
+"""Range bars: complete when high and low lie a given distance apart, fixed or as wide as the market asks."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tapeline.candles.forming import (
     refuses,
     started,
     store,
-    views,
+    views_at,
 )
 from tapeline.candles.records import Floats, Integers, Records
 from tapeline.candles.regime import regime_finished, regime_loaded, regime_seen, regime_store
@@ -204,9 +204,9 @@ def adaptive_kernel(
 
 
 @njit(cache=True)
-def push_range(memory: Floats, ts: int, price: float, size: float, side: int, spread: float) -> int:
+def push_range(address: int, ts: int, price: float, size: float, side: int, spread: float) -> int:
     """One tick or trade; see :data:`~tapeline.candles.candle_type.Push`."""
-    floats, integers, out_floats, out_integers = views(memory)
+    floats, integers, out_floats, out_integers = views_at(address)
     if refuses(integers, ts, price, size, side, spread):
         return -1
     records = one_row(floats, integers, ts, price, size, side, spread)
@@ -214,9 +214,9 @@ def push_range(memory: Floats, ts: int, price: float, size: float, side: int, sp
 
 
 @njit(cache=True)
-def push_adaptive(memory: Floats, ts: int, price: float, size: float, side: int, spread: float) -> int:
+def push_adaptive(address: int, ts: int, price: float, size: float, side: int, spread: float) -> int:
     """One tick or trade; see :data:`~tapeline.candles.candle_type.Push`."""
-    floats, integers, out_floats, out_integers = views(memory)
+    floats, integers, out_floats, out_integers = views_at(address)
     if refuses(integers, ts, price, size, side, spread):
         return -1
     records = one_row(floats, integers, ts, price, size, side, spread)

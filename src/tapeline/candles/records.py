@@ -42,7 +42,7 @@ class Records(NamedTuple):
     volume, value:
         Quantity traded, and quantity times price; ``value`` is computed from the close where it has length 0.
     buy:
-        Volume of the buying side, for bars; for trades ``side`` says it (+1 the buyer was the aggressor, -1, 0 unknown).
+        Volume of the buying side, for bars; for trades ``side`` says it (+1 the buyer was aggressive, -1, 0 unknown).
     spread, spread_close:
         Ask minus bid: mean over the record, and at its end. Negative where a quote is crossed.
     ticks:

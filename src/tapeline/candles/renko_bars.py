@@ -32,7 +32,7 @@ from tapeline.candles.forming import (
     refuses,
     started,
     store,
-    views,
+    views_at,
 )
 from tapeline.candles.range_bars import CLOSE_ENOUGH
 from tapeline.candles.records import Floats, Integers, Records
@@ -263,9 +263,9 @@ def _bricks(price: float, anchor: float, brick: float, first: int, heading: int)
 
 
 @njit(cache=True)
-def push_renko(memory: Floats, ts: int, price: float, size: float, side: int, spread: float) -> int:
+def push_renko(address: int, ts: int, price: float, size: float, side: int, spread: float) -> int:
     """One tick or trade; see :data:`~tapeline.candles.candle_type.Push`."""
-    floats, integers, out_floats, out_integers = views(memory)
+    floats, integers, out_floats, out_integers = views_at(address)
     before = integers[LAST_RECORD_TS]
     if refuses(integers, ts, price, size, side, spread):
         return -1

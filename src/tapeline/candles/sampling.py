@@ -156,7 +156,7 @@ class SamplingController:
 
 
 def fixed_samples(ticks: Records, interval: float, *, phase: float = 0.0) -> Sample:
-    """Samples at the first tick and then at a fixed interval in seconds; ``phase`` (0 to 1) shifts all but the first."""
+    """Samples at the first tick, then at a fixed interval in seconds; ``phase`` (0 to 1) shifts all but the first."""
     step = round(interval * 1e9)
     stamps = np.arange(ticks.ts[0], ticks.ts[-1], step, dtype=np.int64)
     stamps[1:] -= round(phase * step)

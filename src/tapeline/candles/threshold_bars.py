@@ -21,7 +21,7 @@ from tapeline.candles.forming import (
     refuses,
     started,
     store,
-    views,
+    views_at,
 )
 from tapeline.candles.records import Floats, Integers, Records
 from tapeline.core.errors import DataError, SchemaError
@@ -223,9 +223,9 @@ def split_kernel(
 
 
 @njit(cache=True)
-def push_threshold(memory: Floats, ts: int, price: float, size: float, side: int, spread: float) -> int:
+def push_threshold(address: int, ts: int, price: float, size: float, side: int, spread: float) -> int:
     """One tick or trade; see :data:`~tapeline.candles.candle_type.Push`."""
-    floats, integers, out_floats, out_integers = views(memory)
+    floats, integers, out_floats, out_integers = views_at(address)
     if refuses(integers, ts, price, size, side, spread):
         return -1
     records = one_row(floats, integers, ts, price, size, side, spread)
@@ -233,9 +233,9 @@ def push_threshold(memory: Floats, ts: int, price: float, size: float, side: int
 
 
 @njit(cache=True)
-def push_split(memory: Floats, ts: int, price: float, size: float, side: int, spread: float) -> int:
+def push_split(address: int, ts: int, price: float, size: float, side: int, spread: float) -> int:
     """One tick or trade; see :data:`~tapeline.candles.candle_type.Push`."""
-    floats, integers, out_floats, out_integers = views(memory)
+    floats, integers, out_floats, out_integers = views_at(address)
     if refuses(integers, ts, price, size, side, spread):
         return -1
     if size > (out_integers.shape[1] - 3) * floats[PARAMETERS]:

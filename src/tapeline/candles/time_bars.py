@@ -24,7 +24,7 @@ from tapeline.candles.forming import (
     refuses,
     started,
     store,
-    views,
+    views_at,
 )
 from tapeline.candles.records import Floats, Integers, Records
 from tapeline.core.errors import DataError
@@ -146,9 +146,9 @@ def time_kernel(
 
 
 @njit(cache=True)
-def push_time(memory: Floats, ts: int, price: float, size: float, side: int, spread: float) -> int:
+def push_time(address: int, ts: int, price: float, size: float, side: int, spread: float) -> int:
     """One tick or trade; see :data:`~tapeline.candles.candle_type.Push`."""
-    floats, integers, out_floats, out_integers = views(memory)
+    floats, integers, out_floats, out_integers = views_at(address)
     if refuses(integers, ts, price, size, side, spread):
         return -1
     records = one_row(floats, integers, ts, price, size, side, spread)

@@ -1,9 +1,9 @@
 """The export of a MetaTrader time-zone indicator: what the server, GMT and the computer showed, side by side.
 
 An indicator or script writes one line a reading with MQL5's ``TimeTradeServer()`` (or ``TimeCurrent()``),
-``TimeGMT()`` and ``TimeLocal()``. Accepted: a header with the columns ``server`` and ``gmt``, and ``local`` where it is there, under
-these or MQL5's names, in any order and case; times as ``2025.07.30 12:05:01`` or with dashes; comma, semicolon or tab
-between them; UTF-8 or UTF-16 (what ``FileOpen`` writes by default). Further columns are ignored.
+``TimeGMT()`` and ``TimeLocal()``. Accepted: a header with the columns ``server`` and ``gmt``, and ``local`` where it
+is there, under these or MQL5's names, in any order and case; times as ``2025.07.30 12:05:01`` or with dashes; comma,
+semicolon or tab between them; UTF-8 or UTF-16 (what ``FileOpen`` writes by default). Further columns are ignored.
 """
 
 from __future__ import annotations

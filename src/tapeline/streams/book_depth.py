@@ -37,7 +37,7 @@ MAXIMUM_ROWS: Final = 2_000_000
 class DepthSampler:
     """Takes the top of a book at every multiple of an interval.
 
-    The instant t shows the book as of the last message received BEFORE t, so a row uses nothing that was not known.
+    The instant t shows the book as of the last message received at or before t, so a row uses only what was known.
     Call :meth:`advance` with each receive time before the message is applied. Where the book is not live there is no
     row: a gap stays a gap.
 
@@ -81,7 +81,7 @@ class DepthSampler:
         return len(self._rows)
 
     def advance(self, received: int) -> None:
-        """Take the samples that are due before ``received``; the book must not yet hold what was received then.
+        """Take the samples due before ``received``; the book must not yet hold what was received then.
 
         Raises
         ------
@@ -137,7 +137,9 @@ def spread_statistics(depth: pd.DataFrame) -> pd.DataFrame:
     """
     best = depth[depth["level"] == 0]
     bids, asks = best[best["side"] == 1], best[best["side"] == -1]
-    both = bids[["price", "size"]].join(asks[["price", "size"]], lsuffix="_bid", rsuffix="_ask", how="inner")
+    both = pd.concat(
+        [bids[["price", "size"]].add_suffix("_bid"), asks[["price", "size"]].add_suffix("_ask")], axis=1, join="inner"
+    )
     bid, ask = both["price_bid"], both["price_ask"]
     mid = (bid + ask) / 2
     weight = both["size_bid"] / (both["size_bid"] + both["size_ask"])

@@ -102,13 +102,18 @@ def run(prefect_port: int, mlflow_port: int) -> None:
     for port in (prefect_port, mlflow_port):
         if answers(f"http://127.0.0.1:{port}"):
             raise RuntimeError(f"port {port} is taken already; stop what runs there or pass another --…-port")
-    logs = ROOT / ".prefect" / "logs"
-    logs.mkdir(parents=True, exist_ok=True)
-    (ROOT / "mlruns").mkdir(exist_ok=True)
+    project = Path(os.environ.get("TAPELINE_ROOT", ROOT)).resolve()
+    home = Path(os.environ.get("PREFECT_HOME", project / ".prefect")).resolve()
+    logs, tracking = home / "logs", project / "mlruns"
+    for folder in (logs, tracking):
+        folder.mkdir(parents=True, exist_ok=True)
     environment = {
         **os.environ,
-        "TAPELINE_ROOT": str(ROOT),
-        "PREFECT_HOME": str(ROOT / ".prefect"),
+        "TAPELINE_ROOT": str(project),
+        # The deployments' runs work in the folder of the flows, whatever project they fill.
+        "TAPELINE_FLOWS": str(ROOT),
+        "TAPELINE_EXPECTATIONS": os.environ.get("TAPELINE_EXPECTATIONS", str(ROOT / "expectations")),
+        "PREFECT_HOME": str(home),
         "PREFECT_API_URL": f"{server_url}/api",
         # Without this the pages look for the server on port 4200, whatever port it really has.
         "PREFECT_SERVER_UI_API_URL": f"{server_url}/api",
@@ -117,7 +122,7 @@ def run(prefect_port: int, mlflow_port: int) -> None:
         # Only the pages are wanted; MLflow's job workers would take two gigabytes of memory.
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
     }
-    store = f"sqlite:///{ROOT / 'mlruns' / 'mlflow.db'}"
+    store = f"sqlite:///{tracking / 'mlflow.db'}"
     with ExitStack() as services:
         say("starting the Prefect server and the MLflow UI ...")
         server = services.enter_context(
@@ -133,7 +138,7 @@ def run(prefect_port: int, mlflow_port: int) -> None:
                 "mlflow",
                 [
                     str(BIN / "mlflow"), "server", "--workers", "1", "--host", "127.0.0.1", "--port", str(mlflow_port),
-                    "--backend-store-uri", store, "--artifacts-destination", str(ROOT / "mlruns" / "artifacts"),
+                    "--backend-store-uri", store, "--artifacts-destination", str(tracking / "artifacts"),
                 ],
                 environment,
                 logs,

@@ -1,0 +1,118 @@
+"""What `make up` gives a user: links that answer, ad-hoc runs from Prefect's own command line, a clean end on Ctrl-C."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import urllib.request
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tapeline.core.schemas import SCORES
+from tapeline.core.symbol import Symbol
+from tapeline.core.timeframe import Timeframe
+from tapeline.lake.lake import Lake
+
+pytestmark = [pytest.mark.prefect, pytest.mark.network_shape, pytest.mark.timeout(600)]
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that nothing listens on, each another."""
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in sockets]
+
+
+@dataclass
+class Up:
+    process: subprocess.Popen[str]
+    environment: dict[str, str]
+    project: Path
+    server: str
+    tracking: str
+    output: list[str]
+
+
+@pytest.fixture(scope="module")
+def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
+    """All services on free ports in a project folder of their own."""
+    project = tmp_path_factory.mktemp("up")
+    server, tracking = free_ports(2)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "TAPELINE_"))}
+    environment |= {
+        "TAPELINE_ROOT": str(project),
+        "TAPELINE_TRAINING__TRIALS": "2",
+        "TAPELINE_TRAINING__FOLDS": "3",
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "DO_NOT_TRACK": "1",
+    }
+    process = subprocess.Popen(
+        [sys.executable, "ops/up.py", "--prefect-port", str(server), "--mlflow-port", str(tracking)],
+        cwd=REPOSITORY, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    output: list[str] = []
+    ready = threading.Event()
+
+    def read() -> None:
+        for line in process.stdout or ():
+            output.append(line)
+            if "Ctrl-C" in line:
+                ready.set()
+        ready.set()
+
+    threading.Thread(target=read, daemon=True).start()
+    try:
+        assert ready.wait(300), "".join(output)
+        assert process.poll() is None, "".join(output)
+        yield Up(process, environment, project, f"http://127.0.0.1:{server}", f"http://127.0.0.1:{tracking}", output)
+    finally:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(60)
+        except subprocess.TimeoutExpired:
+            process.kill()
+
+
+def test_the_printed_links_answer(up: Up):
+    text = "".join(up.output)
+    for link in (up.server, up.tracking):
+        assert link in text
+        with urllib.request.urlopen(link, timeout=20) as page:
+            assert page.status == 200
+
+
+def test_an_ad_hoc_run_from_prefects_own_command_line(up: Up):
+    done = subprocess.run(
+        [
+            str(Path(sys.executable).parent / "prefect"), "deployment", "run", "pipeline/daily",
+            "-p", 'symbols=["EURUSD"]', "--watch", "--watch-timeout", "400",
+        ],
+        cwd=REPOSITORY, env={**up.environment, "PREFECT_API_URL": f"{up.server}/api"},
+        capture_output=True, text=True, timeout=420, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    scores = Lake(up.project / "data").read(SCORES, Symbol.parse("EURUSD"), Timeframe.parse("H1"))
+    assert len(scores) > 1000
+    assert (up.project / "data" / "_reports" / "direction-H1-EURUSD.html").exists()
+
+
+def test_ctrl_c_stops_every_service(up: Up):
+    family = psutil.Process(up.process.pid).children(recursive=True)
+    assert len(family) >= 3
+    up.process.send_signal(signal.SIGINT)
+    assert up.process.wait(90) == 0
+    _, alive = psutil.wait_procs(family, timeout=10)
+    assert alive == []

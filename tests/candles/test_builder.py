@@ -220,7 +220,15 @@ def test_a_state_of_something_else_is_refused():
     state = CandleBuilder(TickCandles(7)).state()
     with pytest.raises(ConfigurationError, match="TickCandles"):
         CandleBuilder.restore(TickCandles(8), state)
-    for damage in ({"format": 0}, {"floats": ["zz"]}, {"floats": []}, {"integers": [10**30] * 24}, {"price": "x"}):
+    for damage in (
+        {"format": 0},
+        {"floats": ["zz"]},
+        {"floats": []},
+        {"integers": [10**30] * 24},
+        {"price": "x"},
+        {"integers": [9] * 24},
+        {"floats": ["0x0p+0"] * 48},
+    ):
         with pytest.raises(DataError):
             CandleBuilder.restore(TickCandles(7), {**state, **damage})
 

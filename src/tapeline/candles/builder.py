@@ -12,12 +12,15 @@ from tapeline.candles.candle_type import CandleType
 from tapeline.candles.forming import (
     CLOSED_UNTIL,
     COLUMNS,
+    FAMILY_FLOATS,
     FLOATS,
     INTEGERS,
     LAST_RECORD_TS,
+    OPTION,
     OUT_EXTRA,
     OUT_FLOATS,
     OUT_INTEGERS,
+    PARAMETERS,
     PREVIOUS_TS,
     new_memory,
     views,
@@ -34,6 +37,7 @@ from tapeline.candles.records import (
     Records,
     TickPrice,
     columns_of,
+    frozen,
     records_from,
 )
 from tapeline.candles.renko_bars import MAXIMUM_BRICKS
@@ -46,6 +50,7 @@ _BLOCK: Final = 16_384
 _STATE_FORMAT: Final = 1
 _FLAGS: Final[Mapping[str, int]] = {"volume": HAS_VOLUME, "side": HAS_SIDE | HAS_BUY_VOLUME, "spread": HAS_SPREAD}
 _UNKNOWN: Final = -1
+_ALL_COLUMNS: Final = HAS_VOLUME | HAS_BUY_VOLUME | HAS_SPREAD | HAS_SIDE | FROM_BARS
 
 
 class Candle(NamedTuple):
@@ -241,6 +246,10 @@ class CandleBuilder:
                 hint="build the candles anew",
             )
         builder = cls(candle, price=price)
+        same = np.array_equal(builder._floats[PARAMETERS:FAMILY_FLOATS], floats[PARAMETERS:FAMILY_FLOATS])
+        same &= np.array_equal(builder._integers[OPTION:CLOSED_UNTIL], integers[OPTION:CLOSED_UNTIL])
+        if not same or not _UNKNOWN <= integers[COLUMNS] <= _ALL_COLUMNS or integers[0] < 0:
+            raise DataError("the candle state is damaged: its parameters are not its type's", hint="build anew")
         builder._floats[:], builder._integers[:] = floats, integers
         builder._fast = builder._can_push()
         return builder
@@ -398,7 +407,7 @@ class CandleBuilder:
             records = records._replace(spread=np.array([float(spread)]), spread_close=np.array([float(spread)]))
         if not columns & HAS_VOLUME:
             records = records._replace(volume=np.empty(0))
-        bars = self.update(records)
+        bars = self.update(frozen(records))
         nan = pd.Series(np.nan, index=bars.index)
         extra = bars[self.candle.extra] if self.candle.extra in bars.columns else pd.Series(0.0, index=bars.index)
         optional = [bars.get(name, nan).tolist() for name in ("buy_volume", "vwap", "spread", "spread_close")]

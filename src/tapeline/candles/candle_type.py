@@ -51,9 +51,7 @@ class CandleType(ABC):
     def describe(self) -> dict[str, Any]:
         """The type and its parameters as plain values, for a saved state."""
         parameters = {name: getattr(self, name) for name in getattr(self, "__dataclass_fields__", {})}
-        plain = {
-            name: value if isinstance(value, int | float | str) else str(value) for name, value in parameters.items()
-        }
+        plain = {name: value if isinstance(value, int | str) else str(value) for name, value in parameters.items()}
         return {"type": type(self).__name__, **plain}
 
 

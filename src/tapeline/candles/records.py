@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -106,15 +106,30 @@ def records_from(frame: pd.DataFrame, *, price: TickPrice = "mid", timeframe: Ti
     """
     names = set(frame.columns)
     if {"open", "high", "low", "close"} <= names:
-        return _from_bars(frame, timeframe)
+        return frozen(_from_bars(frame, timeframe))
     if {"price", "size"} <= names:
-        return _from_trades(frame)
+        return frozen(_from_trades(frame))
     if names & {"bid", "ask", "last"}:
-        return _from_ticks(frame, price)
+        return frozen(_from_ticks(frame, price))
     raise SchemaError(
         f"columns {[str(name) for name in frame.columns]} are neither ticks (bid, ask, last), trades (price, size) "
         "nor bars (open, high, low, close, volume)"
     )
+
+
+def frozen(records: Records) -> Records:
+    """The same arrays, none of them writable.
+
+    pandas hands out some columns as read-only and computed ones are not. To numba those are different types, and it
+    would compile a kernel for every mixture of them.
+    """
+    views: dict[int, Any] = {}
+    for array in records:
+        if id(array) not in views:
+            view = array.view()
+            view.flags.writeable = False
+            views[id(array)] = view
+    return Records(*(views[id(array)] for array in records))
 
 
 def kind_of(frame: pd.DataFrame) -> Literal["bars", "trades", "ticks"]:

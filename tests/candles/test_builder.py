@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tapeline.candles.builder import Candle, CandleBuilder, build_candles
+from tapeline.candles.builder import CandleBuilder, build_candles
+from tapeline.candles.finished import Candle
 from tapeline.candles.heikin_ashi import HeikinAshiCandles, heikin_ashi
 from tapeline.candles.information_bars import ImbalanceCandles, RunCandles
 from tapeline.candles.range_bars import AdaptiveCandles, RangeCandles

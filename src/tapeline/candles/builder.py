@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, Literal
 
 import numpy as np
 import pandas as pd
 
 from tapeline.candles.candle_type import CandleType
+from tapeline.candles.finished import Candle, average_price, bars_frame, candle_rows
 from tapeline.candles.forming import (
     CLOSED_UNTIL,
     COLUMNS,
@@ -51,27 +52,6 @@ _STATE_FORMAT: Final = 1
 _FLAGS: Final[Mapping[str, int]] = {"volume": HAS_VOLUME, "side": HAS_SIDE | HAS_BUY_VOLUME, "spread": HAS_SPREAD}
 _UNKNOWN: Final = -1
 _ALL_COLUMNS: Final = HAS_VOLUME | HAS_BUY_VOLUME | HAS_SPREAD | HAS_SIDE | FROM_BARS
-
-
-class Candle(NamedTuple):
-    """One finished bar as :meth:`CandleBuilder.push` gives it: ``ts`` and ``close_ts`` in ns since the epoch, UTC.
-
-    Unknown values are NaN; ``extra`` is the value of the column that only this candle type has.
-    """
-
-    ts: int
-    close_ts: int
-    open: float
-    high: float
-    low: float
-    close: float
-    volume: float
-    tick_count: int
-    buy_volume: float
-    vwap: float
-    spread: float
-    spread_close: float
-    extra: float
 
 
 class CandleBuilder:
@@ -180,7 +160,12 @@ class CandleBuilder:
             if count == 0:
                 return ()
             if count > 0:
-                return self._candles(self._pushed_floats[:, :count], self._pushed_times[:, :count])
+                return candle_rows(
+                    self.candle,
+                    int(self._integers[COLUMNS]),
+                    self._pushed_floats[:, :count],
+                    self._pushed_times[:, :count],
+                )
         return self._push_checked(ts, price, size, side, spread)
 
     def forming(self) -> pd.DataFrame:
@@ -190,7 +175,7 @@ class CandleBuilder:
         and its values may still change. A forming Renko brick shows the prices traded since the last one.
         """
         if self._integers[0] == 0:
-            return self._frame(np.empty((OUT_FLOATS, 0)), np.empty((OUT_INTEGERS, 0), dtype=np.int64))
+            return self._as_frame(np.empty((OUT_FLOATS, 0)), np.empty((OUT_INTEGERS, 0), dtype=np.int64))
         state, integers = self._floats, self._integers
         bars = np.full((OUT_FLOATS, 1), np.nan)
         bars[:9, 0] = state[[0, 1, 2, 3, 4, 6, 8, 10, 12]]
@@ -202,10 +187,10 @@ class CandleBuilder:
         else:
             ts = max(ts, int(integers[PREVIOUS_TS]) + 1)
         times = np.array([[ts], [max(close, ts)], [integers[3]]], dtype=np.int64)
-        average = _average(bars)
+        average = average_price(bars)
         if isinstance(self.candle, HeikinAshiCandles):
             heikin_ashi_kernel(bars, state[STATE].copy())
-        return self._frame(bars, times, average)
+        return self._as_frame(bars, times, average)
 
     def state(self) -> dict[str, Any]:
         """Everything the builder knows, as plain JSON values; floats as hexadecimal text, which loses no bit."""
@@ -328,62 +313,15 @@ class CandleBuilder:
             bars, times = np.empty((OUT_FLOATS, 0)), np.empty((OUT_INTEGERS, 0), dtype=np.int64)
         if isinstance(candle, TimeCandles) and candle.empty != "skip":
             bars, times = fill_empty(bars, times, self._floats, self._integers, clock=clock, policy=candle.empty)
-        average = _average(bars)
+        average = average_price(bars)
         if isinstance(candle, HeikinAshiCandles):
             bars = np.ascontiguousarray(bars)
             heikin_ashi_kernel(bars, self._floats[STATE])
-        return self._frame(bars, times, average)
+        return self._as_frame(bars, times, average)
 
-    def _frame(self, bars: Floats, times: Integers, average: Floats | None = None) -> pd.DataFrame:
+    def _as_frame(self, bars: Floats, times: Integers, average: Floats | None = None) -> pd.DataFrame:
         columns = int(self._integers[COLUMNS])
-        columns = 0 if columns == _UNKNOWN else columns
-        candle, counts = self.candle, times[2]
-        values: dict[str, Any] = {name: bars[j] for j, name in enumerate(("open", "high", "low", "close", "volume"))}
-        values["close_ts"] = pd.DatetimeIndex(times[1].view("M8[ns]")).tz_localize("UTC")
-        values["tick_count"] = counts
-        if columns & HAS_BUY_VOLUME:
-            values["buy_volume"] = bars[6]
-        if columns & HAS_VOLUME:
-            average = _average(bars) if average is None else average
-            # An average cannot lie outside what it averages; its last bit can.
-            values["vwap"] = np.clip(average, bars[2], bars[1]) if candle.traded_range else average
-        if columns & HAS_SPREAD:
-            with np.errstate(invalid="ignore", divide="ignore"):
-                values["spread"] = np.where(counts > 0, bars[7] / counts, np.nan)
-            values["spread_close"] = bars[8]
-        if candle.extra is not None and not (candle.extra == "filled" and getattr(candle, "empty", "") == "skip"):
-            extra = bars[OUT_EXTRA]
-            values[candle.extra] = extra == 1.0 if candle.extra in ("filled", "phantom") else extra
-        index = pd.DatetimeIndex(times[0].view("M8[ns]"), name="ts").tz_localize("UTC")
-        return pd.DataFrame(values, index=index)
-
-    def _candles(self, bars: Floats, times: Integers) -> list[Candle]:
-        columns = int(self._integers[COLUMNS])
-        has_volume, has_buys, has_spread = columns & HAS_VOLUME, columns & HAS_BUY_VOLUME, columns & HAS_SPREAD
-        found = []
-        for bar, (ts, close_ts, count) in zip(bars.T.tolist(), times.T.tolist(), strict=True):
-            opened, high, low, close, volume, value, buys, spread, spread_close, extra = bar
-            average = value / volume if has_volume and volume > 0 else np.nan
-            if self.candle.traded_range and volume > 0 and has_volume:
-                average = min(max(average, low), high)
-            found.append(
-                Candle(
-                    ts,
-                    close_ts,
-                    opened,
-                    high,
-                    low,
-                    close,
-                    volume,
-                    count,
-                    buys if has_buys else np.nan,
-                    average,
-                    spread / count if has_spread and count else np.nan,
-                    spread_close if has_spread else np.nan,
-                    extra,
-                )
-            )
-        return found
+        return bars_frame(self.candle, 0 if columns == _UNKNOWN else columns, bars, times, average)
 
     def _push_checked(self, ts: int, price: float, size: float, side: int, spread: float) -> list[Candle]:
         columns = int(self._integers[COLUMNS])
@@ -455,12 +393,6 @@ def build_candles(
         if len(last):
             bars = pd.concat([bars, last])
     return bars
-
-
-def _average(bars: Floats) -> Floats:
-    result = np.full(bars.shape[1], np.nan)
-    np.divide(bars[5], bars[4], out=result, where=bars[4] > 0.0)
-    return result
 
 
 def _names(columns: int) -> str:

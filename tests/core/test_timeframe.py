@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tapeline.core.errors import ConfigurationError
+from tapeline.core.request import parse_request
 from tapeline.core.timeframe import Timeframe, supported
 
 
@@ -63,3 +66,29 @@ def test_closes_keep_nanoseconds_and_are_named() -> None:
     assert closes.name == "close_ts"
     assert str(closes.dtype) == "datetime64[ns, UTC]"
     np.testing.assert_array_equal(closes[:-1], index[1:])
+
+
+def test_ticks_have_a_place_in_the_lake_and_no_length() -> None:
+    tick = Timeframe.parse("tick")
+    assert (str(tick), tick.is_tick, tick.period) == ("tick", True, "day")
+    assert tick not in supported()
+    assert tick < Timeframe.parse("S1")
+    assert pickle.loads(pickle.dumps(tick)) == tick == Timeframe.parse(tick)
+    index = pd.DatetimeIndex([pd.Timestamp("2017-01-02", tz="UTC")])
+    needs_a_length = [
+        lambda: tick.nanoseconds,
+        lambda: tick.seconds,
+        lambda: tick.duration,
+        lambda: tick.exchange_name,
+        lambda: tick.close(index[0]),
+        lambda: tick.closes(index),
+        lambda: tick.floor(index),
+        lambda: tick.is_on_grid(index),
+        lambda: parse_request(["EURUSD"], "tick"),
+    ]
+    for ask in needs_a_length:
+        with pytest.raises(ConfigurationError, match="bars"):
+            ask()
+    for text in ("Tick", "tick ", "ticks", "T0"):
+        with pytest.raises(ConfigurationError, match="use one of"):
+            Timeframe.parse(text)

@@ -28,8 +28,8 @@ def parse_request(symbols: Sequence[str], timeframe: str, start: str | None = No
     Raises
     ------
     ConfigurationError
-        No symbol, a symbol twice or one that is not a valid name, an unknown timeframe, a time that does not parse, or
-        an empty range.
+        No symbol, a symbol twice or one that is not a valid name, a timeframe that is unknown or has no bars, a time
+        that does not parse, or an empty range.
 
     Examples
     --------
@@ -45,7 +45,9 @@ def parse_request(symbols: Sequence[str], timeframe: str, start: str | None = No
     first, last = parse_instant(start, "start"), parse_instant(end, "end")
     if first is not None and last is not None and first >= last:
         raise ConfigurationError(f"start {first} is not before end {last}", hint="end is exclusive and must lie later")
-    return Request(names, Timeframe.parse(timeframe), first, last)
+    bars = Timeframe.parse(timeframe)
+    _ = bars.nanoseconds  # refuses 'tick' here, where it was typed
+    return Request(names, bars, first, last)
 
 
 def parse_instant(text: str | None, what: str) -> pd.Timestamp | None:

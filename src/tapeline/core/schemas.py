@@ -137,6 +137,76 @@ CLEAN_BARS: Final = TableSpec(
 )
 """Bars that passed the gate: sorted, unique, consistent; ``repaired`` and ``outlier`` say what cleaning saw."""
 
+# One instant may hold many rows: ``sequence`` keeps them apart and in order. It is the venue's own number where the
+# venue numbers its rows (a trade's id, a book's update), else the position among the rows of that instant, from 0 in
+# the order in which the source gave them; so the same rows fetched again have the same keys.
+_TICK_LEAD: Final = _fields(("ts", INSTANT, False), ("sequence", pa.int64(), False))
+_TICK_ARRIVAL: Final = [field for field in _ARRIVAL if field.name != "close_ts"]
+
+RAW_TICKS: Final = TableSpec(
+    "raw",
+    "ticks",
+    pa.schema(
+        [
+            *_TICK_LEAD,
+            *_fields(*((name, pa.float64(), False) for name in ("bid", "ask", "last", "volume"))),
+            *_fields(("flags", pa.int32(), False)),
+            *_TICK_ARRIVAL,
+        ]
+    ),
+    key=("ts", "sequence"),
+    bitemporal=True,
+)
+"""Ticks as the source sent them, kept under the timeframe ``tick``.
+
+A price or volume that the source does not send is NaN. ``flags`` are MetaTrader's (2 bid, 4 ask, 8 last, 16 volume, 32
+buy, 64 sell), 0 where the source has none.
+"""
+
+RAW_TRADES: Final = TableSpec(
+    "raw",
+    "trades",
+    pa.schema(
+        [
+            *_TICK_LEAD,
+            *_fields(
+                ("price", pa.float64(), False),
+                ("size", pa.float64(), False),
+                ("side", pa.int8(), False),
+                ("id", pa.string(), False),
+            ),
+            *_TICK_ARRIVAL,
+        ]
+    ),
+    key=("ts", "sequence"),
+    bitemporal=True,
+)
+"""Trades. ``side`` is who took liquidity: 1 a buyer, -1 a seller, 0 not said; ``id`` is the venue's, '' without one."""
+
+RAW_BOOK: Final = TableSpec(
+    "raw",
+    "book",
+    pa.schema(
+        [
+            *_TICK_LEAD,
+            *_fields(
+                ("side", pa.int8(), False),
+                ("level", pa.int32(), False),
+                ("price", pa.float64(), False),
+                ("size", pa.float64(), False),
+            ),
+            *_TICK_ARRIVAL,
+        ]
+    ),
+    key=("ts", "sequence", "side", "level"),
+    bitemporal=True,
+)
+"""Book levels, one row a level of one update: ``side`` 1 a bid, -1 an ask; ``level`` 0 the first of its side.
+
+Of a snapshot, level 0 is the best price. Of an update, ``level`` counts the changed levels as the venue listed them,
+``size`` is the new total at that price, and 0 removes it.
+"""
+
 EVENTS: Final = TableSpec(
     "events",
     "events",
@@ -256,7 +326,8 @@ def labels_spec(version: str) -> TableSpec:
 
 
 FIXED_TABLES: Final[Mapping[str, TableSpec]] = {
-    spec.path: spec for spec in (RAW_BARS, CLEAN_BARS, EVENTS, SCORES, QUARANTINE, AUDIT)
+    spec.path: spec
+    for spec in (RAW_BARS, RAW_TICKS, RAW_TRADES, RAW_BOOK, CLEAN_BARS, EVENTS, SCORES, QUARANTINE, AUDIT)
 }
 """The tables whose schema does not depend on a version, by ``<zone>/<name>``."""
 

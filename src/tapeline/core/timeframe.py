@@ -31,12 +31,24 @@ _EXCHANGE_NAME: Final = re.compile(r"(\d{1,2})([smhdw])")
 _MONDAY_NANOSECONDS: Final = 4 * _UNIT_NANOSECONDS["D"]  # 1970-01-05 was the epoch's first Monday
 
 
+TICK_NAME: Final = "tick"
+
+
 @dataclass(frozen=True, order=True)
 class Timeframe:
-    """A fixed bar length, aligned to the UTC grid (weeks to Monday 00:00).
+    """A fixed bar length, aligned to the UTC grid (weeks to Monday 00:00), or ``tick``: no bars at all.
 
     Ordered by length. The canonical name is the one MetaTrader uses (``M1``, ``H4``, ``D1``); the spelling of the
     exchanges (``1m``, ``4h``, ``1d``) is understood on input. Lower-case ``m`` in that spelling means minutes.
+    ``tick`` is where the lake keeps ticks, trades and books, which have no length: ``is_tick`` and ``period`` are all
+    that can be asked of it, everything that needs a bar length raises ConfigurationError.
+
+    Parameters
+    ----------
+    length:
+        The bar's length in nanoseconds, 0 for ``tick``; read it as ``nanoseconds``, which refuses ``tick``.
+    name:
+        The canonical name.
 
     Examples
     --------
@@ -44,16 +56,22 @@ class Timeframe:
     (Timeframe('H1'), 3600)
     >>> Timeframe.parse("H1").close(pd.Timestamp("2017-01-02 09:00", tz="UTC"))
     Timestamp('2017-01-02 10:00:00+0000', tz='UTC')
+    >>> Timeframe.parse("tick").seconds
+    Traceback (most recent call last):
+    ...
+    tapeline.core.errors.ConfigurationError: 'tick' has no bar length (a timeframe of bars is needed here, such as M1)
     """
 
-    nanoseconds: int
+    length: int
     name: str
 
     @classmethod
     def parse(cls, text: str | Timeframe) -> Timeframe:
-        """Read ``H1`` or ``1h``; raise ConfigurationError for anything that is not a supported length."""
+        """Read ``H1``, ``1h`` or ``tick``; raise ConfigurationError for anything that is not a supported length."""
         if isinstance(text, Timeframe):
             return text
+        if text == TICK_NAME:
+            return cls(0, TICK_NAME)
         found = _NAME.fullmatch(text)
         if found:
             unit, count = found[1], int(found[2])
@@ -65,6 +83,20 @@ class Timeframe:
         if count not in _COUNTS[unit]:
             raise _unknown(text)
         return cls(count * _UNIT_NANOSECONDS[unit], f"{unit}{count}")
+
+    @property
+    def is_tick(self) -> bool:
+        """True for the timeframe of ticks, trades and books, which has no bars."""
+        return self.length == 0
+
+    @property
+    def nanoseconds(self) -> int:
+        """The bar's length in nanoseconds."""
+        if self.is_tick:
+            raise ConfigurationError(
+                f"'{self.name}' has no bar length", hint="a timeframe of bars is needed here, such as M1"
+            )
+        return self.length
 
     @property
     def duration(self) -> pd.Timedelta:
@@ -79,14 +111,16 @@ class Timeframe:
     @property
     def exchange_name(self) -> str:
         """The spelling that ccxt and the exchanges use, such as ``1h``."""
+        if self.is_tick:
+            raise ConfigurationError(f"'{self.name}' is no exchange's timeframe", hint="ask for bars, such as M1")
         return f"{self.name[1:]}{self.name[0].lower()}"
 
     @property
     def period(self) -> Period:
-        """The lake partition: a year for hourly bars and longer, a month for minutes, a day for seconds."""
-        if self.nanoseconds >= _UNIT_NANOSECONDS["H"]:
+        """The lake partition: a year for hourly bars and longer, a month for minutes, a day for seconds and ticks."""
+        if self.length >= _UNIT_NANOSECONDS["H"]:
             return "year"
-        return "month" if self.nanoseconds >= _UNIT_NANOSECONDS["M"] else "day"
+        return "month" if self.length >= _UNIT_NANOSECONDS["M"] else "day"
 
     def close(self, ts: pd.Timestamp) -> pd.Timestamp:
         """The instant at which the bar that opened at ``ts`` is complete, hence known."""
@@ -115,7 +149,7 @@ class Timeframe:
 
 
 def supported() -> list[Timeframe]:
-    """Every timeframe that can be named, shortest first."""
+    """Every length of bars that can be named, shortest first."""
     return sorted(Timeframe.parse(f"{unit}{count}") for unit, counts in _COUNTS.items() for count in counts)
 
 

@@ -209,8 +209,8 @@ class Lake:
         Columns: ``symbol``, ``timeframe``, ``table``; ``rows`` (latest revisions); ``first`` and ``last`` instant;
         ``gaps``, steps between neighbouring open times longer than one timeframe; ``missing``, bars absent from the
         plain grid between first and last, weekends and closed hours included, as no trading calendar is applied (both
-        are absent where a table has not one row a bar); ``revisions``, rows that a later revision replaces;
-        ``version``; ``bytes`` on disk.
+        are absent where a table has not one row a bar, as ticks have not); ``revisions``, rows that a later revision
+        replaces; ``version``; ``bytes`` on disk.
         """
         return inventory.status(self.root)
 

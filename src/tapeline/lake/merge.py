@@ -89,7 +89,13 @@ def _match(spec: TableSpec, stored: pa.Table, latest: np.ndarray, given: pa.Tabl
         held, asked = instants_of(stored, spec.order)[latest], instants_of(given, spec.order)
         position = np.minimum(np.searchsorted(held, asked), held.size - 1)
         return np.where(held[position] == asked, latest[position], -1)
-    held_keys = key_frame(spec, stored).iloc[latest]
+    if spec.order in spec.key:
+        # Only the stored rows of the same stretch can match: what a feed appends costs no search through its day.
+        asked, held = instants_of(given, spec.order), instants_of(stored, spec.order)[latest]
+        latest = latest[np.searchsorted(held, asked.min()) : np.searchsorted(held, asked.max(), side="right")]
+        if latest.size == 0:
+            return np.full(given.num_rows, -1)
+    held_keys = key_frame(spec, stored.take(pa.array(latest)))
     asked_keys = key_frame(spec, given)
     position = match_keys(held_keys, asked_keys)
     match = np.where(position >= 0, latest[position], -1)

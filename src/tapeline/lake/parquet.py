@@ -43,7 +43,7 @@ class Footer:
     first, last:
         Its first and last value, in nanoseconds since 1970.
     jumps:
-        How many steps between neighbouring instants are longer than one timeframe.
+        How many steps between neighbouring instants are longer than one timeframe; 0 for ticks.
     key, order, bitemporal, keep:
         The table's description, so that a lake explains itself without the code that wrote it.
     """
@@ -72,7 +72,7 @@ class Footer:
             instants=1 + int(np.count_nonzero(steps)),
             first=int(instants[0]),
             last=int(instants[-1]),
-            jumps=int(np.count_nonzero(steps > timeframe.nanoseconds)),
+            jumps=0 if timeframe.is_tick else int(np.count_nonzero(steps > timeframe.nanoseconds)),
             key=spec.key,
             order=spec.order,
             bitemporal=spec.bitemporal,

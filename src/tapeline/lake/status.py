@@ -69,13 +69,13 @@ _DTYPES = {
 
 def _row(place: Place, files: list[Partition]) -> dict[str, object]:
     footers = [read_footer(partition.path) for partition in files]
-    step = place.timeframe.nanoseconds
     superseded = sum(footer.superseded for footer in footers)
     first, last = footers[0].first, footers[-1].last
     gaps: Any = pd.NA
     missing: Any = pd.NA
     # One row a bar: only there does the distance between neighbours say anything.
-    if footers[0].order == "ts" and "ts" in footers[0].key:
+    if footers[0].order == "ts" and "ts" in footers[0].key and not place.timeframe.is_tick:
+        step = place.timeframe.nanoseconds
         between = sum(b.first - a.last > step for a, b in pairwise(footers))
         gaps = between + sum(footer.jumps for footer in footers)
         missing = max(0, (last - first) // step + 1 - sum(footer.instants for footer in footers))

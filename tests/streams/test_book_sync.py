@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import pytest
+from msgspec.structs import replace
 
 from tapeline.core.errors import ConfigurationError
 from tapeline.core.symbol import Symbol
 from tapeline.streams.book_sequence import rule_of
 from tapeline.streams.book_sync import LiveBook, LiveBooks, Outcome
-from tapeline.streams.messages import BookDelta, BookSnapshot, Heartbeat, SequenceBreak
+from tapeline.streams.messages import BookDelta, BookSnapshot, Heartbeat, Quarantined, SequenceBreak
 
 A = Symbol.parse("A")
 BIDS, ASKS = [(9.0, 1.0, "91")], [(10.0, 1.0, "101")]
@@ -120,6 +121,23 @@ def test_a_break_of_the_connection_loses_all_its_books() -> None:
     assert books.take(SequenceBreak(A, None, 7, "level")) is Outcome.GAP
     assert books.requests() == ["A", "B"]
     assert books.take(Heartbeat()) is Outcome.IGNORED
+
+
+def test_an_unreadable_message_loses_books_that_could_not_tell() -> None:
+    unreadable = Quarantined("x", "cut", b"{", 1)
+    for market, silent in (
+        ("coinbase", True),
+        ("bitmex", True),
+        ("bybit-v2", True),
+        ("binance", False),
+        ("kraken", False),
+    ):
+        books = LiveBooks(market)
+        books.take(snapshot(5))
+        books.take(replace(unreadable, unknown=True))
+        assert books["A"].live
+        books.take(unreadable)
+        assert books["A"].live is not silent
 
 
 def test_a_lost_connection_is_a_gap_of_each_live_book() -> None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import math
+import sys
 from pathlib import Path
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from tapeline.core.errors import MissingExtraError
 from tapeline.streams.dialects.base import KEPT_BYTES, Dialect
 from tapeline.streams.dialects.binance import Binance
 from tapeline.streams.dialects.bitmex import Bitmex
@@ -260,6 +263,12 @@ def test_coinbase_counts_the_messages_of_its_connection() -> None:
     assert len(dialect.parse(raw)) == 1
 
 
+def test_what_is_not_ours_is_told_from_what_is_damaged() -> None:
+    private = Coinbase().parse(b'{"channel":"user","sequence_num":0,"events":[]}')[0]
+    damaged = Coinbase().parse(VALID[Coinbase][1].replace(b"offer", b"?"))[0]
+    assert (private.unknown, damaged.unknown) == (True, False)
+
+
 def test_bitmex_finds_a_level_that_was_never_inserted() -> None:
     dialect = Bitmex()
     update = b'{"table":"orderBookL2","action":"update","data":[{"symbol":"XBTUSD","id":%d,"side":"Buy","size":9}]}'
@@ -320,3 +329,12 @@ def test_documented_bodies(test_data: Path, dialect: type[Dialect], venue: str, 
     records = dialect().parse(raw)
     assert records
     assert {type(record) for record in records} == {expected}
+
+
+def test_a_missing_package_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "msgspec", None)
+    spec = importlib.util.find_spec("tapeline.streams.messages")
+    assert spec is not None
+    assert spec.loader is not None
+    with pytest.raises(MissingExtraError, match=r"tapeline\[streams\]"):
+        spec.loader.exec_module(importlib.util.module_from_spec(spec))

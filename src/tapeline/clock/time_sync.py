@@ -133,6 +133,7 @@ class SlewedClock:
         self._shown = start
         self._read = monotonic()
         self._left = 0
+        self._credit = 0.0
         self._lock = Lock()
 
     def correct(self, offset: int) -> None:
@@ -157,7 +158,10 @@ class SlewedClock:
         # A monotonic clock that goes back is broken; time then stands still instead.
         passed = max(read - self._read, 0)
         self._read = max(read, self._read)
-        bound = int(passed * self._rate)
+        # What a reading may move is kept to the fraction: many readings a microsecond must add up.
+        self._credit = self._credit + passed * self._rate if self._left else 0.0
+        bound = int(self._credit)
         moved = min(max(self._left, -bound), bound)
+        self._credit -= abs(moved)
         self._left -= moved
         self._shown += passed + moved

@@ -107,6 +107,11 @@ class SequenceRule:
     checksum: Checksum | None = None
     snapshot_by_request: bool = False
 
+    @property
+    def loses_silently(self) -> bool:
+        """True where neither number nor checksum would show that a delta is missing."""
+        return self.checksum is None and self.judge in (ascending, unnumbered)
+
 
 RULES: Final[Mapping[str, SequenceRule]] = {
     "binance": SequenceRule(consecutive, snapshot_by_request=True),

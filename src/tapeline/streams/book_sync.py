@@ -15,7 +15,7 @@ from tapeline.core.errors import ConfigurationError
 from tapeline.core.symbol import Symbol
 from tapeline.streams.book import OrderBook
 from tapeline.streams.book_sequence import SequenceRule, Verdict, rule_of
-from tapeline.streams.messages import BookDelta, BookSnapshot, Record, SequenceBreak
+from tapeline.streams.messages import BookDelta, BookSnapshot, Quarantined, Record, SequenceBreak
 
 MAXIMUM_PENDING: Final = 5_000
 """Deltas kept while a snapshot is awaited: about eight minutes at Binance's ten a second."""
@@ -226,7 +226,7 @@ class LiveBooks:
         return len(self._books)
 
     def take(self, record: Record) -> Outcome:
-        """Hand a record to its book; a break of the whole connection loses all of them. Others are ignored."""
+        """Hand a record to its book; what breaks the whole connection loses all of them. Others are ignored."""
         if isinstance(record, BookDelta | BookSnapshot):
             live = self._books.get(record.symbol)
             if live is None:
@@ -239,6 +239,11 @@ class LiveBooks:
             for live in self._books.values():
                 if record.symbol is None or record.symbol == live.symbol:
                     live.lose(record.detail, expected=record.expected, received=record.received)
+            return Outcome.GAP
+        if isinstance(record, Quarantined) and not record.unknown and self.rule.loses_silently:
+            # It may have been a delta of any book, and nothing that follows would tell.
+            for live in self._books.values():
+                live.lose("unreadable message")
             return Outcome.GAP
         return Outcome.IGNORED
 

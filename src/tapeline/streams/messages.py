@@ -153,13 +153,15 @@ class SequenceBreak(msgspec.Struct, frozen=True, gc=False):
 class Quarantined(msgspec.Struct, frozen=True):
     """A message that could not be read: why, what of it was kept, and how long it was.
 
-    ``raw`` holds the first bytes only, so that a hostile message cannot fill the disk.
+    ``raw`` holds the first bytes only, so that a hostile message cannot fill the disk. ``unknown`` where it is of a
+    kind that the dialect does not read at all; else it may have been a part of a book.
     """
 
     venue: str
     reason: str
     raw: bytes
     length: int
+    unknown: bool = False
 
 
 BookRecord: TypeAlias = BookSnapshot | BookDelta

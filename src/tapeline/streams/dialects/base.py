@@ -42,6 +42,10 @@ class Unreadable(ValueError):  # noqa: N818 - it never leaves a dialect: it beco
     """A message that is JSON but not what the venue documents."""
 
 
+class Unknown(Unreadable):
+    """A message of a kind that the dialect does not read, such as a private channel: nothing of ours is lost."""
+
+
 # RecursionError comes from arrays nested thousands deep, TapelineError from a symbol that could not name a folder.
 REFUSALS: Final = (msgspec.MsgspecError, ValueError, RecursionError, OverflowError, TapelineError)
 
@@ -67,7 +71,8 @@ class Dialect(ABC):
         try:
             return self._read(raw)
         except REFUSALS as error:
-            return [self.refuse(raw, f"{type(error).__name__}: {error}")]
+            refused = self.refuse(raw, f"{type(error).__name__}: {error}")
+            return [msgspec.structs.replace(refused, unknown=True) if isinstance(error, Unknown) else refused]
 
     def reset(self) -> None:  # noqa: B027 - most venues need no memory
         """Forget the connection: call it after each reconnect."""

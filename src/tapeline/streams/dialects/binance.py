@@ -21,6 +21,7 @@ from tapeline.streams.dialects.base import (
     Sequence,
     Size,
     Text,
+    Unknown,
     Unreadable,
     decoder,
     symbol_of,
@@ -226,7 +227,7 @@ class Binance(Dialect):
                 return self._refusal(raw, found)
             if found.id is not None:
                 return [Subscription((str(found.id),), accepted=True)]
-        raise Unreadable(f"event {kind!r} is unknown")
+        raise Unknown(f"event {kind!r} is unknown")
 
     def _refusal(self, raw: Any, found: _Probe) -> list[Record]:
         if found.error is not ABSENT:

@@ -18,6 +18,7 @@ from tapeline.streams.dialects.base import (
     Price,
     Size,
     Text,
+    Unknown,
     Unreadable,
     decoder,
     nanoseconds,
@@ -120,7 +121,7 @@ class Bitmex(Dialect):
             return [_quote(item) for item in _QUOTES.decode(found.data)]
         if found.table == "trade":
             return [_trade(item) for item in _TRADES.decode(found.data)]
-        raise Unreadable(f"table {found.table!r} is unknown")
+        raise Unknown(f"table {found.table!r} is unknown")
 
     def _book(self, rows: list[_Level], action: str | None) -> list[Record]:
         if action not in ("partial", "insert", "update", "delete"):

@@ -20,6 +20,7 @@ from tapeline.streams.dialects.base import (
     Sequence,
     Size,
     Text,
+    Unknown,
     Unreadable,
     decoder,
     or_nan,
@@ -168,7 +169,7 @@ class Bybit(Dialect):
             return [_ticker(found)]
         if channel == "kline":
             return _candles(found.data, rest)
-        raise Unreadable(f"topic {topic!r} is unknown")
+        raise Unknown(f"topic {topic!r} is unknown")
 
 
 def _answer(found: _Probe) -> Record:

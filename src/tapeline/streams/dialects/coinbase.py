@@ -20,6 +20,7 @@ from tapeline.streams.dialects.base import (
     Sequence,
     Size,
     Text,
+    Unknown,
     Unreadable,
     decoder,
     nanoseconds,
@@ -189,7 +190,7 @@ class Coinbase(Dialect):
             return [_subscriptions(raw)]
         if kind == "error":
             return [Refusal("", ": ".join(text for text in (found.message, found.reason) if text))]
-        raise Unreadable(f"type {kind!r} is unknown")
+        raise Unknown(f"type {kind!r} is unknown")
 
     def _advanced(self, found: _Probe) -> list[Record]:
         if found.sequence_num is None:
@@ -220,7 +221,7 @@ class Coinbase(Dialect):
             named = [event.subscriptions for event in _SUBSCRIPTION_EVENTS.decode(found.events)]
             pairs = tuple(f"{name}:{product}" for each in named for name, ids in each.items() for product in ids)
             return [Subscription(pairs, accepted=True)]
-        raise Unreadable(f"channel {channel!r} is unknown")
+        raise Unknown(f"channel {channel!r} is unknown")
 
 
 def _snapshot(raw: bytes) -> BookSnapshot:

@@ -17,6 +17,7 @@ from tapeline.streams.dialects.base import (
     Sequence,
     Size,
     Text,
+    Unknown,
     Unreadable,
     decoder,
     or_nan,
@@ -125,7 +126,7 @@ class Deribit(Dialect):
         if found.method is None and found.result is not ABSENT:
             return [_answer(found)]
         if found.method != "subscription" or found.params is None or found.params.channel is None:
-            raise Unreadable(f"method {found.method!r} is unknown")
+            raise Unknown(f"method {found.method!r} is unknown")
         channel, data = found.params.channel.partition(".")[0], found.params.data
         if data is ABSENT:
             raise Unreadable(f"channel {channel!r} without data")
@@ -147,7 +148,7 @@ class Deribit(Dialect):
             return [_ticker(_TICKER.decode(data))]
         if channel == "quote":
             return [_quote(_QUOTE.decode(data))]
-        raise Unreadable(f"channel {channel!r} is unknown")
+        raise Unknown(f"channel {channel!r} is unknown")
 
 
 def _answer(found: _Probe) -> Record:

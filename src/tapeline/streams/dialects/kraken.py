@@ -18,6 +18,7 @@ from tapeline.streams.dialects.base import (
     Price,
     Size,
     Text,
+    Unknown,
     Unreadable,
     amount,
     decoder,
@@ -181,7 +182,7 @@ class Kraken(Dialect):
             return [_trade_v2(trade) for trade in _TRADES_V2.decode(found.data)]
         if found.channel == "ticker":
             return [_ticker_v2(ticker) for ticker in _TICKERS_V2.decode(found.data)]
-        raise Unreadable(f"channel {found.channel!r} is unknown")
+        raise Unknown(f"channel {found.channel!r} is unknown")
 
 
 def _array(raw: bytes) -> list[Record]:
@@ -213,7 +214,7 @@ def _array(raw: bytes) -> list[Record]:
     if channel == "spread":
         bid, ask, ts, bid_size, ask_size = _SPREAD_V1.decode(items[1])
         return [Quote(symbol, seconds_text(ts), bid, bid_size, ask, ask_size)]
-    raise Unreadable(f"channel {channel!r} is unknown")
+    raise Unknown(f"channel {channel!r} is unknown")
 
 
 def _depth(channel: str) -> int:
@@ -274,7 +275,7 @@ def _event_v1(found: _Event) -> Record:
         return Subscription(channels, found.status == "subscribed", found.errorMessage or "")
     if found.event == "error":
         return Refusal("", found.errorMessage or "")
-    raise Unreadable(f"event {found.event!r} is unknown")
+    raise Unknown(f"event {found.event!r} is unknown")
 
 
 def _answer_v2(found: _Event) -> Record:
@@ -285,7 +286,7 @@ def _answer_v2(found: _Event) -> Record:
     if found.method in ("subscribe", "unsubscribe") and found.result is not ABSENT:
         named = _SUBSCRIBED.decode(found.result)
         return Subscription((f"{named.channel}:{named.symbol}",), accepted=found.method == "subscribe")
-    raise Unreadable(f"method {found.method!r} is unknown")
+    raise Unknown(f"method {found.method!r} is unknown")
 
 
 def _level_v2(level: _LevelV2) -> Level:

@@ -19,6 +19,7 @@ from tapeline.streams.dialects.base import (
     Sequence,
     Size,
     Text,
+    Unknown,
     Unreadable,
     amount,
     decoder,
@@ -145,7 +146,7 @@ class Okx(Dialect):
             ]
         if channel == "tickers":
             return [_ticker(item) for item in _TICKERS.decode(found.data)]
-        raise Unreadable(f"channel {channel!r} is unknown")
+        raise Unknown(f"channel {channel!r} is unknown")
 
 
 def _event(found: _Probe) -> Record:
@@ -156,7 +157,7 @@ def _event(found: _Probe) -> Record:
         return Refusal(found.code or "", found.msg or "")
     if found.event in ("notice", "channel-conn-count"):
         return Notice(found.event, found.msg or "")
-    raise Unreadable(f"event {found.event!r} is unknown")
+    raise Unknown(f"event {found.event!r} is unknown")
 
 
 def _level(entry: tuple[str, str, str, str]) -> Level:

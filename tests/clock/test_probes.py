@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
+from tapeline.clock.broker_time import BrokerTime
 from tapeline.clock.offset import OffsetFilter
 from tapeline.clock.probes import (
     ENDPOINTS,
+    CallProbe,
     EndpointProbe,
     HttpDateProbe,
     NtpProbe,
@@ -103,6 +106,27 @@ def test_a_step_of_the_local_clock_during_the_round_trip_spoils_nothing() -> Non
         sample = probe.measure()
     assert len(calls) == 1
     assert abs(sample.offset) <= sample.error
+
+
+def test_a_brokers_last_tick_is_a_reference_as_coarse_as_its_age() -> None:
+    world = World(local_error=-900 * MILLISECOND, delays=[(1 * MILLISECOND, 0, 1 * MILLISECOND)])
+    server = BrokerTime.parse("new-york-close")
+    offsets = OffsetFilter()
+
+    def last_tick() -> int:
+        """In whole seconds of the server's wall time, as a terminal tells it."""
+        world.arrive()
+        now = pd.DatetimeIndex(pd.to_datetime([world.answer()], unit="ns", utc=True))
+        seconds = server.to_wall(now).as_unit("s").asi8
+        return int(server.seconds_to_utc(seconds).as_unit("ns").asi8[0])
+
+    probe = CallProbe(last_tick, SECOND, world.stopwatch())
+    for _ in range(30):
+        sample = probe.measure()
+        estimate = offsets.add(sample)
+        assert abs(sample.offset - world.offset) <= sample.error
+        world.pass_time(1_037 * MILLISECOND)
+    assert abs(estimate.offset - world.offset) <= estimate.error < 60 * MILLISECOND
 
 
 def test_a_step_of_the_server_is_believed_after_three_samples() -> None:

@@ -222,6 +222,36 @@ class EndpointProbe:
         return one_stamp_sample(sent, received, self.endpoint.read(body), resolution=self.endpoint.resolution)
 
 
+@dataclass(frozen=True)
+class CallProbe:
+    """Any call that tells a time: a broker's server through its terminal, a database, another process.
+
+    Parameters
+    ----------
+    read:
+        Gives the reference's time, ns since the epoch in UTC (convert a broker's wall time with ``BrokerTime`` first).
+    resolution:
+        How old or how coarse what it tells may be, ns. A terminal tells the time of the last tick: give the longest
+        pause between ticks that is to be expected, and measure while the market is busy.
+
+    Examples
+    --------
+    >>> CallProbe(lambda: 5_000, 10, Stopwatch(lambda: 1_000, lambda: 0)).measure()
+    OffsetSample(offset=4005, error=5, delay=0, at=1000)
+    """
+
+    read: Nanoseconds
+    resolution: int
+    clock: Stopwatch = Stopwatch()
+
+    def measure(self) -> OffsetSample:
+        """One call; what it raises is raised."""
+        stop = self.clock.start()
+        told = self.read()
+        sent, received = stop()
+        return one_stamp_sample(sent, received, told, resolution=self.resolution)
+
+
 def _request(
     method: str, url: str, timeout: float, clock: Stopwatch
 ) -> tuple[int, int, http.client.HTTPResponse, bytes]:

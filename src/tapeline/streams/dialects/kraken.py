@@ -264,9 +264,7 @@ def _trade_v1(entry: tuple[str, ...], symbol: Symbol) -> Trade:
 
 
 def _event_v1(found: _Event) -> Record:
-    if found.event == "heartbeat":
-        return Heartbeat()
-    if found.event == "pong":
+    if found.event in ("heartbeat", "pong"):
         return Heartbeat()
     if found.event == "systemStatus":
         return Notice("status", found.status or "")

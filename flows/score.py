@@ -48,8 +48,10 @@ def score(
         jobs = run_stage(summary, gate, "clean", clean_bars, jobs)
         jobs = [job for job in jobs if not job.context]
         jobs = run_stage(summary, gate, "features", build_features, jobs)
-        jobs = run_stage(summary, gate, "score", score_bars, jobs, name=name)
-    summary.alerts = alert_on_scores(open_notifier(settings), name, jobs, now=pd.Timestamp.now("UTC"))
+        run_stage(summary, gate, "score", score_bars, jobs, name=name)
+    # Also symbols without a new row: a score whose alert a crash prevented is still told while it is fresh.
+    sound = [job for job in asked if job.name not in summary.failed_jobs]
+    summary.alerts = alert_on_scores(open_notifier(settings), name, sound, now=pd.Timestamp.now("UTC"))
     publish(summary)
     summary.raise_failures()
     return summary

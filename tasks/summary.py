@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,10 +11,8 @@ import pandas as pd
 from prefect import get_run_logger, task
 from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
-from rich import box
-from rich.console import Console
-from rich.table import Table
 
+from tapeline.console import print_table, terminal
 from tapeline.core.errors import TapelineError
 from tapeline.core.schemas import CLEAN_BARS, SCORES, labels_spec
 from tapeline.core.settings import Settings
@@ -46,6 +43,11 @@ class RunSummary:
         get_run_logger().error("%s stopped at %s: %s", job.name, stage, error)
 
     @property
+    def failed_jobs(self) -> set[str]:
+        """The names of the jobs that stopped somewhere."""
+        return {job.name for job, _, _ in self.failures}
+
+    @property
     def verdict_ids(self) -> tuple[str, ...]:
         """The verdicts so far: a model cites the ones that judged its data."""
         return tuple(verdict.id for verdict in self.verdicts)
@@ -73,7 +75,7 @@ class RunSummary:
         _, stage, error = self.failures[0]
         if len(self.failures) == 1:
             raise error
-        names = ", ".join(sorted({job.name for job, _, _ in self.failures}))
+        names = ", ".join(sorted(self.failed_jobs))
         hint = error.hint if isinstance(error, TapelineError) else None
         kind = type(error) if isinstance(error, TapelineError) else TapelineError
         raise kind(f"{len(self.failures)} jobs failed ({names}); the first at {stage}: {error}", hint=hint) from error
@@ -103,11 +105,11 @@ def publish(summary: RunSummary) -> None:
 
 def show(summary: RunSummary, settings: Settings, lake: Lake) -> None:
     """Print what the run did: rows, refused rows with reasons, verdicts, metrics beside baselines, where things lie."""
-    console = Console(markup=False, highlight=False, width=None if sys.stdout.isatty() else 120)
+    console = terminal()
     stages = summary.stage_table
-    print_frame(console, "Rows through the stages", stages[["stage", "symbol", "rows_in", "rows_out", "quarantined"]])
+    print_table("Rows through the stages", stages[["stage", "symbol", "rows_in", "rows_out", "quarantined"]])
     if len(summary.reason_table):
-        print_frame(console, "Quarantined rows by reason", summary.reason_table)
+        print_table("Quarantined rows by reason", summary.reason_table)
     else:
         console.print("Quarantined rows: none\n")
     passed = sum(verdict.passed for verdict in summary.verdicts)
@@ -120,7 +122,7 @@ def show(summary: RunSummary, settings: Settings, lake: Lake) -> None:
     if summary.result is not None:
         result = summary.result
         shown = result.metrics.rename(columns={"low": "95 % from", "high": "to", "value": "model"})
-        print_frame(console, "Out of sample, on the holdout that was looked at once, beside the baselines", shown)
+        print_table("Out of sample, on the holdout that was looked at once, beside the baselines", shown)
         console.print(
             f"Model        {result.name} version {result.model_version} ({', '.join(result.aliases) or 'no alias'})"
         )
@@ -137,23 +139,6 @@ def show(summary: RunSummary, settings: Settings, lake: Lake) -> None:
     if summary.result is not None:
         console.print(f"MLflow       {settings.mlflow_uri}")
         console.print(f"Report       {summary.report.as_uri() if summary.report else 'none'}")
-
-
-def print_frame(console: Console, title: str, frame: pd.DataFrame) -> None:
-    """A frame as a plain table; numbers to the right, with four digits."""
-    table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left")
-    for name in frame.columns:
-        is_number = pd.api.types.is_numeric_dtype(frame[name])
-        table.add_column(str(name), justify="right" if is_number else "left", overflow="fold")
-    for row in frame.itertuples(index=False):
-        table.add_row(*(_cell(value) for value in row))
-    console.print(table)
-
-
-def _cell(value: object) -> str:
-    if isinstance(value, float):
-        return "-" if value != value else f"{value:.4g}"
-    return f"{value:,}" if isinstance(value, int) else str(value)
 
 
 def write_html(summary: RunSummary, settings: Settings, lake: Lake) -> Path:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tapeline import cli
+from tapeline import cli, console
 
 
 @pytest.fixture
@@ -81,7 +81,7 @@ def test_an_unexpected_error_says_so(tapeline, monkeypatch):
 
     monkeypatch.setattr(cli, "open_lake", broken)
     status, _, err = tapeline("status")
-    assert status == cli.UNEXPECTED
+    assert status == console.UNEXPECTED
     assert "ZeroDivisionError: a defect" in err
     assert "--verbose" in err
 
@@ -95,7 +95,7 @@ def test_status_of_an_empty_lake_says_how_to_fill_it(tapeline):
 @pytest.mark.parametrize("query", ["copy (select 1) to 'x.csv'", "select * from '/etc/passwd'", "select 1; select 2"])
 def test_sql_refuses_what_is_not_one_read_of_the_lake(tapeline, query, tmp_path):
     status, _, err = tapeline("sql", query)
-    assert status not in (0, cli.UNEXPECTED)
+    assert status not in (0, console.UNEXPECTED)
     assert err.startswith("error: ")
     assert not list(tmp_path.glob("*.csv"))
 
@@ -130,3 +130,20 @@ def test_audit_passes_an_honest_component(tapeline):
     assert "FAILED" not in out
     assert "no verdict" not in out
     assert {line.split()[0] for line in out.splitlines()} == {"rsi", "ema_cross"}
+
+
+def test_features_diff_names_what_differs(tapeline, tmp_path):
+    one, other = tmp_path / "one.toml", tmp_path / "other.toml"
+    one.write_text('name = "mine"\n[[feature]]\ncomponent = "rsi"\n')
+    other.write_text('name = "mine"\n[[feature]]\ncomponent = "rsi"\nwindow = 7\n')
+    status, out, _ = tapeline("features", "diff", str(one), str(other))
+    assert status == 0
+    assert "- rsi(window=14)" in out
+    assert "+ rsi(window=7)" in out
+    assert tapeline("features", "diff", str(one), str(one))[1].endswith("no difference\n")
+
+
+def test_rollback_of_a_model_that_does_not_exist_is_a_clear_error(tapeline):
+    status, _, err = tapeline("models", "rollback", "direction-H1-NONE")
+    assert status not in (0, console.UNEXPECTED)
+    assert "direction-H1-NONE" in err

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from tapeline.console import new_table, one_line, print_table, report_error, say, terminal, write_csv
+
 if TYPE_CHECKING:
     import pandas as pd
-    import pyarrow as pa
-    from rich.table import Table
 
     from tapeline.core.registry import Component
     from tapeline.core.timeframe import Timeframe
@@ -26,7 +26,6 @@ SERVER_ADDRESS: Final = ("127.0.0.1", 4200)
 """Where `make up` puts the Prefect server unless told otherwise."""
 AUDIT_MARGIN: Final = 260
 """Bars beyond its lookback on which a component is audited at least."""
-UNEXPECTED: Final = 70  # EX_SOFTWARE of sysexits.h
 INTERRUPTED: Final = 130
 
 application = typer.Typer(
@@ -36,6 +35,11 @@ application = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+features_application = typer.Typer(help="Feature sets and their versions.", no_args_is_help=True)
+models_application = typer.Typer(help="Registered models: list, promote, roll back.", no_args_is_help=True)
+application.add_typer(features_application, name="features")
+application.add_typer(models_application, name="models")
+MODEL_TAGS: Final = ("feature_set_version", "label_version", "data_version", "reason")
 
 Symbols = Annotated[str, typer.Option(help="Comma-separated, as the source spells them: EURUSD,BTC/USDT.")]
 SourceName = Annotated[str, typer.Option(help="sample | files[:folder] | ccxt:<exchange> | yahoo | mt5")]
@@ -114,7 +118,7 @@ def catalog(
         component = components[name]
         if kind in (None, component.kind):
             table.add_row(*describe(component))
-    console().print(table)
+    terminal().print(table)
 
 
 @application.command()
@@ -167,6 +171,58 @@ def sql(
         print_table(f"{result.num_rows} rows" + (f", the first {limit}" if result.num_rows > limit else ""), shown)
 
 
+@features_application.command("diff")
+def features_diff(
+    old: Annotated[str, typer.Argument(help="A feature set file, or the name of a packaged set.")],
+    new: Annotated[str, typer.Argument(help="The other one.")],
+) -> None:
+    """What lies between two feature sets: a line a feature, parameter, code or order that differs."""
+    from tapeline.features.feature_set import diff, load_feature_set
+
+    one, other = load_feature_set(old), load_feature_set(new)
+    say(f"{one.version} -> {other.version}")
+    for line in diff(one, other) or ["no difference"]:
+        say(line)
+
+
+@models_application.command("list")
+def models_list(
+    name: Annotated[str, typer.Argument(help="The registered model, such as direction-H1-EURUSD.")],
+) -> None:
+    """The versions of a model with their aliases and what they were made from."""
+    import pandas as pd
+
+    from tapeline.core.settings import load_settings
+    from tapeline.models.registry import Registry
+
+    versions = Registry.open(load_settings()).versions(name)
+    if not versions:
+        say(f"There is no model '{name}'. Train one with: tapeline run")
+        return
+    rows = [
+        (v.version, ", ".join(v.aliases), *(v.tags.get(f"tapeline.{tag}", "") for tag in MODEL_TAGS)) for v in versions
+    ]
+    print_table(name, pd.DataFrame(rows, columns=["version", "aliases", *MODEL_TAGS]))
+
+
+@models_application.command("promote")
+def models_promote(name: str, version: str) -> None:
+    """Make a version the champion, by your own decision; the former one can be had back by rollback."""
+    from tapeline.core.settings import load_settings
+    from tapeline.models.registry import promote
+
+    say(f"{name}: version {promote(load_settings(), name, version).version} is the champion")
+
+
+@models_application.command("rollback")
+def models_rollback(name: str) -> None:
+    """Make the champion before this one the champion again."""
+    from tapeline.core.settings import load_settings
+    from tapeline.models.registry import rollback
+
+    say(f"{name}: version {rollback(load_settings(), name).version} is the champion again")
+
+
 def main() -> None:
     """Run the command line: an error is one clear line with a hint and a status that is not 0."""
     verbose = "--verbose" in sys.argv[1:]
@@ -180,26 +236,6 @@ def main() -> None:
         if verbose:
             raise
         sys.exit(report_error(error))
-
-
-def report_error(error: Exception) -> int:
-    """Print an error as one line with its hint and give the exit status."""
-    from tapeline.core.errors import TapelineError
-
-    if isinstance(error, TapelineError):
-        sys.stderr.write(f"error: {one_line(error.message)}\n")
-        if error.hint:
-            sys.stderr.write(f"hint: {one_line(error.hint)}\n")
-        return error.exit_code
-    sys.stderr.write(f"error: {type(error).__name__}: {one_line(str(error))}\n")
-    sys.stderr.write("hint: this was not expected; add --verbose to see where it comes from\n")
-    return UNEXPECTED
-
-
-def one_line(text: str, *, keep_spaces: bool = False) -> str:
-    """Text without line breaks and control characters: a hostile name must not redraw the terminal."""
-    printable = "".join(c if c.isprintable() else " " for c in text)
-    return printable if keep_spaces else " ".join(printable.split())
 
 
 def split_symbols(text: str) -> list[str]:
@@ -315,45 +351,6 @@ def describe(component: Component) -> tuple[str, ...]:
     parameters = ", ".join(f"{name}={value!r}" for name, value in component.defaults.items())
     outputs = ", ".join(component.output_names()) or component.kind
     return component.name, component.kind, parameters, str(component.lookback_of()), outputs, component.reference
-
-
-def write_csv(result: pa.Table) -> None:
-    """Write a result as CSV."""
-    import pyarrow.csv
-
-    pyarrow.csv.write_csv(result, sys.stdout.buffer)
-
-
-def print_table(title: str, frame: pd.DataFrame) -> None:
-    """A frame as a table, floats with six digits."""
-    table = new_table(title, [str(column) for column in frame.columns])
-    for row in frame.itertuples(index=False):
-        table.add_row(*(f"{value:.6g}" if isinstance(value, float) else one_line(str(value)) for value in row))
-    console().print(table)
-
-
-def new_table(title: str, columns: list[str]) -> Table:
-    """A table in the house style; cells are text, never markup."""
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(title=Text(title), box=box.SIMPLE_HEAD, title_justify="left", highlight=False)
-    for column in columns:
-        table.add_column(Text(column), overflow="fold")
-    return table
-
-
-def console() -> Any:
-    """Where tables go; wide where the output is a file."""
-    from rich.console import Console
-
-    return Console(markup=False, width=None if sys.stdout.isatty() else 200)
-
-
-def say(text: str) -> None:
-    """Print one line."""
-    sys.stdout.write(f"{text}\n")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What `make up` gives a user: links that answer, ad-hoc runs from Prefect's own command line, a clean end on Ctrl-C."""
+"""`make up` as a user sees it: links that answer, ad-hoc runs by Prefect's command line, a clean end on Ctrl-C."""
 
 from __future__ import annotations
 
@@ -92,6 +92,15 @@ def test_the_printed_links_answer(up: Up):
         assert link in text
         with urllib.request.urlopen(link, timeout=20) as page:
             assert page.status == 200
+
+
+def test_the_queries_behind_the_tracking_pages_answer(up: Up):
+    """The pages of a run are drawn from GraphQL answers, which a wrong graphene turns into errors."""
+    query = urllib.request.Request(
+        f"{up.tracking}/graphql", data=b'{"query": "{ __typename }"}', headers={"Content-Type": "application/json"}
+    )
+    with urllib.request.urlopen(query, timeout=30) as answer:
+        assert b"__typename" in answer.read()
 
 
 def test_an_ad_hoc_run_from_prefects_own_command_line(up: Up):

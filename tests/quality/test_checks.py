@@ -12,8 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tapeline.core.errors import ConfigurationError, SchemaError
+from tapeline.core.symbol import Symbol
 from tapeline.core.timeframe import Timeframe
 from tapeline.quality.checks import ALL, ROUNDING, SENTENCES, STRUCTURAL, VALUES, Reason, check_bars, split
+from tapeline.sources.base import BarRequest, Data
+from tapeline.sources.sample import SampleSource
 from tests.quality.batches import raw_bars, sample_bars
 from tests.support import make_bars
 
@@ -84,6 +87,7 @@ def test_every_reason_is_reached_by_a_test_and_has_a_sentence() -> None:
         Reason.OFF_GRID,
         Reason.FUTURE,
         Reason.UNFINISHED,
+        Reason.LATE,  # tests/quality/test_feed_validator.py
     }
     reached = {part for _, reasons in FAULTS.values() for part in reasons} | times
     assert reached == set(Reason) == set(SENTENCES)
@@ -151,12 +155,22 @@ def test_any_values_get_the_verdict_of_a_check_by_hand(rows: list[tuple[float, .
         ("M15", "2017-01-02 09:15", True),
         ("M15", "2017-01-02 09:20", False),
         ("H4", "2017-01-02 08:00", True),
-        ("H4", "2017-01-02 09:00", False),
+        ("H4", "2017-01-02 21:00", True),  # a broker that follows the New York close
+        ("H4", "2017-01-02 21:10", False),
+        ("M10", "2017-01-02 09:05", True),  # of ten and fifteen minutes five is the greatest common divisor
+        ("M10", "2017-01-02 09:04", False),
+        ("H1", "2017-01-02 13:30", True),  # New York's shares in summer
+        ("H1", "2017-01-02 03:45", True),  # Mumbai's
+        ("H1", "2017-01-02 13:31", False),
         ("D1", "2017-01-03 00:00", True),
-        ("D1", "2017-01-03 05:00", False),
-        ("W1", "2017-01-02 00:00", True),  # a Monday
-        ("W1", "2017-01-01 00:00", False),
-        ("W1", "1969-12-29 00:00", True),  # a Monday before the epoch
+        ("D1", "2017-01-02 22:00", True),
+        ("D1", "2017-01-03 05:20", False),
+        ("W1", "2017-01-02 00:00", True),
+        ("W1", "2017-01-01 22:00", True),
+        ("W1", "2017-01-01 22:01", False),
+        ("W1", "1969-12-29 00:00", True),  # before the epoch
+        ("S30", "2017-01-02 09:00:30", True),
+        ("S30", "2017-01-02 09:00:45", False),
         ("H1", "2017-01-02 09:00:00.000000001", False),
     ],
 )
@@ -358,6 +372,15 @@ def test_the_packaged_bars_pass() -> None:
     assert len(bars) == 6225
     assert checked.counts() == {}
     assert checked.n_unsorted == 0
+
+
+@pytest.mark.parametrize(("timeframe", "rows"), [("D1", 11_503), ("H1", 3_478), ("M1", 1_595)])
+def test_the_packaged_bars_of_a_share_pass(timeframe: str, rows: int) -> None:
+    outcome = SampleSource().fetch(BarRequest(Symbol.parse("AAPL"), Timeframe.parse(timeframe)))
+    assert isinstance(outcome, Data)
+    checked = check_bars(outcome.bars, timeframe, now=NOW)
+    assert len(outcome.bars) == rows
+    assert checked.counts() == {}
 
 
 def test_crossed_quotes_of_a_real_broker_are_found(test_data: Path) -> None:

@@ -8,6 +8,7 @@ reasons (:mod:`tapeline.quality.quarantine`).
 from __future__ import annotations
 
 import enum
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -38,6 +39,7 @@ class Reason(enum.IntFlag):
     CLOSE_OUTSIDE = enum.auto()
     NEGATIVE_VOLUME = enum.auto()
     NEGATIVE_SPREAD = enum.auto()
+    LATE = enum.auto()
 
     @property
     def code(self) -> str:
@@ -57,6 +59,7 @@ STRUCTURAL: Final = (
     | Reason.UNFINISHED
     | Reason.WRONG_CLOSE_TIME
     | Reason.KNOWN_BEFORE_CLOSE
+    | Reason.LATE
 )
 """The reasons that concern a bar's time: such a row has no place in a series and never enters the raw lake."""
 
@@ -79,6 +82,7 @@ SENTENCES: Final[Mapping[Reason, str]] = {
     Reason.CLOSE_OUTSIDE: "the close lies outside low to high",
     Reason.NEGATIVE_VOLUME: "the volume is negative",
     Reason.NEGATIVE_SPREAD: "the spread is negative: the ask lies below the bid",
+    Reason.LATE: "the row came too late for a feed to tell whether its time is taken; a batch can",
 }
 """Each reason as a sentence. A sentence depends on the row alone, so that the same bad row always reads the same."""
 
@@ -90,7 +94,15 @@ quoted in practice is near 1e-5 of it. A high that lies this little below the op
 which repairs it; a greater disagreement is refused.
 """
 
-_COMPARED: Final = (*OHLCV, "spread", "tick_count")
+QUARTER_HOUR: Final = 900_000_000_000
+"""Fifteen minutes, ns: every market's session opens at a multiple of it, in UTC.
+
+Bars are counted from the open of a session: hours of New York's shares open at 13:30 UTC, those of Mumbai's at 03:45,
+and the days of a broker that follows the New York close at 21:00 or 22:00. The grid of a timeframe is therefore its
+greatest common divisor with a quarter of an hour.
+"""
+
+COMPARED: Final = (*OHLCV, "spread", "tick_count")
 _SLOTS_A_ROW: Final = 8
 _EARLIEST: Final = pd.Timestamp.min.value
 _LATEST: Final = pd.Timestamp.max.value - Timeframe.parse("W1").nanoseconds  # so that a close can be computed
@@ -157,7 +169,8 @@ def check_bars(
         open time as a time-zone-aware index or as column ``ts``. Order, duplicates and missing times are allowed.
         Text that reads as a number counts as that number. A missing volume is allowed: not every market reports one.
     timeframe:
-        Whose grid the open times must lie on.
+        Whose grid the open times must lie on: the multiples, in UTC, of its greatest common divisor with
+        :data:`QUARTER_HOUR`.
     now:
         The clock, for ``FUTURE`` and ``UNFINISHED``; neither is judged without it.
     reasons:
@@ -171,7 +184,7 @@ def check_bars(
 
     Examples
     --------
-    >>> ts = pd.DatetimeIndex(["2017-01-02 09:00", "2017-01-02 09:30"], tz="UTC", name="ts")
+    >>> ts = pd.DatetimeIndex(["2017-01-02 09:00", "2017-01-02 10:20"], tz="UTC", name="ts")
     >>> bars = pd.DataFrame({"open": 1.0, "high": [1.2, 0.8], "low": 0.9, "close": 1.1, "volume": 5.0}, index=ts)
     >>> checked = check_bars(bars, "H1")
     >>> checked.counts()
@@ -180,8 +193,8 @@ def check_bars(
     [True, False]
     """
     timeframe = Timeframe.parse(timeframe)
-    columns = _columns(bars)
-    stamps, usable = _stamps(times(bars))
+    columns = columns_of(bars)
+    stamps, usable = stamps_of(times(bars))
     mask = np.zeros(len(bars), dtype=np.uint32)
     # The order in time is looked at before anything else: most batches are sorted and unique, and that is cheap to see.
     n_unsorted, tied = _order(stamps, usable, timeframe.nanoseconds)
@@ -211,11 +224,11 @@ def split(bars: pd.DataFrame, checked: Checked) -> tuple[pd.DataFrame, pd.DataFr
         raise ConfigurationError(f"the verdict is on {len(checked.mask)} rows, the batch has {len(bars)}")
     passed = checked.passed
     good, bad = bars[passed], bars[~passed]
-    stamps, usable = _stamps(times(good))
+    stamps, usable = stamps_of(times(good))
     if not usable.all():  # only where MISSING_TIME was not among the reasons asked for
         raise ConfigurationError("rows without a time cannot be sorted", hint="let the check look for MISSING_TIME")
     index = pd.DatetimeIndex(stamps.view("M8[ns]"), name="ts").tz_localize("UTC")
-    numbers = {name: _numbers(good[name]) for name in OHLCV if good[name].dtype != np.float64}
+    numbers = {name: numbers_of(good[name]) for name in OHLCV if good[name].dtype != np.float64}
     good = good.drop(columns="ts", errors="ignore").assign(**numbers).set_axis(index, axis=0)
     if checked.n_unsorted:
         good = good.iloc[np.argsort(stamps, kind="stable")]
@@ -233,14 +246,15 @@ def times(bars: pd.DataFrame, name: str = "ts") -> pd.DatetimeIndex:
     raise SchemaError(f"the times '{name}' are {what}, expected UTC instants", hint="pd.to_datetime(..., utc=True)")
 
 
-def _columns(bars: pd.DataFrame) -> dict[str, np.ndarray]:
+def columns_of(bars: pd.DataFrame) -> dict[str, np.ndarray]:
+    """The market values of bars as float64 arrays, by name; SchemaError where one is missing or holds no numbers."""
     absent = [name for name in OHLCV if name not in bars.columns]
     if absent:
         raise SchemaError(f"the bars lack the columns {absent}", hint="a source names them open high low close volume")
     if not bars.columns.is_unique:
         twice = sorted(set(bars.columns[bars.columns.duplicated()]))
         raise SchemaError(f"the bars have the columns {twice} twice", hint="rename or drop one of each")
-    columns = {name: _numbers(bars[name]) for name in _COMPARED if name in bars.columns}
+    columns = {name: numbers_of(bars[name]) for name in COMPARED if name in bars.columns}
     if columns["volume"].size and bars["volume"].dtype == object:
         # A text that is no number became NaN here, which for a volume would read as 'not reported'.
         columns["volume"] = np.where(
@@ -249,7 +263,8 @@ def _columns(bars: pd.DataFrame) -> dict[str, np.ndarray]:
     return columns
 
 
-def _numbers(column: pd.Series) -> np.ndarray:
+def numbers_of(column: pd.Series) -> np.ndarray:
+    """A column as float64; a text that is no number becomes NaN."""
     if column.dtype == np.float64:
         return np.ascontiguousarray(column.to_numpy())
     if isinstance(column.dtype, pd.CategoricalDtype):
@@ -259,7 +274,7 @@ def _numbers(column: pd.Series) -> np.ndarray:
     return pd.to_numeric(column, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
 
 
-def _stamps(index: pd.DatetimeIndex) -> tuple[np.ndarray, np.ndarray]:
+def stamps_of(index: pd.DatetimeIndex) -> tuple[np.ndarray, np.ndarray]:
     """Nanoseconds since the epoch, 0 where a row has no usable time, and whether it has one."""
     try:
         stamps = index.as_unit("ns").asi8
@@ -317,10 +332,8 @@ def _mark_times(
     now: pd.Timestamp | None,
     reasons: Reason,
 ) -> None:
-    # The grid is regular, so that one of its points gives them all.
-    origin = timeframe.floor(pd.DatetimeIndex(np.zeros(1, dtype="M8[ns]"))).asi8[0]
-    past_grid = stamps - origin
-    past_grid -= past_grid // timeframe.nanoseconds * timeframe.nanoseconds
+    step = math.gcd(timeframe.nanoseconds, QUARTER_HOUR)
+    past_grid = stamps - stamps // step * step
     _mark(mask, Reason.OFF_GRID & reasons, usable & (past_grid != 0))
     closes = stamps + timeframe.nanoseconds
     if now is not None:
@@ -333,7 +346,7 @@ def _mark_times(
         _mark(mask, Reason.UNFINISHED & reasons, usable & ~future & (closes > clock))
     for name, reason in (("close_ts", Reason.WRONG_CLOSE_TIME), ("known_at", Reason.KNOWN_BEFORE_CLOSE)):
         if name in bars.columns and reason & reasons:
-            given, present = _stamps(times(bars, name))
+            given, present = stamps_of(times(bars, name))
             wrong = given != closes if name == "close_ts" else given < closes
             _mark(mask, reason, usable & (wrong | ~present))
 

@@ -39,15 +39,16 @@ print(by_hour)
 #    Only bars that the champion was not trained on have scores, so this is out of sample. It is still one look at one
 #    stretch of history: read the interval in the report before you believe the number.
 scores, labels = lake / "scores" / "scores", sorted((lake / "labels").iterdir())[-1]
-hits = duckdb.sql(
-    f"""
+hits = duckdb.execute(
+    """
     select round(confidence, 1) as confidence, count(*) as bars,
            avg(case when (probability > 0.5) = (value > 0) then 1.0 else 0.0 end) as hit_rate,
            avg(case when probability > 0.5 then outcome else -outcome end) * 1e4 as mean_outcome_bps
-    from read_parquet('{scores}/**/*.parquet', hive_partitioning = true) scored
-    join read_parquet('{labels}/**/*.parquet', hive_partitioning = true) labelled using (symbol, timeframe, ts)
+    from read_parquet(?, hive_partitioning = true) scored
+    join read_parquet(?, hive_partitioning = true) labelled using (symbol, timeframe, ts)
     where value <> 0
     group by 1 order by 1
-    """
+    """,
+    [f"{scores}/**/*.parquet", f"{labels}/**/*.parquet"],
 ).df()
 print(hits.to_string(index=False))

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from tapeline.core.errors import ConfigurationError
+from tapeline.core.set_file import packaged_sets
 from tapeline.core.symbol import parse_name
-from tapeline.features.feature_set import diff, load_feature_set, packaged_sets, parse_feature_set
+from tapeline.features.feature_set import diff, load_feature_set, parse_feature_set
 
 MINE = "from tapeline.core.registry import feature\n@feature(lookback=1, outputs='mine', reference='me')\n"
 
@@ -16,8 +17,8 @@ def make(*entries: dict, **more: object):
 
 
 def test_every_packaged_set_loads_and_has_a_valid_version() -> None:
-    assert {"core", "macro"} <= set(packaged_sets())
-    for name in packaged_sets():
+    assert {"core", "macro"} <= set(packaged_sets("tapeline.features"))
+    for name in packaged_sets("tapeline.features"):
         chosen = load_feature_set(name)
         assert chosen.name == name
         assert parse_name(chosen.version, "version") == chosen.version

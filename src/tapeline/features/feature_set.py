@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cached_property
-from importlib import resources
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -15,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from tapeline.core.errors import ConfigurationError
 from tapeline.core.registry import Catalog, Component
+from tapeline.core.set_file import read_set_file
 from tapeline.core.symbol import Symbol, parse_name
 from tapeline.core.timeframe import Timeframe
 from tapeline.core.user_code import load_user_component
@@ -170,13 +170,13 @@ def load_feature_set(source: Path | str | None = None, *, catalog: Catalog | Non
     >>> core.name, core.columns[0]
     ('core', 'log_return_1')
     """
-    text, folder, place = _read(DEFAULT_SET if source is None else source)
+    file = read_set_file(DEFAULT_SET if source is None else source, "tapeline.features", "feature set")
     try:
-        return parse_feature_set(tomllib.loads(text), catalog=catalog, folder=folder)
+        return parse_feature_set(tomllib.loads(file.text), catalog=catalog, folder=file.folder)
     except tomllib.TOMLDecodeError as error:
-        raise ConfigurationError(f"feature set {place} is not valid TOML: {error}") from error
+        raise ConfigurationError(f"feature set {file.name} is not valid TOML: {error}") from error
     except ConfigurationError as error:
-        raise ConfigurationError(f"feature set {place}: {error.message}", hint=error.hint) from error
+        raise ConfigurationError(f"feature set {file.name}: {error.message}", hint=error.hint) from error
 
 
 def parse_feature_set(
@@ -234,33 +234,6 @@ def diff(old: FeatureSet, new: FeatureSet) -> list[str]:
     if old.description["engine"] != new.description["engine"]:
         lines.append(f"~ engine: code {old.description['engine']} -> {new.description['engine']}")
     return lines
-
-
-def packaged_sets() -> list[str]:
-    """The names of the feature sets that come with Tapeline.
-
-    Examples
-    --------
-    >>> "core" in packaged_sets()
-    True
-    """
-    folder = resources.files("tapeline.features") / "sets"
-    return sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml"))
-
-
-def _read(source: Path | str) -> tuple[str, Path | None, str]:
-    if isinstance(source, str) and source in packaged_sets():
-        return (resources.files("tapeline.features") / "sets" / f"{source}.toml").read_text("utf-8"), None, source
-    path = Path(source)
-    if not path.is_file():
-        raise ConfigurationError(
-            f"feature set '{source}' is neither a file nor a packaged set",
-            hint=f"the packaged sets are {', '.join(packaged_sets())}",
-        )
-    try:
-        return path.read_text("utf-8"), path.parent, f"'{path}'"
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"feature set '{path}' cannot be read: {error}") from error
 
 
 def _feature(entry: _FeatureEntry, catalog: Catalog, folder: Path | None) -> Feature:

@@ -6,7 +6,6 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from importlib import resources
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from tapeline.core.errors import ConfigurationError, DataError
 from tapeline.core.registry import Catalog, Component
+from tapeline.core.set_file import read_set_file
 from tapeline.core.symbol import parse_name
 from tapeline.core.timeframe import Timeframe
 from tapeline.core.user_code import load_user_component
@@ -83,13 +83,13 @@ def load_label_set(source: Path | str | None = None, *, catalog: Catalog | None 
     >>> load_label_set().component.name
     'triple_barrier'
     """
-    text, folder, place = _read(DEFAULT_SET if source is None else source)
+    file = read_set_file(DEFAULT_SET if source is None else source, "tapeline.labels", "label set")
     try:
-        return parse_label_set(tomllib.loads(text), catalog=catalog, folder=folder)
+        return parse_label_set(tomllib.loads(file.text), catalog=catalog, folder=file.folder)
     except tomllib.TOMLDecodeError as error:
-        raise ConfigurationError(f"label set {place} is not valid TOML: {error}") from error
+        raise ConfigurationError(f"label set {file.name} is not valid TOML: {error}") from error
     except ConfigurationError as error:
-        raise ConfigurationError(f"label set {place}: {error.message}", hint=error.hint) from error
+        raise ConfigurationError(f"label set {file.name}: {error.message}", hint=error.hint) from error
 
 
 def parse_label_set(
@@ -146,30 +146,3 @@ def compute(label_set: LabelSet, bars: pd.DataFrame, timeframe: Timeframe) -> pd
         raise DataError(f"{label_set.component.name} returned a t_end before the close of the labelled bar")
     weighted = with_weights(labels, bars, oldest=label_set.oldest_weight)
     return weighted[["value", "t_end", "outcome", "weight"]]
-
-
-def packaged_sets() -> list[str]:
-    """The names of the label sets that come with Tapeline.
-
-    Examples
-    --------
-    >>> packaged_sets()
-    ['direction']
-    """
-    folder = resources.files("tapeline.labels") / "sets"
-    return sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml"))
-
-
-def _read(source: Path | str) -> tuple[str, Path | None, str]:
-    if isinstance(source, str) and source in packaged_sets():
-        return (resources.files("tapeline.labels") / "sets" / f"{source}.toml").read_text("utf-8"), None, source
-    path = Path(source)
-    if not path.is_file():
-        raise ConfigurationError(
-            f"label set '{source}' is neither a file nor a packaged set",
-            hint=f"the packaged sets are {', '.join(packaged_sets())}",
-        )
-    try:
-        return path.read_text("utf-8"), path.parent, f"'{path}'"
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"label set '{path}' cannot be read: {error}") from error

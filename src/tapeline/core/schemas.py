@@ -92,6 +92,9 @@ class TableSpec:
             if not (len(column) == 0 or column.isna().all()):
                 raise SchemaError(f"{self.path}: '{field.name}' holds {column.dtype}, expected UTC instants")
             return pa.nulls(len(column), field.type)
+        if isinstance(column.dtype, pd.DatetimeTZDtype):
+            # Arrow would ask pandas for the values with their zone, a way that pandas is about to close.
+            column = column.dt.tz_convert("UTC").dt.tz_localize(None)
         try:
             # NaN is a value here, not a null: a missing measurement and an absent cell must stay apart on disk.
             nan_is_null = not pa.types.is_floating(field.type)

@@ -11,7 +11,13 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from tapeline.core.errors import ConfigurationError, DataError
-from tapeline.models.validation import CombinatorialPurgedKFold, PurgedKFold, PurgedWalkForward, time_holdout
+from tapeline.models.validation import (
+    CombinatorialPurgedKFold,
+    PurgedGroupKFold,
+    PurgedKFold,
+    PurgedWalkForward,
+    time_holdout,
+)
 
 HOUR = 3_600_000_000_000
 MONDAY = pd.Timestamp("2017-01-02", tz="UTC").value
@@ -193,3 +199,43 @@ def test_impossible_data_is_named() -> None:
         time_holdout(t0, t0 + pd.Timedelta("99h"), 0.2)
     with pytest.raises(ConfigurationError, match="holdout"):
         time_holdout(t0, t0, 1.0)
+
+
+@given(
+    rows=st.integers(12, 60),
+    folds=st.integers(2, 4),
+    length=st.integers(0, 5),
+    seed=st.integers(0, 2**32 - 1),
+)
+@settings(max_examples=60, deadline=None)
+def test_a_held_out_symbol_never_meets_itself_or_an_overlapping_label(
+    rows: int, folds: int, length: int, seed: int
+) -> None:
+    generator = np.random.default_rng(seed)
+    hours = np.sort(generator.integers(0, 4 * rows, rows))
+    groups = generator.choice(["A", "B", "C"], rows)
+    assume(len(set(groups)) > 1)
+    assume(len(set(hours)) >= folds)
+    t0 = pd.Timestamp("2017-01-02", tz="UTC") + pd.to_timedelta(hours, unit="h")
+    t_end = t0 + pd.to_timedelta(generator.integers(0, length + 1, rows), unit="h")
+    splitter = PurgedGroupKFold(t0, t_end, groups=groups, folds=folds, embargo=0)
+    tested = np.zeros(rows, dtype=int)
+    try:
+        splits = list(splitter.split(t0))
+    except DataError as error:
+        assert "left to train on" in str(error) or "no row to train on" in str(error)  # noqa: PT017 - a valid refusal
+        return
+    assert len(splits) == splitter.get_n_splits()
+    for train, test in splits:
+        (group,) = set(groups[test])
+        assert group not in set(groups[train])
+        first, last = t0[test].min(), t_end[test].max()
+        assert not ((t0[train] <= last) & (t_end[train] >= first)).any()
+        tested[test] += 1
+    assert (tested == 1).all(), "every row is tested exactly once"
+
+
+def test_one_symbol_cannot_be_held_out_of_itself() -> None:
+    t0 = pd.date_range("2017-01-02", periods=8, freq="1h", tz="UTC")
+    with pytest.raises(DataError, match="EURUSD"):
+        PurgedGroupKFold(t0, t0, groups=["EURUSD"] * 8, folds=2)

@@ -183,6 +183,54 @@ class PurgedWalkForward(PurgedKFold):
             yield np.flatnonzero(allowed), np.flatnonzero(test)
 
 
+class PurgedGroupKFold(PurgedKFold):
+    """Purged k-fold that also holds a group out, to see whether what other symbols teach holds for one never seen.
+
+    Each split tests one group (a symbol) in one time block and trains on the other groups' rows, purged and embargoed
+    around that block as :class:`PurgedKFold` does: symbols move together, so a row of another symbol at the same time
+    would tell the answer. A group without a row in a block has no split there.
+
+    Examples
+    --------
+    >>> t0 = pd.date_range("2017-01-02", periods=4, freq="1h", tz="UTC").repeat(2)
+    >>> splitter = PurgedGroupKFold(t0, t0, groups=["EURUSD", "GBPUSD"] * 4, folds=2, embargo=0)
+    >>> [(train.tolist(), test.tolist()) for train, test in splitter.split(t0)][:2]
+    [([5, 7], [0, 2]), ([1, 3], [4, 6])]
+    """
+
+    def __init__(
+        self,
+        t0: pd.DatetimeIndex,
+        t_end: pd.DatetimeIndex,
+        *,
+        groups: Any,
+        folds: int = 5,
+        embargo: float = 0.01,
+    ) -> None:
+        super().__init__(t0, t_end, folds=folds, embargo=embargo)
+        names, self._group = np.unique(np.asarray(groups).astype(str), return_inverse=True)
+        if self._group.size != self._t0.size:
+            raise DataError(f"{self._group.size} groups and {self._t0.size} label intervals do not belong together")
+        if names.size < 2:
+            raise DataError(f"there is only the group {names.tolist()}", hint="without a second one use PurgedKFold")
+        pairs = {(int(group), int(block)) for group, block in zip(self._group, self._block, strict=True)}
+        self._pairs = sorted(pairs)
+
+    def get_n_splits(self, X: Any = None, y: Any = None, groups: Any = None) -> int:  # noqa: N803
+        """Groups times folds, less the blocks in which a group has no row."""
+        return len(self._pairs)
+
+    def split(self, X: Any, y: Any = None, groups: Any = None) -> Iterator[tuple[Rows, Rows]]:  # noqa: N803
+        """Yield (training rows, test rows), group by group in the order of their names, each in time order."""
+        self._check(X)
+        for group, block in self._pairs:
+            train, test = self._pair((block,))
+            train, test = train[self._group[train] != group], test[self._group[test] == group]
+            if not train.size:
+                raise DataError(f"no row of another group is left to train on beside block {block}")
+            yield train, test
+
+
 def time_holdout(t0: pd.DatetimeIndex, t_end: pd.DatetimeIndex, share: float) -> tuple[Rows, Rows]:
     """Set the last ``share`` of the rows aside, by time.
 

@@ -8,6 +8,8 @@ import numpy as np
 import pandas as pd
 from numba import njit
 
+from tapeline.quality.order_statistics import median, push, robust_scale
+
 WINDOW: Final = 100
 """How many past changes of the close a bar is held against."""
 
@@ -73,51 +75,9 @@ def _hampel(
     for i in range(1, close.size):
         before = close[i - 1]
         if count >= minimum:
-            middle = _median(ordered, count)
-            scale = 1.4826 * _deviation(ordered, count, middle)
-            if scale == 0.0:
-                total = 0.0
-                for k in range(count):
-                    total += abs(ordered[k] - middle)
-                scale = 1.2533 * total / count
+            middle = median(ordered, count)
+            scale = robust_scale(ordered, count, middle)
             stray = max(abs(high[i] - before - middle), abs(low[i] - before - middle))
             flags[i] = scale > 0.0 and stray > threshold * scale
-        change = close[i] - before
-        slot = (i - 1) % window
-        if count == window:
-            gone = np.searchsorted(ordered, ring[slot])
-            for k in range(gone, count - 1):
-                ordered[k] = ordered[k + 1]
-            count -= 1
-        place = np.searchsorted(ordered[:count], change)
-        for k in range(count, place, -1):
-            ordered[k] = ordered[k - 1]
-        ordered[place] = change
-        ring[slot] = change
-        count += 1
+        count = push(ordered, ring, i - 1, close[i] - before)
     return flags
-
-
-@njit(cache=True)
-def _median(ordered: np.ndarray, count: int) -> float:
-    half = count // 2
-    return ordered[half] if count % 2 else 0.5 * (ordered[half - 1] + ordered[half])
-
-
-@njit(cache=True)
-def _deviation(ordered: np.ndarray, count: int, middle: float) -> float:
-    """The median of ``|x - middle|``, found by walking outwards from the middle of the ascending values."""
-    right = np.searchsorted(ordered[:count], middle)
-    left = right - 1
-    half = count // 2
-    last = 0.0
-    here = 0.0
-    for _ in range(half + 1):
-        last = here
-        if left < 0 or (right < count and ordered[right] - middle < middle - ordered[left]):
-            here = ordered[right] - middle
-            right += 1
-        else:
-            here = middle - ordered[left]
-            left -= 1
-    return here if count % 2 else 0.5 * (last + here)

@@ -37,6 +37,9 @@ class MetaTraderSettings(_Section):
     password: SecretStr | None = None
     server: str | None = None
     utc_offset_hours: float | None = Field(None, ge=-12, le=14, description="the broker clock's offset, if it is fixed")
+    trading: bool = Field(False, description="whether orders may be sent; checking them is always allowed")
+    bridge: str | None = Field(None, description="'host:port' of a bridge to the terminal, on the loopback interface")
+    bridge_token: SecretStr | None = Field(None, description="the secret that the bridge was started with")
 
 
 class NetworkSettings(_Section):

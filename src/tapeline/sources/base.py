@@ -268,9 +268,9 @@ def open_source(text: str, settings: Settings, *, clock: Clock | None = None) ->
         return YahooSource(settings.network, clock=now)
     if kind == "mt5" and not detail:
         from tapeline.sources.metatrader import MetaTraderSource
-        from tapeline.sources.metatrader_gateway import NativeGateway
+        from tapeline.sources.metatrader_session import open_gateway
 
-        gateway = NativeGateway(settings.metatrader, settings.network)
+        gateway = open_gateway(settings.metatrader, settings.network)
         return MetaTraderSource(gateway, settings.metatrader, network=settings.network, clock=now)
     raise ConfigurationError(
         f"source {text!r} is unknown", hint="use sample, files, files:<folder>, ccxt:<exchange>, yahoo or mt5"

@@ -1,37 +1,65 @@
-"""Gateways to MetaTrader 5: the calls of its Python package, native on Windows or from a recording."""
+"""Gateways to MetaTrader 5: the calls of its Python package, native on Windows, over a bridge, or from a recording."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
-from typing import Any, Final, Protocol
+from collections.abc import Callable, Mapping
+from typing import Any, Final, Protocol, runtime_checkable
 
 import numpy as np
 
 from tapeline.core.errors import ConfigurationError
 from tapeline.core.settings import MetaTraderSettings, NetworkSettings
+from tapeline.sources.metatrader_structures import RATES_DTYPE, TIMEFRAMES
 
-RATES_DTYPE: Final = np.dtype(
-    [
-        ("time", "<i8"),
-        ("open", "<f8"),
-        ("high", "<f8"),
-        ("low", "<f8"),
-        ("close", "<f8"),
-        ("tick_volume", "<u8"),
-        ("spread", "<i4"),
-        ("real_volume", "<u8"),
-    ]
+__all__ = [
+    "CALLS",
+    "RATES_DTYPE",
+    "TIMEFRAMES",
+    "Gateway",
+    "NativeGateway",
+    "PackageGateway",
+    "RecordedGateway",
+    "TerminalGateway",
+    "import_package",
+]
+
+CALLS: Final = frozenset(
+    {
+        "version",
+        "account_info",
+        "terminal_info",
+        "symbols_total",
+        "symbols_get",
+        "symbol_info",
+        "symbol_info_tick",
+        "symbol_select",
+        "market_book_add",
+        "market_book_get",
+        "market_book_release",
+        "copy_rates_from",
+        "copy_rates_from_pos",
+        "copy_rates_range",
+        "copy_ticks_from",
+        "copy_ticks_range",
+        "orders_total",
+        "orders_get",
+        "positions_total",
+        "positions_get",
+        "order_calc_margin",
+        "order_calc_profit",
+        "order_check",
+        "order_send",
+        "history_orders_total",
+        "history_orders_get",
+        "history_deals_total",
+        "history_deals_get",
+    }
 )
-"""What ``copy_rates_*`` return: ``time`` in seconds of the SERVER's clock, the two volumes unsigned."""
+"""The functions of the package that :meth:`TerminalGateway.call` passes on; a connection's own are not among them."""
 
-TIMEFRAMES: Final[Mapping[str, int]] = {
-    **{f"M{n}": n for n in (1, 2, 3, 4, 5, 6, 10, 12, 15, 20, 30)},
-    **{f"H{n}": n | 0x4000 for n in (1, 2, 3, 4, 6, 8, 12)},
-    "D1": 24 | 0x4000,
-    "W1": 1 | 0x8000,
-}
-"""MetaQuotes' ``TIMEFRAME_*`` constants."""
+
+NOT_CONNECTED: Final = (-10004, "No IPC connection")
 
 
 class Gateway(Protocol):
@@ -73,28 +101,41 @@ class Gateway(Protocol):
         ...
 
 
-class NativeGateway:
-    """The gateway to a terminal on this machine, through the ``MetaTrader5`` package (Windows only).
+@runtime_checkable
+class TerminalGateway(Gateway, Protocol):
+    """A gateway to a terminal that can be asked everything, and that can be left and entered again."""
 
-    The package is imported at the first call.
+    def call(self, name: str, *arguments: Any, **options: Any) -> Any:
+        """One function of the package, of those in :data:`CALLS`; None means failure."""
+        ...
+
+    def disconnect(self) -> None:
+        """Leave the terminal; the next ``connect`` enters it again."""
+        ...
+
+
+class PackageGateway:
+    """The gateway to anything that has the surface of the ``MetaTrader5`` package.
+
+    The package itself, a simulated terminal and the near end of a bridge are three such things.
+
+    Parameters
+    ----------
+    load:
+        Gives the package; called at each connection, and may raise what the connection fails with.
     """
 
-    def __init__(self, settings: MetaTraderSettings, network: NetworkSettings) -> None:
+    def __init__(self, settings: MetaTraderSettings, network: NetworkSettings, load: Callable[[], Any]) -> None:
         self._settings = settings
         self._timeout = int(network.timeout_seconds * 1000)
+        self._load = load
         self._package: Any = None
 
     def connect(self) -> bool:
-        """Import the package, start the terminal, log in.
-
-        Raises
-        ------
-        ConfigurationError
-            This is not Windows, or the package is not installed.
-        """
-        if self._package is not None:
+        """Load the package, start the terminal, log in."""
+        if self._package is not None and not isinstance(self._package, _Refused):
             return True
-        package = _import_package()
+        package = self._load()
         settings = self._settings
         options: dict[str, Any] = {"timeout": self._timeout}
         if settings.login is not None:
@@ -110,8 +151,30 @@ class NativeGateway:
         self._package = _Refused(error)
         return False
 
+    def disconnect(self) -> None:
+        """``shutdown``; nothing where there is no connection."""
+        package, self._package = self._package, None
+        if package is not None and not isinstance(package, _Refused):
+            package.shutdown()
+
+    def call(self, name: str, *arguments: Any, **options: Any) -> Any:
+        """The package's function of that name.
+
+        Raises
+        ------
+        ConfigurationError
+            The name is none of :data:`CALLS`.
+        """
+        if name not in CALLS:
+            raise ConfigurationError(f"the call {name!r} is not one of the terminal's", hint=", ".join(sorted(CALLS)))
+        if self._package is None or isinstance(self._package, _Refused):
+            return None
+        return getattr(self._package, name)(*arguments, **options)
+
     def last_error(self) -> tuple[int, str]:
         """The package's last error; after a refused connection, that refusal, once."""
+        if self._package is None:
+            return NOT_CONNECTED
         error = self._package.last_error()
         if isinstance(self._package, _Refused):
             self._package = None
@@ -143,6 +206,17 @@ class NativeGateway:
         """``account_info().server``, or what the settings name."""
         account = self._package.account_info()
         return self._settings.server or "unknown" if account is None else str(account.server)
+
+
+class NativeGateway(PackageGateway):
+    """The gateway to a terminal on this machine, through the ``MetaTrader5`` package (Windows only).
+
+    The package is imported at the first connection, which raises ConfigurationError where this is not Windows or the
+    package is not installed.
+    """
+
+    def __init__(self, settings: MetaTraderSettings, network: NetworkSettings) -> None:
+        super().__init__(settings, network, import_package)
 
 
 class _Refused:
@@ -193,7 +267,7 @@ class RecordedGateway:
 
     def last_error(self) -> tuple[int, str]:
         """What the terminal says of an instrument without history; of no recording at all, that it is not connected."""
-        return (-4, "Terminal: Not found") if self._rates else (-10004, "No IPC connection")
+        return (-4, "Terminal: Not found") if self._rates else NOT_CONNECTED
 
     def symbol_names(self) -> list[str] | None:
         """The recorded instruments."""
@@ -222,14 +296,15 @@ class RecordedGateway:
         return self._server
 
 
-def _import_package() -> Any:
+def import_package() -> Any:
+    """The ``MetaTrader5`` package; ConfigurationError with the way out where there is none."""
     try:
         import MetaTrader5
     except ImportError as error:
         if sys.platform != "win32":
             raise ConfigurationError(
                 f"the MetaTrader5 package runs on Windows only, this is {sys.platform}",
-                hint="run Tapeline on the terminal's machine, or export bars from MetaTrader and use the files source",
+                hint="run on the terminal's machine, set metatrader.bridge, or export bars and use the files source",
             ) from error
         raise ConfigurationError(
             "the package 'MetaTrader5' is not installed", hint="pip install MetaTrader5"

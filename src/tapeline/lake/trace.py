@@ -1,0 +1,221 @@
+"""Traces: from any stored row back to the raw row it comes from, and to the file or feed that one came from."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+import pandas as pd
+import pyarrow as pa
+
+from tapeline.core.errors import ConfigurationError, DataError
+from tapeline.core.schemas import ZONES, TableSpec
+from tapeline.core.symbol import Symbol, parse_name
+from tapeline.core.timeframe import Timeframe
+from tapeline.lake.lake import Lake
+from tapeline.lake.manifest import Change, Manifest
+from tapeline.lake.parquet import instants_of, read_footer, read_rows
+from tapeline.lake.partition import Partition, Place, partitions
+from tapeline.lake.reader import Instant, nanoseconds
+from tapeline.lake.status import spec_of
+
+MAXIMUM_STEPS: Final = 64
+_INPUT: Final = re.compile(
+    r"(?P<zone>[a-z]+)/(?P<table>[^:]+):(?P<symbol>.+):(?P<timeframe>[A-Za-z0-9]+)(?:@(?P<version>\w+))?"
+)
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a raw row came from, as the row itself says.
+
+    ``ingested_at`` is when it became known to us; where ``ingested_at_is_estimate`` it is the bar's close, because a
+    backfill cannot tell when the row was first public.
+    """
+
+    source_id: str
+    instrument: str
+    ts: pd.Timestamp
+    ingested_at: pd.Timestamp
+    ingested_at_is_estimate: bool
+    revision: int
+
+
+@dataclass(frozen=True)
+class Step:
+    """One table on the way back.
+
+    Parameters
+    ----------
+    table, symbol, timeframe:
+        The series.
+    period:
+        The partition in which the rows lie.
+    data_version:
+        The content hash of that partition as it is now.
+    rows:
+        How many rows of the asked instant it holds, every revision counted. 0 for an input that has none at that
+        instant: it was read whole, as a higher timeframe is.
+    changes:
+        The runs that made the partition what it is, oldest first, each with its stage and inputs.
+    read_versions:
+        The versions of the series that the later step read, one a run; none for the row that was asked for.
+    origins:
+        Of a raw table, where each of the rows came from.
+    provenance:
+        What the changes of a raw table name that is no table of the lake: the raw files, their hashes, the services.
+    """
+
+    table: str
+    symbol: Symbol
+    timeframe: Timeframe
+    period: str
+    data_version: str
+    rows: int
+    changes: tuple[Change, ...]
+    read_versions: tuple[str, ...]
+    origins: tuple[Origin, ...]
+    provenance: tuple[str, ...]
+
+
+def trace(lake: Lake, spec: TableSpec, symbol: Symbol, timeframe: Timeframe, ts: Instant) -> list[Step]:
+    """Follow a row back through every table that it was made from.
+
+    Parameters
+    ----------
+    lake, spec, symbol, timeframe:
+        The series.
+    ts:
+        The instant of the row, in the table's order column.
+
+    Returns
+    -------
+    The steps, the asked table first, raw tables last. A manifest records runs and inputs by partition: a step lists
+    every run that changed the partition of the row, the one that wrote the row among them.
+
+    Raises
+    ------
+    DataError
+        The series holds no row of that instant, or a file on the way is damaged.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from tapeline.core.schemas import RAW_TICKS
+    >>> from tapeline.lake import Lineage
+    >>> lake, symbol, tick = Lake(Path(tempfile.mkdtemp())), Symbol.parse("EURUSD"), Timeframe.parse("tick")
+    >>> now = pd.Timestamp("2025-07-30", tz="UTC").as_unit("ns")
+    >>> row = {"ts": now, "sequence": 0, "bid": 1.1, "ask": 1.2, "last": 0.0, "volume": 0.0, "flags": 6}
+    >>> row |= {"known_at": now, "known_at_is_estimate": False, "source": "file:ticks.csv", "revision": 0}
+    >>> lineage = Lineage("run-1", "ingest", ("ticks.csv, SHA-256 9f86d081",))
+    >>> receipt = lake.write(RAW_TICKS, pd.DataFrame([row]), symbol, tick, lineage=lineage)
+    >>> step = trace(lake, RAW_TICKS, symbol, tick, now)[0]
+    >>> step.origins[0].source_id, step.changes[0].lineage.run_id, step.provenance
+    ('file:ticks.csv', 'run-1', ('ticks.csv, SHA-256 9f86d081',))
+    """
+    place = Place.of(spec, symbol, timeframe)
+    instant = nanoseconds(ts, "ts")
+    first = _step(lake, spec, place, instant, ())
+    if first is None or not first.rows:
+        raise DataError(f"the lake holds no row of {place} at {ts}", hint="'tapeline status' shows what is there")
+    steps = [first]
+    seen = {str(place)}
+    waiting = _inputs(first)
+    while waiting and len(steps) < MAXIMUM_STEPS:
+        name, (source, versions) = waiting.popitem()
+        if name in seen:
+            continue
+        seen.add(name)
+        step = _step(lake, spec_of_series(lake, source), source, instant, versions)
+        if step is not None:
+            steps.append(step)
+            for inner, found in _inputs(step).items():
+                waiting.setdefault(inner, found)
+    return steps
+
+
+def spec_of_series(lake: Lake, place: Place) -> TableSpec | None:
+    """The description of a table that the lake holds, None where it holds no file of it."""
+    held = partitions(place.folder(lake.root))
+    return spec_of(place, held[-1]) if held else None
+
+
+def _step(lake: Lake, spec: TableSpec | None, place: Place, instant: int, versions: tuple[str, ...]) -> Step | None:
+    held = partitions(place.folder(lake.root), start=instant, end=instant + 1)
+    if spec is None or not held:
+        return None
+    partition = held[0]
+    content = read_footer(partition.path).content
+    changes = tuple(Manifest(lake.root, place, partition.label).history(content))
+    rows = _rows_at(spec, partition, instant)
+    texts = dict.fromkeys(text for change in changes for text in change.lineage.inputs)
+    return Step(
+        table=spec.path,
+        symbol=place.symbol,
+        timeframe=place.timeframe,
+        period=partition.label,
+        data_version=content,
+        rows=rows.num_rows,
+        changes=changes,
+        read_versions=versions,
+        origins=tuple(_origins(spec, place, rows)),
+        provenance=tuple(text for text in texts if _parse_input(text) is None),
+    )
+
+
+def _rows_at(spec: TableSpec, partition: Partition, instant: int) -> pa.Table:
+    _, table = read_rows(partition.path, spec)
+    instants = instants_of(table, spec.order)
+    low, high = instants.searchsorted(instant), instants.searchsorted(instant, side="right")
+    return table.slice(int(low), int(high - low))
+
+
+def _origins(spec: TableSpec, place: Place, rows: pa.Table) -> list[Origin]:
+    if spec.zone != "raw" or "source" not in spec.schema.names:
+        return []
+    known = instants_of(rows, "known_at")
+    instants = instants_of(rows, spec.order)
+    values = rows.select(["source", "known_at_is_estimate", "revision"]).to_pylist()
+    return [
+        Origin(
+            source_id=value["source"],
+            instrument=str(place.symbol),
+            ts=pd.Timestamp(int(ts), unit="ns", tz="UTC"),
+            ingested_at=pd.Timestamp(int(at), unit="ns", tz="UTC"),
+            ingested_at_is_estimate=value["known_at_is_estimate"],
+            revision=value["revision"],
+        )
+        for ts, at, value in zip(instants, known, values, strict=True)
+    ]
+
+
+def _inputs(step: Step) -> dict[str, tuple[Place, tuple[str, ...]]]:
+    """The series that a step's runs read, each with the versions that they read."""
+    found: dict[str, tuple[Place, tuple[str, ...]]] = {}
+    for change in step.changes:
+        for text in change.lineage.inputs:
+            parsed = _parse_input(text)
+            if parsed is None:
+                continue
+            place, version = parsed
+            known = found.get(str(place), (place, ()))[1]
+            found[str(place)] = (place, tuple(dict.fromkeys((*known, *([version] if version else [])))))
+    return found
+
+
+def _parse_input(text: str) -> tuple[Place, str | None] | None:
+    found = _INPUT.fullmatch(text)
+    if found is None or found["zone"] not in ZONES:
+        return None
+    try:
+        place = Place(
+            found["zone"],
+            parse_name(found["table"], "table"),
+            Symbol.parse(found["symbol"]),
+            Timeframe.parse(found["timeframe"]),
+        )
+    except ConfigurationError:
+        return None  # a text that only looks like an input of the lake
+    return place, found["version"]

@@ -1,0 +1,106 @@
+"""Any row leads back to the raw row it was made from, its run and its raw file."""
+
+from __future__ import annotations
+
+import pandas as pd
+import pytest
+
+from tapeline.core.errors import DataError
+from tapeline.core.schemas import CLEAN_BARS, RAW_BARS, RAW_TICKS, features_spec
+from tapeline.lake import Lake, Lineage
+from tapeline.lake.trace import trace
+from tests.lake.support import D1, EURUSD, H1, SWAP, raw
+from tests.lake.ticks import TICK, ticks
+from tests.support import make_bars
+
+FILE = "FOREX_EURUSD_1H_ASK.csv, SHA-256 0123456789abcdef"
+FEATURES = features_spec("core@0123abcd", ["ret_1"])
+
+
+def chain(lake: Lake, symbol) -> pd.DataFrame:
+    """Raw bars over a year's end, clean bars of them, features of these and of daily bars, as the stages write them."""
+    bars = raw(make_bars(800, start="2017-11-20"), source="files:eurusd")
+    lake.write(RAW_BARS, bars, symbol, H1, lineage=Lineage("run-1", "ingest", (FILE,)))
+    late = bars.iloc[[50]].assign(close=9.0)
+    arrived = pd.Timestamp("2019-05-01", tz="UTC")
+    again = Lineage("run-2", "ingest", ("Yahoo Finance chart of EURUSD",))
+    lake.write(RAW_BARS, late, symbol, H1, lineage=again, arrived_at=arrived)
+    read = f"raw/bars:{symbol}:H1@{lake.version(RAW_BARS, symbol, H1)}"
+    clean = bars.assign(repaired=False, outlier=False)
+    lake.write(CLEAN_BARS, clean, symbol, H1, lineage=Lineage("run-3", "clean", (read,)))
+    daily = raw(make_bars(50, start="2017-11-20", timeframe="D1", gaps=False), source="files:daily")
+    lake.write(RAW_BARS, daily, symbol, D1, lineage=Lineage("run-0", "ingest", ("daily.csv",)))
+    frame = pd.DataFrame({"known_at": bars["close_ts"], "ret_1": 0.5})
+    inputs = (
+        f"clean/bars:{symbol}:H1@{lake.version(CLEAN_BARS, symbol, H1)}",
+        f"raw/bars:{symbol}:D1@{lake.version(RAW_BARS, symbol, D1)}",
+        "core@0123abcd",
+    )
+    lake.write(FEATURES, frame, symbol, H1, lineage=Lineage("run-4", "features", inputs))
+    return bars
+
+
+@pytest.mark.parametrize("symbol", [EURUSD, SWAP])
+def test_a_feature_row_leads_to_its_raw_file(tmp_path, symbol):
+    lake = Lake(tmp_path)
+    bars = chain(lake, symbol)
+    ts = bars.index[50]
+    steps = {(step.table, step.timeframe): step for step in trace(lake, FEATURES, symbol, H1, ts)}
+    assert set(steps) == {(FEATURES.path, H1), ("clean/bars", H1), ("raw/bars", H1), ("raw/bars", D1)}
+    assert [change.lineage.run_id for change in steps[FEATURES.path, H1].changes] == ["run-4"]
+    assert steps[FEATURES.path, H1].provenance == ("core@0123abcd",)
+    clean, first = steps["clean/bars", H1], steps["raw/bars", H1]
+    assert clean.read_versions == (lake.version(CLEAN_BARS, symbol, H1),)
+    assert first.read_versions == (lake.version(RAW_BARS, symbol, H1),)
+    assert (first.period, first.rows) == ("2017", 2)
+    assert first.provenance == (FILE, "Yahoo Finance chart of EURUSD")
+    assert [change.lineage.run_id for change in first.changes] == ["run-1", "run-2"]
+    assert first.data_version == first.changes[-1].content
+    old, new = first.origins
+    assert (old.source_id, old.instrument, old.ts, old.revision) == ("files:eurusd", str(symbol), ts, 0)
+    assert (old.ingested_at, old.ingested_at_is_estimate) == (bars["close_ts"].iloc[50], True)
+    assert (new.ingested_at, new.ingested_at_is_estimate, new.revision) == (
+        pd.Timestamp("2019-05-01", tz="UTC"),
+        False,
+        1,
+    )
+    # The day has no row at this hour: it was read whole.
+    assert (steps["raw/bars", D1].rows, steps["raw/bars", D1].provenance) == (0, ("daily.csv",))
+
+
+def test_a_row_of_another_period_leads_to_its_own_runs(tmp_path):
+    lake = Lake(tmp_path)
+    bars = chain(lake, EURUSD)
+    steps = trace(lake, CLEAN_BARS, EURUSD, H1, bars.index[-1])
+    assert [(step.table, step.period, step.rows) for step in steps] == [
+        ("clean/bars", "2018", 1),
+        ("raw/bars", "2018", 1),
+    ]
+    assert steps[1].provenance == (FILE,), "the correction lies in 2017"
+
+
+def test_ticks_of_one_instant_each_say_where_they_came_from(tmp_path):
+    lake = Lake(tmp_path)
+    frame = pd.concat([ticks([1, 1], source="kraken"), ticks([1], source="okx").assign(sequence=2)])
+    lake.write(RAW_TICKS, frame, SWAP, TICK, lineage=Lineage("run-9", "stream", ("journal:live",)))
+    step = trace(lake, RAW_TICKS, SWAP, TICK, frame["ts"].iloc[0])[0]
+    assert [origin.source_id for origin in step.origins] == ["kraken", "kraken", "okx"]
+    assert {origin.ingested_at_is_estimate for origin in step.origins} == {False}
+    assert step.provenance == ("journal:live",)
+
+
+def test_a_row_that_is_not_there_is_said(tmp_path):
+    lake = Lake(tmp_path)
+    bars = chain(lake, EURUSD)
+    for ts in (bars.index[0] + pd.Timedelta("1min"), pd.Timestamp("2030-01-01", tz="UTC")):
+        with pytest.raises(DataError, match="holds no row of raw/bars:EURUSD:H1"):
+            trace(lake, RAW_BARS, EURUSD, H1, ts)
+
+
+def test_texts_that_only_look_like_inputs_are_provenance(tmp_path):
+    lake = Lake(tmp_path)
+    strange = ("nozone/bars:EURUSD:H1@1", "raw/bars:../etc:H1@1", "raw/bars:EURUSD:H7@1", "clean/bars:GBPUSD:H1@1")
+    lake.write(RAW_BARS, raw(make_bars(5)), EURUSD, H1, lineage=Lineage("r", "s", strange))
+    steps = trace(lake, RAW_BARS, EURUSD, H1, make_bars(5).index[0])
+    assert len(steps) == 1
+    assert steps[0].provenance == strange[:3]

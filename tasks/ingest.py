@@ -9,6 +9,7 @@ from prefect.tasks import exponential_backoff
 
 from tapeline.core.schemas import QUARANTINE, RAW_BARS
 from tapeline.core.timeframe import Timeframe
+from tapeline.lake.lake import Lake
 from tapeline.quality.checks import STRUCTURAL, check_bars, split
 from tapeline.quality.quarantine import quarantine, quarantine_rejected
 from tapeline.sources.base import BarRequest, Data, open_source, require
@@ -40,21 +41,26 @@ def ingest_bars(job: Job, *, now: pd.Timestamp | None = None) -> StageResult:
     )
     if not isinstance(outcome, Data):
         return StageResult("ingest", job, 0, 0, "", "", notes=(outcome.reason,))
+    return store_bars(outcome, job, lake, now=now, stage="ingest")
+
+
+def store_bars(outcome: Data, job: Job, lake: Lake, *, now: pd.Timestamp, stage: str) -> StageResult:
+    """Write one answer of a source: what can be placed in time to the raw zone, the rest to quarantine."""
     checked = check_bars(outcome.bars, job.timeframe, now=now, reasons=STRUCTURAL)
     good, _ = split(outcome.bars, checked)
     source_id = outcome.source_id
     refused = pd.concat(
         [
-            quarantine(outcome.bars, checked, stage="ingest", source=source_id),
-            quarantine_rejected(outcome.rejected, stage="ingest", source=source_id),
+            quarantine(outcome.bars, checked, stage=stage, source=source_id),
+            quarantine_rejected(outcome.rejected, stage=stage, source=source_id),
         ]
     )
-    lineage = job.lineage("ingest", outcome.provenance)
+    lineage = job.lineage(stage, outcome.provenance)
     if len(refused):
         lake.write(QUARANTINE, refused, job.symbol, job.timeframe, lineage=lineage)
     receipt = lake.write(
         RAW_BARS,
-        stamp_arrival(good, job.timeframe, source=source_id, now=now),
+        stamp_arrival(good, job.timeframe, source=source_id, now=now).assign(volume_kind=outcome.volume_kind),
         job.symbol,
         job.timeframe,
         lineage=lineage,
@@ -62,7 +68,7 @@ def ingest_bars(job: Job, *, now: pd.Timestamp | None = None) -> StageResult:
     )
     unsorted = (f"{checked.n_unsorted} rows were out of order",) if checked.n_unsorted else ()
     return StageResult(
-        "ingest",
+        stage,
         job,
         rows_in=len(outcome.bars) + len(outcome.rejected),
         rows_out=len(good),

@@ -74,6 +74,23 @@ def run(
 
 
 @application.command()
+def backfill(
+    start: Annotated[str, typer.Option(help="First bar's open, UTC, inclusive.")],
+    source: SourceName = "sample",
+    symbols: Symbols = "EURUSD",
+    timeframe: TimeframeName = "H1",
+    end: Annotated[str | None, typer.Option(help="Open of the first bar left out, UTC; up to now if absent.")] = None,
+) -> None:
+    """Load the bars of a range that the lake lacks; run it again after a crash and it goes on where it stopped."""
+    names = split_symbols(symbols)
+    check_request(source, names, timeframe, start, end)
+    with orchestration():
+        from flows.backfill import backfill as backfill_flow
+
+        backfill_flow(source=source, symbols=names, timeframe=timeframe, start=start, end=end)
+
+
+@application.command()
 def score(
     source: SourceName = "sample",
     symbols: Symbols = "EURUSD",

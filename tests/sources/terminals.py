@@ -15,7 +15,7 @@ PASSWORD = "a-secret-that-must-not-show"
 
 
 def account(**changes):
-    values = {name: 0 for name in AccountInfo._fields} | {
+    values = dict.fromkeys(AccountInfo._fields, 0) | {
         "login": 25115284, "leverage": 100, "margin_mode": int(MarginMode.HEDGING), "trade_allowed": True,
         "trade_expert": True, "balance": 10_000.0, "currency": "USD", "server": "MetaQuotes-Demo", "margin_so_so": 50.0,
         "name": "", "company": "",
@@ -25,7 +25,7 @@ def account(**changes):
 
 def pair(name: str, **changes):
     digits = 3 if name.endswith("JPY") else 5
-    values = {field: 0 for field in SymbolInfo._fields} | {
+    values = dict.fromkeys(SymbolInfo._fields, 0) | {
         "name": name, "currency_base": name[:3], "currency_profit": name[3:], "currency_margin": name[:3],
         "digits": digits, "point": 10.0**-digits, "trade_contract_size": 100_000.0, "margin_hedged": 100_000.0,
         "volume_min": 0.01, "volume_max": 500.0, "volume_step": 0.01, "trade_mode": 4, "trade_exemode": 2,

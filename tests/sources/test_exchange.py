@@ -10,6 +10,7 @@ import ccxt
 import pytest
 
 from tapeline.core.errors import ConfigurationError, ProviderError, TemporaryError
+from tapeline.core.schemas import OHLCV
 from tapeline.core.settings import NetworkSettings
 from tapeline.sources.base import Data, Empty, Failed, Throttled
 from tapeline.sources.exchange import ExchangeSource
@@ -192,7 +193,7 @@ def test_a_row_without_time_is_rejected_and_kept():
     row[0] = None
     outcome, _, _ = fetch(lambda q: [row])
     assert len(outcome.bars) == 0
-    assert json.loads(outcome.rejected["record"][0]) == [None, 1.0, 1.0, 1.0, 1.0, 10.0]
+    assert json.loads(outcome.rejected["record"][0]) == [None, 1.0, 1.0, 1.0, 1.0, 10.0, 10.0, 1.0, 5.0]
 
 
 def test_throttling_is_told_with_what_the_server_asked_for():
@@ -322,7 +323,7 @@ def test_recorded_binance(test_data):
     recorded = json.loads((folder / "http_spot_market_klines.json").read_text())
     assert len(bars) == len(recorded)
     assert bars.index[0].value // 1_000_000 == recorded[0][0]
-    assert bars.iloc[0].tolist() == [float(cell) for cell in recorded[0][1:6]]
+    assert bars[list(OHLCV)].iloc[0].tolist() == [float(cell) for cell in recorded[0][1:6]]
 
 
 def test_recorded_kraken(test_data):

@@ -28,8 +28,8 @@ START = pd.Timestamp(SECOND, unit="s", tz="UTC")
 
 
 def test_structures_are_those_of_real_answers(test_data):
-    for file, name in [("symbol_info", "SymbolInfo"), ("account_info", "AccountInfo"), ("terminal_info", "TerminalInfo"),
-                       ("symbol_info_tick", "Tick")]:  # fmt: skip
+    names = {"symbol_info": "SymbolInfo", "account_info": "AccountInfo", "terminal_info": "TerminalInfo"}
+    for file, name in [*names.items(), ("symbol_info_tick", "Tick")]:
         recorded = json.loads((test_data / f"api/mt5/{file}.json").read_text())
         assert list(recorded) == list(STRUCTURES[name]._fields)
     text = (test_data / "api/mt5/MT5_API.md").read_text()

@@ -125,11 +125,17 @@ _ARRIVAL: Final = _fields(
 _BARS: Final = [
     *_fields(("ts", INSTANT, False), *((name, pa.float64(), False) for name in OHLCV)),
     *_fields(("spread", pa.float64(), True), ("tick_count", pa.int64(), True)),
+    *_fields(*((name, pa.float64(), True) for name in ("quote_volume", "taker_buy_volume"))),
+    *_fields(("volume_kind", NAME, True)),
     *_ARRIVAL,
 ]
 
 RAW_BARS: Final = TableSpec("raw", "bars", pa.schema(_BARS), key=("ts",), bitemporal=True)
-"""Bars as the source served them, before any check: ``ts`` is the OPEN time; prices may be NaN or absurd here."""
+"""Bars as the source served them, before any check: ``ts`` is the OPEN time; prices may be NaN or absurd here.
+
+``volume_kind`` says what ``volume`` is: ``traded`` quantity, ``tick`` (price changes counted) or ``none`` (not known,
+hence 0).
+"""
 
 CLEAN_BARS: Final = TableSpec(
     "clean",

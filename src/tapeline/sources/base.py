@@ -29,7 +29,7 @@ Adjustment = Literal["none", "splits", "splits and dividends"]
 SpreadUnit = Literal["points", "unknown"]
 
 REJECTED_COLUMNS: Final = ("row_number", "record", "reasons")
-OPTIONAL_COLUMNS: Final = ("spread", "tick_count")
+OPTIONAL_COLUMNS: Final = ("spread", "tick_count", "quote_volume", "taker_buy_volume")
 INBOX_FOLDER: Final = "_inbox"
 
 
@@ -96,7 +96,8 @@ class Data:
     ----------
     bars:
         Index ``ts`` (UTC, ns; the bar's open), float64 ``open high low close volume``, optionally ``spread`` (float64)
-        and ``tick_count`` (int64). Order, duplicates, NaN, infinities and impossible values are as served: judging
+        and ``tick_count`` (int64), ``quote_volume`` and ``taker_buy_volume`` (float64; volume in the quote currency,
+        and what buyers took). Order, duplicates, NaN, infinities and impossible values are as served: judging
         them is the quality gate's work.
     rejected:
         Rows that are no bar at all, because a time or a number could not be read: ``row_number`` (int64, the row's
@@ -238,7 +239,7 @@ def open_source(text: str, settings: Settings, *, clock: Clock | None = None) ->
     ----------
     text:
         ``sample``; ``files`` (the folder ``data/_inbox`` of the project) or ``files:<folder or file>``;
-        ``ccxt:<exchange>``; ``yahoo``; ``mt5``.
+        ``ccxt:<exchange>``; ``yahoo``; ``deribit``; ``mt5``.
     clock:
         The present, for deciding which bars have closed. Default: the wall clock, and for the sample the instant at
         which its files were recorded.
@@ -266,6 +267,10 @@ def open_source(text: str, settings: Settings, *, clock: Clock | None = None) ->
         from tapeline.sources.yahoo import YahooSource
 
         return YahooSource(settings.network, clock=now)
+    if kind == "deribit" and not detail:
+        from tapeline.sources.deribit import DeribitVolatilitySource
+
+        return DeribitVolatilitySource(settings.network, clock=now)
     if kind == "mt5" and not detail:
         from tapeline.sources.metatrader import MetaTraderSource
         from tapeline.sources.metatrader_session import open_gateway
@@ -273,5 +278,5 @@ def open_source(text: str, settings: Settings, *, clock: Clock | None = None) ->
         gateway = open_gateway(settings.metatrader, settings.network)
         return MetaTraderSource(gateway, settings.metatrader, network=settings.network, clock=now)
     raise ConfigurationError(
-        f"source {text!r} is unknown", hint="use sample, files, files:<folder>, ccxt:<exchange>, yahoo or mt5"
+        f"source {text!r} is unknown", hint="use sample, files, files:<folder>, ccxt:<exchange>, yahoo, deribit or mt5"
     )

@@ -76,7 +76,7 @@ class ExchangeSource:
         self._clock = clock
         self._retry = Retry.of(network, sleep)
         self._maximum_pages = maximum_pages
-        self._client = _guarded(client if client is not None else _new_client(exchange, network))
+        self._client = _with_volumes(_guarded(client if client is not None else _new_client(exchange, network)))
 
     def symbols(self) -> list[Symbol]:
         """The markets whose names are valid symbols; raises what the exchange's failure is classified as."""
@@ -241,19 +241,23 @@ class _Pages:
 
 def _key(row: list[Any]) -> tuple[Any, ...]:
     # NaN differs from itself; its text does not.
-    return tuple(str(cell) if isinstance(cell, float) and cell != cell else cell for cell in row[:6])
+    return tuple(str(cell) if isinstance(cell, float) and cell != cell else cell for cell in row[:9])
 
 
 def _as_bars(rows: list[list[Any]]) -> tuple[pd.DataFrame, pd.DataFrame, str]:
     """Rows of ``[ms, open, high, low, close, volume]`` as bars; ccxt hands cells it cannot read over as None."""
-    grid = np.array([row[:6] for row in rows], dtype=np.float64).reshape(-1, 6)
+    grid = np.array([[*row[:9], *[None] * (9 - len(row))] for row in rows], dtype=np.float64).reshape(-1, 9)
     ts, fits = epoch_nanoseconds(grid[:, 0], _MILLISECOND)
     bad = np.flatnonzero(~fits)
     names = ("open", "high", "low", "close", "volume")
     good = grid[fits]
-    bars = make_bars(ts[fits], {name: good[:, i + 1] for i, name in enumerate(names)})
+    values = {name: good[:, i + 1] for i, name in enumerate(names)}
+    more = good[:, 6:]
+    if len(good) and np.isfinite(more).all():
+        values |= {"quote_volume": more[:, 0], "tick_count": more[:, 1], "taker_buy_volume": more[:, 2]}
+    bars = make_bars(ts[fits], values)
     rejected = make_rejected(bad, [as_record(rows[i]) for i in bad], [["time is missing or cannot be read"]] * len(bad))
-    gaps = int(np.isnan(good[:, 1:]).sum())
+    gaps = int(np.isnan(good[:, 1:6]).sum())
     return bars, rejected, f"{gaps} cells were missing or no numbers, and are NaN" if gaps else ""
 
 
@@ -285,6 +289,26 @@ def _guarded(client: Any) -> Any:
         return answer
 
     client.fetch = fetch_json
+    return client
+
+
+def _with_volumes(client: Any) -> Any:
+    """Let Binance's quote volume, number of trades and taker-buy volume pass, which ccxt leaves behind.
+
+    A kline is ``[open time, o, h, l, c, volume, close time, quote volume, trades, taker-buy volume, ...]``; of coin-
+    margined contracts the volumes mean other things, and are left alone.
+    """
+    if not str(getattr(client, "id", "")).startswith("binance"):
+        return client
+    parse = client.parse_ohlcv
+
+    def parse_with_volumes(kline: Any, market: Any = None) -> list[Any]:
+        row = parse(kline, market)
+        if not isinstance(kline, list) or len(kline) < 11 or (market or {}).get("inverse"):
+            return row
+        return [*row, *(client.safe_number(kline, place) for place in (7, 8, 9))]
+
+    client.parse_ohlcv = parse_with_volumes
     return client
 
 

@@ -2,6 +2,9 @@
 
 Each is audited on rough random bars and on real ones. A fault on either fails it; and on at least one of the two every
 check must have had something to compare, because a check that can show nothing shows nothing.
+
+130 cuts a component, each made twice (history cut short, another future), find a leak that shows at 2 bars in 170 with
+a chance of 79 percent, and any that shows at more than 6 in 170 with one of 99; `tapeline audit` cuts 400 times.
 """
 
 from __future__ import annotations
@@ -21,6 +24,8 @@ H1 = Timeframe.parse("H1")
 COMPONENTS = list(Catalog.discover().values())
 FEATURES = [component for component in COMPONENTS if component.kind == "feature"]
 CONTEXT = ("vix_close", "sp500_close")
+# Between sessions there is no session so far: these are NaN there, and only there.
+BETWEEN_SESSIONS = {"exchange_clock", "exchange_session", "session_so_far"}
 
 
 @lru_cache
@@ -76,4 +81,8 @@ def test_a_feature_is_float64_finite_or_nan_and_knows_no_price_level(component: 
     assert (before.dtypes == np.float64).all()
     assert not np.isinf(before.to_numpy()).any()
     pd.testing.assert_frame_equal(before, after, rtol=1e-6, atol=1e-7)
-    assert before.iloc[560:630].notna().all().all() or component.lookback_of() > 1000, "NaN beyond its warm-up"
+    settled = before.iloc[560:630].notna().all(axis=1)
+    if component.name in BETWEEN_SESSIONS:
+        assert 10 <= settled.sum() < 70
+    else:
+        assert settled.all() or component.lookback_of() > 1000, "NaN beyond its warm-up"

@@ -15,7 +15,7 @@ REACH = 100.0
 """Sums are taken anew once a value outside the window lay further out than this many times its sum of squares."""
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def running_moments(values: Floats, window: int) -> tuple[Floats, Floats, Floats, Floats]:
     """Mean, population standard deviation, skewness and excess kurtosis of the last ``window`` values.
 
@@ -28,6 +28,7 @@ def running_moments(values: Floats, window: int) -> tuple[Floats, Floats, Floats
     (array([   nan,    nan, 0.7071]), array([ nan,  nan, -1.5]))
     """
     size = values.size
+    share = 1.0 / window
     means, deviations = np.full(size, np.nan), np.full(size, np.nan)
     skews, kurtoses = np.full(size, np.nan), np.full(size, np.nan)
     centre, peak, s1, s2, s3, s4 = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
@@ -52,7 +53,7 @@ def running_moments(values: Floats, window: int) -> tuple[Floats, Floats, Floats
             s4 += xx * xx - yy * yy
             peak = max(peak, xx)
             age += 1
-            mean = s1 / window
+            mean = s1 * share
             spread = s2 - s1 * mean
             fresh = age < window and peak <= REACH * spread and mean * mean <= spread
         if not fresh:
@@ -69,26 +70,28 @@ def running_moments(values: Floats, window: int) -> tuple[Floats, Floats, Floats
                 s3 += x * xx
                 s4 += xx * xx
                 peak = max(peak, xx)
-            mean = s1 / window
+            mean = s1 * share
             spread = s2 - s1 * mean
             age = 0
             fresh = True
         means[i] = centre + mean
-        second = max(spread, 0.0) / window
+        second = max(spread, 0.0) * share
         largest = abs(centre) + abs(mean)
         if second > (1e-14 * largest) ** 2 and second > 0.0:
             deviation = np.sqrt(second)
             deviations[i] = deviation
-            third = s3 / window - 3.0 * mean * s2 / window + 2.0 * mean * mean * mean
-            fourth = s4 / window - 4.0 * mean * s3 / window + 6.0 * mean * mean * s2 / window - 3.0 * mean**4
-            skews[i] = third / (second * deviation)
-            kurtoses[i] = fourth / (second * second) - 3.0
+            square = mean * mean
+            third = (s3 - 3.0 * mean * s2) * share + 2.0 * mean * square
+            fourth = (s4 - 4.0 * mean * s3 + 6.0 * square * s2) * share - 3.0 * square * square
+            inverse = 1.0 / second
+            skews[i] = third * inverse * inverse * deviation
+            kurtoses[i] = fourth * inverse * inverse - 3.0
         else:
             deviations[i] = 0.0
     return means, deviations, skews, kurtoses
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def rolling_quantiles(values: Floats, window: int, shares: Floats) -> Floats:
     """Quantiles of the last ``window`` values, interpolated linearly (Hyndman and Fan, type 7); [shares, bars].
 
@@ -114,7 +117,14 @@ def rolling_quantiles(values: Floats, window: int, shares: Floats) -> Floats:
             ordered[place] = now
             filled += 1
         else:
-            gone = np.searchsorted(ordered, values[i - window])
+            # The place of the value that leaves, by halving without a branch that could be mispredicted.
+            old = values[i - window]
+            gone, span = 0, window
+            while span > 1:
+                half = span // 2
+                gone = gone + half if ordered[gone + half - 1] < old else gone
+                span -= half
+            gone = gone + 1 if ordered[gone] < old else gone
             # One pass from the gap towards the new value's place.
             while gone + 1 < window and ordered[gone + 1] < now:
                 ordered[gone] = ordered[gone + 1]

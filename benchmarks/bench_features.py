@@ -1,0 +1,152 @@
+"""What features cost: the core set on a million bars, a peer's whole set, and the window kernels against pandas.
+
+CPU seconds on one core. Wherever a peer computes the same number, the two are held to be equal.
+"""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import pandas as pd
+
+from benchmarks.harness import cpu_seconds, report
+from tapeline.core.timeframe import Timeframe
+from tapeline.features.engine import compute
+from tapeline.features.feature_set import load_feature_set
+from tapeline.features.momentum import rsi, williams_r
+from tapeline.features.volatility import bollinger
+from tapeline.features.window_kernels import rolling_quantiles, running_moments
+
+ROWS, PEER_ROWS, WINDOW = 1_000_000, 20_000, 100
+M1 = Timeframe.parse("M1")
+
+
+def main() -> int:
+    """Measure, compare, report; 1 where a target is missed."""
+    bars = minute_bars(ROWS)
+    figures = [core_set(bars), against_ta(bars.head(PEER_ROWS)), *kernels(bars)]
+    return 0 if all(figures) else 1
+
+
+def minute_bars(rows: int) -> pd.DataFrame:
+    """Random minute bars with heavy tails."""
+    generator = np.random.default_rng(0)
+    close = 1.1 * np.exp(np.cumsum(generator.standard_t(4, rows) * 1e-5))
+    opened = np.r_[close[:1], close[:-1]]
+    reach = np.abs(generator.normal(0, 1e-5, (2, rows)))
+    ts = pd.date_range("2017-01-02", periods=rows, freq="1min", tz="UTC", name="ts").as_unit("ns")
+    return pd.DataFrame(
+        {
+            "open": opened,
+            "high": np.maximum(opened, close) * (1 + reach[0]),
+            "low": np.minimum(opened, close) * (1 - reach[1]),
+            "close": close,
+            "volume": generator.integers(1, 1000, rows).astype(float),
+            "close_ts": ts + pd.Timedelta(minutes=1),
+        },
+        index=ts,
+    )
+
+
+def core_set(bars: pd.DataFrame) -> bool:
+    """The packaged core set on all bars; the kernels are compiled on a few before."""
+    chosen = load_feature_set()
+    compute(chosen, bars.head(2000), M1)
+    seconds = cpu_seconds(lambda: compute(chosen, bars, M1), repeats=1, warm=False)
+    holds = seconds < 30.0
+    report(
+        f"core set, {len(chosen.columns)} columns on {len(bars)} bars", seconds, "s", target="under 30 s", holds=holds
+    )
+    return holds
+
+
+def against_ta(bars: pd.DataFrame) -> bool:
+    """The core set against all features of the library ta, equal where they share a column."""
+    from ta import add_all_ta_features
+
+    chosen = load_feature_set()
+
+    def peer() -> pd.DataFrame:
+        with warnings.catch_warnings(), np.errstate(all="ignore"):
+            warnings.simplefilter("ignore")
+            return add_all_ta_features(bars.copy(), "open", "high", "low", "close", "volume")
+
+    kept: list[pd.DataFrame] = []
+    peer_seconds = cpu_seconds(lambda: kept.append(peer()), repeats=1, warm=False)
+    theirs = kept[0]
+    pairs = (
+        (rsi(bars, 14), theirs["momentum_rsi"]),
+        (williams_r(bars, 14), theirs["momentum_wr"]),
+        (bollinger(bars, 20)["bollinger_position_20"], theirs["volatility_bbp"]),
+    )
+    for ours, other in pairs:
+        np.testing.assert_allclose(ours.iloc[700:], other.iloc[700:], rtol=1e-6, atol=1e-6)
+    seconds = cpu_seconds(lambda: compute(chosen, bars, M1))
+    columns = theirs.shape[1] - bars.shape[1]
+    holds = seconds < peer_seconds
+    report(
+        f"core set of {len(chosen.columns)} columns on {len(bars)} bars",
+        seconds,
+        "s",
+        target="less than the peer's whole set",
+        holds=holds,
+        peer=f"ta.add_all_ta_features, {columns} columns",
+        peer_value=peer_seconds,
+    )
+    return holds
+
+
+def kernels(bars: pd.DataFrame) -> list[bool]:
+    """Quantiles, skewness and kurtosis of a rolling window against pandas, equal to rounding."""
+    returns = np.diff(np.log(bars["close"].to_numpy()))
+    rolled = pd.Series(returns).rolling(WINDOW)
+    shares = (0.05, 0.25, 0.5, 0.75, 0.95)
+    _, _, skew, kurtosis = running_moments(returns, WINDOW)
+    n = WINDOW
+    np.testing.assert_allclose(skew * np.sqrt(n * (n - 1)) / (n - 2), rolled.skew(), rtol=1e-6, atol=1e-8)
+    np.testing.assert_allclose(
+        ((n + 1) * kurtosis + 6) * (n - 1) / ((n - 2) * (n - 3)), rolled.kurt(), rtol=1e-6, atol=1e-8
+    )
+    found = rolling_quantiles(returns, WINDOW, np.array(shares))
+    for share, ours in zip(shares, found, strict=True):
+        np.testing.assert_allclose(ours, rolled.quantile(share), rtol=0, atol=1e-15)
+    cases = (
+        (
+            "5 quantiles",
+            lambda: rolling_quantiles(returns, WINDOW, np.array(shares)),
+            lambda: [rolled.quantile(share) for share in shares],
+            0.2,
+        ),
+        (
+            "1 quantile",
+            lambda: rolling_quantiles(returns, WINDOW, np.array([0.05])),
+            lambda: rolled.quantile(0.05),
+            0.5,
+        ),
+        (
+            "mean, deviation, skewness and kurtosis",
+            lambda: running_moments(returns, WINDOW),
+            lambda: (rolled.mean(), rolled.std(), rolled.skew(), rolled.kurt()),
+            0.2,
+        ),
+    )
+    results = []
+    for name, ours, theirs, part in cases:
+        seconds, peer_seconds = cpu_seconds(ours), cpu_seconds(theirs)
+        holds = seconds <= part * peer_seconds
+        report(
+            f"{name}, window {WINDOW}, {returns.size} values",
+            seconds,
+            "s",
+            target=f"at most {part:g} of the peer's time",
+            holds=holds,
+            peer="pandas rolling",
+            peer_value=peer_seconds,
+        )
+        results.append(holds)
+    return results
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -14,7 +14,7 @@ from tasks.features import build_features
 from tasks.ingest import ingest_bars
 from tasks.job import context_jobs, model_name, plan_jobs
 from tasks.labels import build_labels
-from tasks.score import score_bars
+from tasks.score import has_champion, score_bars
 from tasks.stage import run_stage
 from tasks.summary import RunSummary, publish
 from tasks.train import train_model
@@ -68,7 +68,10 @@ def pipeline(
         jobs = run_stage(summary, gate, "labels", build_labels, jobs)
         if train and jobs:
             summary.result = train_model(name, jobs, verdict_ids=summary.verdict_ids)
-        run_stage(summary, gate, "score", score_bars, jobs, name=name)
+        # A first model that is worse than the base rate becomes no champion; then there is nothing to score with, which
+        # the summary says, and the run has done what it could.
+        if summary.result is None or has_champion(name):
+            run_stage(summary, gate, "score", score_bars, jobs, name=name)
     publish(summary)
     summary.raise_failures()
     return summary

@@ -10,6 +10,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from tapeline.core.schemas import SCORES
+from tapeline.core.settings import load_settings
 from tapeline.monitoring.notification import score_alerts
 from tapeline.monitoring.notifier import Notifier
 from tasks.features import feature_table
@@ -45,6 +46,13 @@ def score_bars(job: Job, name: str, *, now: pd.Timestamp | None = None) -> Stage
     confident = int((scores["confidence"] >= settings.scoring.confidence_threshold).sum())
     notes = (f"{confident} above the confidence threshold {settings.scoring.confidence_threshold:g}",)
     return StageResult("score", job, len(features), len(fresh), scorer.version, str(receipt.path), notes=notes)
+
+
+def has_champion(name: str) -> bool:
+    """Whether a model of this name may score."""
+    from tapeline.models.registry import Registry
+
+    return Registry.open(load_settings()).find(name) is not None
 
 
 def alert_on_scores(notifier: Notifier, name: str, jobs: Sequence[Job], *, now: pd.Timestamp) -> int:

@@ -130,6 +130,8 @@ def show(summary: RunSummary, settings: Settings, lake: Lake) -> None:
         console.print(f"Features     {result.versions.feature_set}")
         console.print(f"Labels       {result.versions.label}")
         console.print(f"Data         {result.versions.data}")
+    if summary.result is not None and not any(done.stage == "score" for done in summary.stages):
+        console.print("Scores       none: this model has no champion yet, for the reason above")
     if summary.alerts:
         console.print(f"Alerts       {summary.alerts} fresh scores above {settings.scoring.confidence_threshold:g}")
     console.print(f"Lake         {lake.root}")

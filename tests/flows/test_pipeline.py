@@ -172,6 +172,18 @@ def test_scoring_without_a_champion_says_what_to_do(project):
         score(model="never-trained")
 
 
+def test_a_first_model_that_is_refused_leaves_a_run_without_scores_and_without_a_failure(project, lake, monkeypatch):
+    from flows.pipeline import pipeline
+    from tapeline.models import promotion
+
+    monkeypatch.setattr(promotion, "WORSE_SHARE", 1.1)
+    monkeypatch.setattr(promotion, "MATERIAL", -1.0)
+    summary = pipeline(start="2017-06-01", end="2017-10-01", model="refused-H1")
+    assert not summary.result.promoted
+    assert "base rate" in summary.result.reason
+    assert "score" not in set(summary.stage_table["stage"])
+
+
 def corrupt(bars: pd.DataFrame) -> pd.DataFrame:
     """Real bars with one fault of each kind, as a user's file might hold them."""
     bars = bars.reset_index().astype(object)

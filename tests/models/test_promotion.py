@@ -69,6 +69,13 @@ def test_a_first_model_that_is_worse_than_knowing_nothing_is_not() -> None:
     assert "significantly worse" in decision.reason
 
 
+def test_a_first_model_that_is_worse_by_a_hair_is_as_good_as_the_base_rate() -> None:
+    """A constant a hair beside the base rate loses in every resample and by nothing that matters."""
+    decision = judge(BASE + 1e-4, None)
+    assert decision.promote
+    assert "no skill over the base rate shown" in decision.reason
+
+
 def test_the_better_one_of_two_on_the_same_rows_wins() -> None:
     assert judge(TRUTH, champion(BASE)).promote
     assert not judge(BASE, champion(TRUTH)).promote

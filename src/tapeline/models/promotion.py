@@ -20,6 +20,8 @@ BETTER_SHARE: Final = 0.9
 SHOWN_SHARE: Final = 0.99
 """A model better than the base rate in this share has shown skill; noise reaches it once in a hundred trainings."""
 
+MATERIAL: Final = 1e-3
+"""A log loss that is worse by less than so many nats a decision is as good in practice, however sure the difference."""
 WORSE_SHARE: Final = 0.01
 """A first model better than the base rate in fewer samples than this is significantly worse than knowing nothing."""
 
@@ -137,8 +139,8 @@ def decide(
     """Decide whether a model that was just evaluated on its holdout becomes the champion.
 
     1. A holdout of one class decides nothing.
-    2. Without a champion the first model takes the place unless it is significantly worse than the base rate: someone
-       must be first, and the reason says whether it has shown any skill.
+    2. Without a champion the first model takes the place unless it is significantly and materially worse than the
+       base rate: someone must be first, and the reason says whether it has shown any skill.
     3. Against a champion of the same feature set and label, both are scored on the holdout rows that the champion was
        not trained on. The new one must have the smaller log loss in 90 % of block bootstrap samples.
     4. Against one of other versions, which cannot be scored on these rows, each is measured by its skill over the base
@@ -163,7 +165,8 @@ def decide(
     if len(np.unique(target)) < 2:
         return Decision(False, "the holdout holds one class only, which decides nothing")
     if champion is None:
-        if against_base.better < WORSE_SHARE:
+        worse = against_base.candidate - against_base.incumbent
+        if against_base.better < WORSE_SHARE and worse > MATERIAL:
             return Decision(False, f"significantly worse than the base rate ({skill})")
         shown = "with skill shown" if against_base.better >= SHOWN_SHARE else "no skill over the base rate shown"
         return Decision(True, f"first model of this name, {shown} ({skill})")

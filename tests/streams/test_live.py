@@ -12,11 +12,14 @@ import pytest
 from tapeline.clock.drift import DriftMonitor
 from tapeline.streams.alerts import FeedLostError
 from tapeline.streams.binance import BinanceHistory
+from tapeline.streams.collector import TickCollector
 from tapeline.streams.feed import LiveFeed
 from tapeline.streams.http_client import RequestsClient
 from tapeline.streams.manager import FeedManager
+from tapeline.streams.messages import Trade
 from tests.streams.fake_exchange import FakeExchange, play
 from tests.streams.live_support import FAST, QUICK, MemorySink
+from tests.streams.sessions import SESSIONS
 
 pytestmark = pytest.mark.network_shape
 
@@ -265,5 +268,37 @@ def test_bars_after_a_loss_are_those_of_all_trades():
                 prices = expected[bar.ts // 1_000_000_000]
                 assert (bar.open, bar.high, bar.low, bar.close) == (prices[0], max(prices), min(prices), prices[-1])
                 assert bar.volume == 0.25 * len(prices)
+
+    asyncio.run(run())
+
+
+def test_recorded_trades_that_are_dropped_swapped_and_repeated_come_out_as_recorded(test_data):
+    recorded = [
+        item.record for item in SESSIONS["binance spot 2024"].records(test_data) if isinstance(item.record, Trade)
+    ]
+    recorded = recorded[:3_000]
+    by_id = {int(trade.id): trade for trade in recorded}
+
+    class Recorded:
+        async def trades_from(self, symbol, first):
+            return [by_id[number] for number in sorted(by_id) if number >= first][:1_000]
+
+    async def run():
+        sink, generator = MemorySink(), random.Random(5)
+        collector = TickCollector(sink, Recorded(), options=QUICK)
+        storing = asyncio.create_task(collector.run())
+        stream = [recorded[0], *(trade for trade in recorded[1:-1] if generator.random() > 0.1), recorded[-1]]
+        for _ in range(300):
+            at = generator.randrange(1, len(stream) - 2)
+            stream[at], stream[at + 1] = stream[at + 1], stream[at]
+        for number, trade in enumerate(stream):
+            collector.take(trade, number)
+            if generator.random() < 0.1:
+                collector.take(trade, number)
+        await sink.until(lambda: len(sink.rows) == 3_000)
+        await collector.stop()
+        await storing
+        assert [row.record for row in sink.rows] == recorded
+        assert collector.counters().filled == 3_000 - len(stream)
 
     asyncio.run(run())

@@ -8,7 +8,7 @@ export PREFECT_SERVER_ANALYTICS_ENABLED = false
 export GX_ANALYTICS_ENABLED = false
 export MLFLOW_DISABLE_TELEMETRY = true
 
-.PHONY: help demo test up bench lint types contracts check clean
+.PHONY: help demo test up bench soak lint types contracts check clean
 .DEFAULT_GOAL := help
 
 help: ## say what can be made
@@ -39,6 +39,9 @@ up: $(VENV)/.run ## Prefect server and UI, work pool, worker, all deployments, M
 
 bench: $(VENV)/.dev ## run every benchmark, each beside its peer, and print a table
 	$(BIN)/python -m benchmarks
+
+soak: $(VENV)/.dev ## feed ticks through buffer, journal and lake for a minute and demand a flat memory
+	MALLOC_ARENA_MAX=2 ARROW_DEFAULT_MEMORY_POOL=system $(BIN)/python -m benchmarks.soak_buffer
 
 lint: $(VENV)/.dev ## ruff: rules and formatting
 	$(BIN)/ruff check .

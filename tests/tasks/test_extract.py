@@ -14,6 +14,7 @@ from tapeline.sources.base import BarRequest, open_source
 from tapeline.sources.extractor import choose, options
 from tasks.extract import COLUMNS, extract_from_lake, extract_from_source
 from tasks.ingest import stamp_arrival
+from tests.candles.real import freqtrade_minutes, freqtrade_trades
 
 NAME = Symbol.parse("EURUSD")
 M1, M5, H1, H4, TICK = (Timeframe.parse(text) for text in ("M1", "M5", "H1", "H4", "tick"))
@@ -110,3 +111,20 @@ def test_a_source_without_the_timeframe_is_asked_for_a_finer_one():
     assert joined.bars["tick_count"].isna().all(), "counted bars are not counted ticks"
     with pytest.raises(DataError, match="serves no bars"):
         extract_from_source(source, BarRequest(NAME, M1, at("2017-03-01"), at("2017-03-02")), now=LATER)
+
+
+def test_recorded_trades_in_the_lake_give_the_recorded_minutes(tmp_path, test_data):
+    lake = Lake(tmp_path)
+    trades = freqtrade_trades(test_data).sort_index(kind="stable")
+    trades.index = trades.index.as_unit("ns")
+    sequence = trades.groupby(trades.index).cumcount().astype("int64")
+    frame = trades.assign(sequence=sequence, side=trades["side"].astype("int8"), id=trades["id"].astype(str))
+    put_rows(lake, RAW_TRADES, frame)
+    minutes = freqtrade_minutes(test_data)
+    minutes = minutes[minutes["volume"] > 0]
+    made = extract_from_lake(lake, NAME, M1, None, None, now=LATER).bars
+    both = made.index.intersection(minutes.index)
+    assert len(both) == 2469
+    names = ["open", "high", "low", "close"]
+    np.testing.assert_array_equal(made.loc[both, names], minutes.loc[both, names])
+    np.testing.assert_allclose(made.loc[both, "volume"], minutes.loc[both, "volume"], rtol=1e-9)

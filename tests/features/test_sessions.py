@@ -130,4 +130,6 @@ def test_the_levels_of_the_day_before() -> None:
         )
         expected = np.array([close - top, close - bottom, close - last, close - (top + bottom + last) / 3]) / unit[row]
         np.testing.assert_allclose(ours.iloc[row], expected, rtol=1e-9)
-    assert ours.iloc[:24].isna().all().all()
+    # The first day of a history may be a part of a day, so nothing is said of it either.
+    assert ours.iloc[:48].isna().all().all()
+    assert ours.iloc[48].notna().all()

@@ -217,12 +217,16 @@ def test_a_gap_that_cannot_be_filled_is_named_and_the_feed_goes_on():
 def test_a_sink_that_fails_is_offered_the_same_rows_and_the_reader_waits():
     async def run():
         async with FakeExchange(("BTCUSDT",)).serving() as exchange:
-            alerts, sink = [], MemorySink()
-            sink.fail = 8
+            alerts, depths, sink = [], [], MemorySink()
             async with live(exchange, sink, alerts, collector=replace(QUICK, high_water=10)) as manager:
+                await exchange.trade("BTCUSDT")
+                await sink.until(lambda: len(sink.rows) == 1)
+                sink.fail = 8
+                manager.feed.trade = lambda trade: depths.append(manager.collector.depth)
                 for _ in range(2_000):
                     await exchange.trade("BTCUSDT")
                 await finish(exchange, sink)
+            assert max(depths) == 10
             assert manager.collector.gate.is_set()
             assert sink.ids("BTCUSDT") == exchange.ids("BTCUSDT")
             assert manager.collector.sink_failures == 8

@@ -61,7 +61,7 @@ class ConnectionOptions:
     healthy_after: float = 60.0
     backoff: Backoff = field(default_factory=Backoff)
     maximum_attempts: int | None = None
-    maximum_held: int = 1_000_000
+    maximum_held: int = 200_000
     close_timeout: float = 5.0
     maximum_bytes: int = MAXIMUM_BYTES
 

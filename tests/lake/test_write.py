@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import multiprocessing
 
 import numpy as np
@@ -10,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tapeline.core.errors import ConfigurationError, DataError, SchemaError, TemporaryError
-from tapeline.core.schemas import EVENTS, QUARANTINE, RAW_BARS, TableSpec, features_spec
+from tapeline.core.schemas import EVENTS, QUARANTINE, RAW_BARS, TableSpec, features_spec, labels_spec
 from tapeline.core.symbol import Symbol
 from tapeline.lake import Lake, Lineage
 from tapeline.lake.partition import Place
@@ -338,6 +339,21 @@ def test_a_file_of_another_schema_is_not_overwritten(tmp_path):
     with pytest.raises(SchemaError, match=r"data\.parquet"):
         lake.read(other, EURUSD, D1)
     assert all_hashes(tmp_path) == before
+
+
+def test_a_file_from_before_a_nullable_column_was_added_reads_and_merges(tmp_path):
+    """A table grows; the archive that was written before must stay readable, to the reader, the writer and SQL."""
+    lake = Lake(tmp_path)
+    ts = pd.date_range("2017-01-02", periods=3, tz="UTC", name="ts", unit="ns")
+    new = labels_spec("up@1")
+    old = dataclasses.replace(new, schema=new.schema.remove(new.schema.get_field_index("outcome")))
+    rows = pd.DataFrame({"value": 1.0, "t_end": ts + D1.duration, "weight": 1.0}, index=ts)
+    write(lake, old, rows.iloc[:2])
+    assert lake.read(new, EURUSD, D1)["outcome"].isna().all()
+    assert lake.read(new, EURUSD, D1, columns=["outcome", "value"]).columns.tolist() == ["outcome", "value"]
+    receipt = write(lake, new, rows.assign(outcome=[np.nan, np.nan, 0.5]))
+    assert (receipt.rows_added, receipt.rows_unchanged) == (1, 2)
+    assert lake.read(new, EURUSD, D1)["outcome"].tolist()[2] == 0.5
 
 
 def test_a_link_in_the_lake_is_not_followed(tmp_path):

@@ -71,7 +71,10 @@ def test_a_first_model_that_is_worse_than_knowing_nothing_is_not() -> None:
 
 def test_a_first_model_that_is_worse_by_a_hair_is_as_good_as_the_base_rate() -> None:
     """A constant a hair beside the base rate loses in every resample and by nothing that matters."""
-    decision = judge(BASE + 1e-4, None)
+    risen = np.ones(ROWS, dtype=np.int8)
+    risen[::10] = 0
+    decision = judge(BASE - 1e-4, None, target=risen)
+    assert loss_difference(risen, BASE - 1e-4, BASE, T0.asi8, mean_block=5).better == 0
     assert decision.promote
     assert "no skill over the base rate shown" in decision.reason
 

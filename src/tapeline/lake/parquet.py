@@ -158,17 +158,26 @@ def read_rows(path: Path, spec: TableSpec, columns: Sequence[str] | None = None)
     DataError
         The file is truncated or damaged (each page carries a checksum), or the lake did not write it.
     SchemaError
-        The file holds other columns than the table's schema.
+        The file holds other columns than the table's schema. Nullable columns that it lacks read as null: the table
+        gained them after the file was written.
     """
     with _reported(path), pq.ParquetFile(str(path), page_checksum_verification=True) as file:
         footer = _footer(file.metadata.metadata)
         held = file.schema_arrow.remove_metadata()
-        if not held.equals(spec.schema):
+        absent = _added_since(held, spec.schema)
+        if absent is None:
             raise SchemaError(f"{path} holds other columns than {spec.path}: {_difference(held, spec.schema)}")
-        table = file.read(columns=None if columns is None else list(columns))
+        asked = spec.schema.names if columns is None else list(columns)
+        table = file.read(columns=[name for name in asked if name not in absent])
         if table.num_rows != footer.rows:
             raise ValueError(f"it holds {table.num_rows} rows, its footer says {footer.rows}")
-    return footer, table.replace_schema_metadata(None)
+    table = table.replace_schema_metadata(None)
+    if absent:
+        for name in absent & set(asked):
+            field = spec.schema.field(name)
+            table = table.append_column(field, pa.nulls(table.num_rows, field.type))
+        table = table.select(asked)
+    return footer, table
 
 
 def instants_of(table: pa.Table, column: str) -> np.ndarray:
@@ -197,6 +206,16 @@ def _reported(path: Path) -> Iterator[None]:
             f"{path} is damaged or no file of the lake: {str(error).splitlines()[0] if str(error) else error!r}",
             hint="restore the file from a copy, or move it away and run the stage again that writes it",
         ) from error
+
+
+def _added_since(held: pa.Schema, wanted: pa.Schema) -> set[str] | None:
+    """The columns that a table has gained since a file was written; None where the file differs in any other way.
+
+    Only nullable columns can be added to a table: a file without them says nothing of them, which is what null means.
+    """
+    absent = {field.name for field in wanted if field.nullable and field.name not in held.names}
+    kept = pa.schema([field for field in wanted if field.name not in absent])
+    return absent if held.equals(kept) else None
 
 
 def _difference(held: pa.Schema, wanted: pa.Schema) -> str:

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tapeline.core.errors import ConfigurationError
+from tapeline.core.settings import load_settings
 from tapeline.core.timeframe import Timeframe
 from tapeline.quality.calendars import MarketCalendar, choose_calendar, missing_before
 
@@ -131,3 +132,11 @@ def test_bounds_without_a_zone_and_years_beyond_a_calendar_are_refused() -> None
         MarketCalendar.parse("24x7").sessions(pd.Timestamp("2017-01-01"), at("2018-01-01"))
     with pytest.raises(ConfigurationError, match="XKRX is known from"):
         MarketCalendar.parse("XKRX").sessions(at("1900-01-01"), at("1901-01-01"))
+
+
+def test_calendars_are_chosen_by_the_settings() -> None:
+    chosen = load_settings(calendars={"symbols": {"AAPL": "XNYS"}, "sources": {"ccxt:*": "24x7"}, "default": "24x5"})
+    rules = chosen.calendars.model_dump()
+    assert choose_calendar("AAPL", "yahoo", **rules).name == "XNYS"
+    assert choose_calendar("BTC/USDT", "ccxt:binance", **rules).name == "24x7"
+    assert choose_calendar("EURUSD", "yahoo", **rules).name == "24x5"

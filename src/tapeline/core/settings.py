@@ -67,6 +67,14 @@ class ScoringSettings(_Section):
     confidence_threshold: float = Field(0.65, ge=0.5, le=1.0)
 
 
+class CalendarSettings(_Section):
+    """Which market calendar an instrument has: by symbol, else by source, else the default; see docs/validation.md."""
+
+    default: str = Field("24x7", description="where neither symbol nor source says otherwise")
+    symbols: dict[str, str] = Field({}, description="calendars by symbol or pattern, such as XAU*")
+    sources: dict[str, str] = Field({}, description="calendars by source or pattern, such as ccxt:*")
+
+
 class CostSettings(_Section):
     """What a round turn costs in the equity picture of a report."""
 
@@ -96,6 +104,7 @@ class Settings(BaseSettings):
     training: TrainingSettings = TrainingSettings()
     scoring: ScoringSettings = ScoringSettings()
     costs: CostSettings = CostSettings()
+    calendars: CalendarSettings = CalendarSettings()
 
     @field_validator("root")
     @classmethod

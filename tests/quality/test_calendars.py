@@ -26,15 +26,20 @@ def span(start: str, end: str) -> tuple[np.ndarray, np.ndarray]:
     return np.array([at(start).value]), np.array([at(end).value])
 
 
-@pytest.mark.parametrize("name", ["XNYS", "XLON", "CMES"])
+# The futures table differs from today's calendar on six days around 19 June of 2022 to 2024, a holiday that the library
+# learnt after the table was made; the two stock exchanges agree to the table's last day.
+ANSWERS = {"XNYS": None, "XLON": None, "CMES": "2022-01-01"}
+
+
+@pytest.mark.parametrize("name", list(ANSWERS))
 def test_sessions_are_those_of_the_answer_table(test_data: Path, name: str) -> None:
     file = test_data / "data" / "exchange_calendars" / "tests" / "resources" / f"{name.lower()}.csv"
     table = pd.read_csv(file, index_col=0).sort_index()
     opens, closes = (pd.DatetimeIndex(pd.to_datetime(table[c], utc=True)).as_unit("ns").asi8 for c in ("open", "close"))
-    # The table was made before later years' special closings were known; a calendar may differ there only.
-    known = opens < at("2019-01-01").value
-    held = MarketCalendar.parse(name).sessions(at(str(table.index[0])[:10]), at("2018-12-31"))
-    inside = (held.opens >= opens[0]) & (held.opens < at("2019-01-01").value)
+    until = at(ANSWERS[name]).value if ANSWERS[name] else opens[-1] + 1
+    known = opens < until
+    held = MarketCalendar.parse(name).sessions(at(str(table.index[0])[:10]), at(str(table.index[-1])[:10]))
+    inside = (held.opens >= opens[0]) & (held.opens < until)
     np.testing.assert_array_equal(held.opens[inside], opens[known])
     np.testing.assert_array_equal(held.closes[inside], closes[known])
     assert known.sum() > 7000

@@ -57,7 +57,9 @@ def minute_bars(rows: int, seed: int) -> pa.Table:
         "source": pa.DictionaryArray.from_arrays(np.zeros(rows, dtype=np.int32), ["mt5"]),
         "revision": np.zeros(rows, dtype=np.int32),
     }
-    return pa.table(columns, schema=RAW_BARS.schema)
+    # What few sources know (quote and taker-buy volume) stays null, as it does in most lakes.
+    unknown = {f.name: pa.nulls(rows, f.type) for f in RAW_BARS.schema if f.nullable and f.name not in columns}
+    return pa.table(columns | unknown, schema=RAW_BARS.schema)
 
 
 def instant(values: np.ndarray) -> pa.Array:

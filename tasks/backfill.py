@@ -11,7 +11,6 @@ import pandas as pd
 from prefect import task
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.cache_policies import NO_CACHE
-from prefect.tasks import exponential_backoff
 
 from tapeline.core.errors import ConfigurationError
 from tapeline.core.schemas import RAW_BARS
@@ -28,7 +27,7 @@ from tapeline.sources.history import (
     wanted_span,
 )
 from tasks.ingest import store_bars
-from tasks.job import Job, StageResult, is_temporary, open_lake
+from tasks.job import ASKS_A_SOURCE, Job, StageResult, open_lake
 
 CHUNK_ROWS = 20_000
 """Bars a piece: what a crash may cost, and how often the progress moves."""
@@ -52,11 +51,8 @@ class Reports:
 
 @task(
     task_run_name="backfill {job.name}",
-    retries=3,
-    retry_delay_seconds=exponential_backoff(2),
-    retry_jitter_factor=0.5,
-    retry_condition_fn=is_temporary,
     cache_policy=NO_CACHE,
+    **ASKS_A_SOURCE,
     tags=["backfill"],
 )
 def backfill_bars(

@@ -13,7 +13,7 @@ from tapeline.lake.lake import Lake
 from tapeline.quality.checks import check_bars, split
 from tapeline.quality.quarantine import quarantine
 from tasks.ingest import count_reasons
-from tasks.job import Job, StageResult, open_lake
+from tasks.job import Job, StageResult, history_start, open_lake
 
 
 @task(task_run_name="clean {job.name}", cache_policy=NO_CACHE, tags=["clean"])
@@ -22,7 +22,7 @@ def clean_bars(job: Job) -> tuple[StageResult, StageResult]:
     _, lake = open_lake()
     span = {"start": job.start, "end": job.end}
     raw_version = lake.version(RAW_BARS, job.symbol, job.timeframe, **span)
-    raw_input = f"{RAW_BARS.path}:{job.symbol}:{job.timeframe}@{raw_version}"
+    raw_input = job.input_of(RAW_BARS.path, raw_version)
     raw = lake.read(RAW_BARS, job.symbol, job.timeframe, **span)
     source = str(raw["source"].iloc[0]) if len(raw) else job.source
     checked = check_bars(raw, job.timeframe)
@@ -50,8 +50,5 @@ def clean_bars(job: Job) -> tuple[StageResult, StageResult]:
 
 def history_before(lake: Lake, job: Job) -> pd.DataFrame | None:
     """The clean bars just before the job's own, as many as cleaning looks back over; None for a job from the start."""
-    if job.start is None:
-        return None
-    # Three times the lookback in clock time and a week: closed sessions take up clock time without giving bars.
-    reach = 3 * LOOKBACK * job.timeframe.duration + pd.Timedelta(days=7)
-    return lake.read(CLEAN_BARS, job.symbol, job.timeframe, start=job.start - reach, end=job.start).tail(LOOKBACK)
+    start = history_start(lake, job, LOOKBACK)
+    return None if start is None else lake.read(CLEAN_BARS, job.symbol, job.timeframe, start=start, end=job.start)

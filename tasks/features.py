@@ -14,7 +14,7 @@ from tapeline.core.timeframe import Timeframe
 from tapeline.features.engine import compute
 from tapeline.features.feature_set import FeatureSet, load_feature_set
 from tapeline.lake.lake import Lake
-from tasks.job import Job, StageResult, open_lake
+from tasks.job import Job, StageResult, history_start, open_lake
 
 
 @task(task_run_name="features {job.name}", cache_policy=NO_CACHE, tags=["features"])
@@ -30,7 +30,7 @@ def build_features(job: Job) -> StageResult:
     context = read_context(lake, feature_set, job)
     frame = compute(feature_set, bars, job.timeframe, context=context, tail=rows)
     version = lake.version(CLEAN_BARS, job.symbol, job.timeframe, start=bars.index[0], end=job.end)
-    inputs = (f"{CLEAN_BARS.path}:{job.symbol}:{job.timeframe}@{version}", feature_set.version)
+    inputs = (job.input_of(CLEAN_BARS.path, version), feature_set.version)
     receipt = lake.write(spec, frame, job.symbol, job.timeframe, lineage=job.lineage("features", *inputs))
     notes = (f"{len(feature_set.columns)} columns",)
     return StageResult("features", job, rows, len(frame), feature_set.version, str(receipt.path), notes=notes)
@@ -44,13 +44,12 @@ def read_clean(lake: Lake, job: Job, *, lookback: int) -> tuple[pd.DataFrame, in
     DataError
         The job's range holds no clean bar.
     """
-    index = lake.read(CLEAN_BARS, job.symbol, job.timeframe, end=job.end, columns=["close"]).index
-    first = 0 if job.start is None else int(index.searchsorted(job.start))
-    if first >= len(index):
-        raise DataError(f"no clean bars of {job.name} in that range", hint="run the ingest first: tapeline run ...")
-    start = index[max(first - lookback, 0)]
+    start = history_start(lake, job, lookback)
     bars = lake.read(CLEAN_BARS, job.symbol, job.timeframe, start=start, end=job.end)
-    return bars, len(index) - first
+    rows = len(bars) - (0 if job.start is None else int(bars.index.searchsorted(job.start)))
+    if not rows:
+        raise DataError(f"no clean bars of {job.name} in that range", hint="run the ingest first: tapeline run ...")
+    return bars, rows
 
 
 def read_context(lake: Lake, feature_set: FeatureSet, job: Job) -> dict[str, tuple[pd.DataFrame, Timeframe]]:

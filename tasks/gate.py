@@ -50,7 +50,7 @@ def judge_stage(gate: GateProcess, stage: str, jobs: Sequence[Job]) -> list[Verd
             requests.append(GateRequest((path,), ZONE_SUITES[stage], version))
         verdicts = gate.judge(requests)
     for job, verdict in zip(jobs, verdicts, strict=True):
-        lineage = job.lineage(f"gate {stage}", f"{spec.path}:{job.symbol}:{job.timeframe}@{verdict.data_version}")
+        lineage = job.lineage(f"gate {stage}", job.input_of(spec.path, verdict.data_version))
         lake.write(AUDIT, to_audit_rows([verdict], stage), job.symbol, job.timeframe, lineage=lineage)
     create_markdown_artifact(to_markdown(verdicts), key=f"gate-{stage}", description=f"Verdicts on the {stage} output")
     return verdicts

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pandas as pd
 from prefect import task
 from prefect.cache_policies import NO_CACHE
-from prefect.tasks import exponential_backoff
 
 from tapeline.core.schemas import QUARANTINE, RAW_BARS
 from tapeline.core.timeframe import Timeframe
@@ -13,7 +12,7 @@ from tapeline.lake.lake import Lake
 from tapeline.quality.checks import STRUCTURAL, check_bars, split
 from tapeline.quality.quarantine import quarantine, quarantine_rejected
 from tapeline.sources.base import BarRequest, Data, open_source, require
-from tasks.job import Job, StageResult, is_temporary, open_lake
+from tasks.job import ASKS_A_SOURCE, Job, StageResult, open_lake
 
 WATCHING_BARS = 2
 """A bar seen within this many bar lengths of its close was seen live: its arrival time is known, not estimated."""
@@ -21,11 +20,8 @@ WATCHING_BARS = 2
 
 @task(
     task_run_name="ingest {job.name}",
-    retries=3,
-    retry_delay_seconds=exponential_backoff(2),
-    retry_jitter_factor=0.5,
-    retry_condition_fn=is_temporary,
     cache_policy=NO_CACHE,
+    **ASKS_A_SOURCE,
     tags=["ingest"],
 )
 def ingest_bars(job: Job, *, now: pd.Timestamp | None = None) -> StageResult:

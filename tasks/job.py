@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import Any, Final
 
 import pandas as pd
+from prefect.tasks import exponential_backoff
 
 from tapeline.core.errors import TemporaryError
 from tapeline.core.request import parse_request
-from tapeline.core.schemas import RAW_BARS
+from tapeline.core.schemas import CLEAN_BARS, RAW_BARS
 from tapeline.core.settings import Settings, load_settings
 from tapeline.core.symbol import Symbol
 from tapeline.core.timeframe import Timeframe
@@ -47,6 +48,10 @@ class Job:
     def since(self, start: pd.Timestamp) -> Job:
         """The same job from a later start."""
         return replace(self, start=start)
+
+    def input_of(self, table: str, version: str = "") -> str:
+        """How lineage names the series of this job in a table, at a version where one is given."""
+        return f"{table}:{self.symbol}:{self.timeframe}{f'@{version}' if version else ''}"
 
     def lineage(self, stage: str, *inputs: str) -> Lineage:
         """What to write beside the data that this job makes."""
@@ -108,6 +113,18 @@ def model_name(jobs: Sequence[Job]) -> str:
     return f"direction-{jobs[0].timeframe}-{tail}"
 
 
+def history_start(lake: Lake, job: Job, bars: int) -> pd.Timestamp | None:
+    """The open of the clean bar that stands ``bars`` bars before the job's own first; None where the job has no start.
+
+    Counted in stored bars, because closed sessions and quiet instruments take up clock time without giving bars. The
+    job's own start where nothing is stored before it.
+    """
+    if job.start is None:
+        return None
+    before = lake.read(CLEAN_BARS, job.symbol, job.timeframe, end=job.start, columns=["close"]).index
+    return before[max(len(before) - bars, 0)] if len(before) and bars else job.start
+
+
 def open_lake() -> tuple[Settings, Lake]:
     """The settings in force where the task runs, and the lake they name."""
     settings = load_settings()
@@ -123,3 +140,12 @@ def is_temporary(_task: object, _run: object, state: object) -> bool:
     except Exception:  # noqa: BLE001 - every other error, whatever it is, is final
         return False
     return False
+
+
+ASKS_A_SOURCE: Final[dict[str, Any]] = {
+    "retries": 3,
+    "retry_delay_seconds": exponential_backoff(2),
+    "retry_jitter_factor": 0.5,
+    "retry_condition_fn": is_temporary,
+}
+"""``@task(**ASKS_A_SOURCE)``: tries again, ever more slowly, what may succeed later."""

@@ -19,7 +19,7 @@ def build_labels(job: Job) -> StageResult:
     bars, rows = read_clean(lake, job, lookback=label_set.lookback)
     frame = compute(label_set, bars, job.timeframe).loc[bars.index[-rows] :]
     version = lake.version(CLEAN_BARS, job.symbol, job.timeframe, start=bars.index[0], end=job.end)
-    inputs = (f"{CLEAN_BARS.path}:{job.symbol}:{job.timeframe}@{version}", label_set.version)
+    inputs = (job.input_of(CLEAN_BARS.path, version), label_set.version)
     receipt = lake.write(
         labels_spec(label_set.version), frame, job.symbol, job.timeframe, lineage=job.lineage("labels", *inputs)
     )

@@ -41,7 +41,7 @@ def score_bars(job: Job, name: str, *, now: pd.Timestamp | None = None) -> Stage
     mine = known[(known["model"] == name) & (known["model_version"] == scorer.version)]
     fresh = features[~features.index.isin(mine.index)]
     scores = scorer.score(fresh).assign(scored_at=now.as_unit("ns"))
-    lineage = job.lineage("score", f"{spec.path}:{job.symbol}:{job.timeframe}", f"{name}/{scorer.version}")
+    lineage = job.lineage("score", job.input_of(spec.path), f"{name}/{scorer.version}")
     receipt = lake.write(SCORES, scores, job.symbol, job.timeframe, lineage=lineage)
     confident = int((scores["confidence"] >= settings.scoring.confidence_threshold).sum())
     notes = (f"{confident} above the confidence threshold {settings.scoring.confidence_threshold:g}",)

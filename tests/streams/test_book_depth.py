@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from tapeline.core.errors import ConfigurationError
+from tapeline.core.schemas import RAW_DEPTH
 from tapeline.core.symbol import Symbol
 from tapeline.streams import book_depth
-from tapeline.streams.book_depth import BOOK, DepthSampler, spread_statistics
+from tapeline.streams.book_depth import DepthSampler, spread_statistics
 from tapeline.streams.book_sequence import rule_of
 from tapeline.streams.book_sync import LiveBook
 from tapeline.streams.messages import BookDelta, BookSnapshot
@@ -52,7 +53,7 @@ def test_a_lost_book_leaves_no_rows() -> None:
 
 def test_an_empty_sampler_has_the_schema() -> None:
     frame = _sampled().frame()
-    assert BOOK.to_arrow(frame).num_rows == 0
+    assert RAW_DEPTH.to_arrow(frame).num_rows == 0
     assert spread_statistics(frame).empty
 
 

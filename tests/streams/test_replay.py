@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from tapeline.clock.drift import DriftMonitor
-from tapeline.streams.book_depth import BOOK, DepthSampler, spread_statistics
+from tapeline.core.schemas import RAW_DEPTH
+from tapeline.streams.book_depth import DepthSampler, spread_statistics
 from tapeline.streams.book_sync import LiveBook, Outcome
 from tapeline.streams.messages import BookDelta, BookSnapshot, Level, Quarantined, Quote, SequenceBreak, Trade
 from tapeline.streams.recording import Received
@@ -209,7 +210,7 @@ def test_depth_at_an_interval_uses_only_what_was_known(recorded: dict[str, list[
         sampler.advance(received.received)
         live.take(received.record)
     depth = sampler.frame()
-    assert BOOK.to_arrow(depth).num_rows == len(depth)
+    assert RAW_DEPTH.to_arrow(depth).num_rows == len(depth)
     assert 330 < depth.index.nunique() <= 346
     assert depth.groupby(level=0).size().eq(10).all()
     times = sorted(shown)

@@ -9,8 +9,10 @@ import pytest
 
 from tapeline.core.errors import ConfigurationError, QualityError, ThrottledError
 from tapeline.core.request import parse_instant
+from tapeline.core.schemas import CLEAN_BARS
+from tapeline.lake.lake import Lake
 from tasks.ingest import stamp_arrival
-from tasks.job import is_temporary, model_name, plan_jobs
+from tasks.job import history_start, is_temporary, model_name, plan_jobs
 from tests.support import make_bars
 
 
@@ -83,3 +85,15 @@ def test_a_bar_seen_live_is_known_from_its_arrival_and_a_backfilled_one_from_its
     assert (old["known_at"] == old["close_ts"]).all()
     assert old["known_at_is_estimate"].all()
     assert (stamped["known_at"] >= stamped["close_ts"]).all()
+
+
+def test_history_is_counted_in_stored_bars_however_far_apart_they_lie(tmp_path):
+    lake, (job,) = Lake(tmp_path), plan(["EURUSD"], "2017-12-01")
+    bars = make_bars(8).assign(known_at_is_estimate=True, source="s", revision=0, repaired=False, outlier=False)
+    bars.index = pd.date_range("2017-01-01", periods=8, freq="40D", tz="UTC", name="ts").as_unit("ns")
+    bars["close_ts"] = bars["known_at"] = job.timeframe.closes(bars.index)
+    assert history_start(lake, job, 3) == job.start, "nothing is stored yet"
+    lake.write(CLEAN_BARS, bars, job.symbol, job.timeframe, lineage=job.lineage("clean"))
+    assert history_start(lake, job, 3) == bars.index[-3]
+    assert history_start(lake, job, 100) == bars.index[0]
+    assert history_start(lake, plan(["EURUSD"])[0], 3) is None

@@ -216,6 +216,26 @@ Of a snapshot, level 0 is the best price. Of an update, ``level`` counts the cha
 ``size`` is the new total at that price, and 0 removes it.
 """
 
+RAW_DEPTH: Final = TableSpec(
+    "raw",
+    "depth",
+    pa.schema(
+        _fields(
+            ("ts", INSTANT, False),
+            ("side", pa.int8(), False),
+            ("level", pa.int16(), False),
+            ("price", pa.float64(), False),
+            ("size", pa.float64(), False),
+        )
+    ),
+    key=("ts", "side", "level"),
+    keep="first",
+)
+"""A live book sampled at an interval, one row a level: ``side`` 1 a bid, -1 an ask; ``level`` 0 the best.
+
+``ts`` is when it was seen. ``RAW_BOOK`` holds what the venue sent, this what a book kept from it showed.
+"""
+
 EVENTS: Final = TableSpec(
     "events",
     "events",
@@ -336,7 +356,7 @@ def labels_spec(version: str) -> TableSpec:
 
 FIXED_TABLES: Final[Mapping[str, TableSpec]] = {
     spec.path: spec
-    for spec in (RAW_BARS, RAW_TICKS, RAW_TRADES, RAW_BOOK, CLEAN_BARS, EVENTS, SCORES, QUARANTINE, AUDIT)
+    for spec in (RAW_BARS, RAW_TICKS, RAW_TRADES, RAW_BOOK, RAW_DEPTH, CLEAN_BARS, EVENTS, SCORES, QUARANTINE, AUDIT)
 }
 """The tables whose schema does not depend on a version, by ``<zone>/<name>``."""
 

@@ -6,28 +6,9 @@ from typing import Final
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 
 from tapeline.core.errors import ConfigurationError
-from tapeline.core.schemas import INSTANT, TableSpec
 from tapeline.streams.book_sync import LiveBook
-
-BOOK: Final = TableSpec(
-    "raw",
-    "book",
-    pa.schema(
-        [
-            pa.field("ts", INSTANT, nullable=False),
-            pa.field("side", pa.int8(), nullable=False),
-            pa.field("level", pa.int16(), nullable=False),
-            pa.field("price", pa.float64(), nullable=False),
-            pa.field("size", pa.float64(), nullable=False),
-        ]
-    ),
-    key=("ts", "side", "level"),
-    keep="first",
-)
-"""One row a level: ``side`` 1 is a bid, -1 an ask; ``level`` counts from 0, the best; ``ts`` is when it was seen."""
 
 MAXIMUM_LEVEL: Final = 5_000
 MAXIMUM_ROWS: Final = 2_000_000
@@ -104,7 +85,7 @@ class DepthSampler:
             self._rows.extend((instant, *row) for row in shown)
 
     def frame(self) -> pd.DataFrame:
-        """The rows so far, indexed by ``ts``, in the schema of ``BOOK``."""
+        """The rows so far, indexed by ``ts``, in the schema of ``RAW_DEPTH``."""
         columns = list(zip(*self._rows, strict=True)) if self._rows else [()] * 5
         index = pd.DatetimeIndex(pd.to_datetime(np.asarray(columns[0], dtype=np.int64), unit="ns", utc=True), name="ts")
         return pd.DataFrame(

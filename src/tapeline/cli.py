@@ -126,11 +126,11 @@ def status() -> None:
 def catalog(
     kind: Annotated[str | None, typer.Option(help="Only feature, pattern or label.")] = None,
 ) -> None:
-    """Every registered component with its parameters, lookback, outputs and reference."""
+    """Every registered component with its parameters, lookback, delay (in bars), outputs and reference."""
     from tapeline.core.registry import Catalog
 
     components = Catalog.discover()
-    table = new_table("Components", ["name", "kind", "parameters", "lookback", "outputs", "reference"])
+    table = new_table("Components", ["name", "kind", "parameters", "lookback", "delay", "outputs", "reference"])
     for name in components:
         component = components[name]
         if kind in (None, component.kind):
@@ -364,10 +364,11 @@ def audit_bars(symbol: str, timeframe: str) -> tuple[pd.DataFrame, Timeframe]:
 
 
 def describe(component: Component) -> tuple[str, ...]:
-    """One catalog row: the lookback is the one of the default parameters."""
+    """One catalog row: lookback and delay are those of the default parameters."""
     parameters = ", ".join(f"{name}={value!r}" for name, value in component.defaults.items())
     outputs = ", ".join(component.output_names()) or component.kind
-    return component.name, component.kind, parameters, str(component.lookback_of()), outputs, component.reference
+    bars = str(component.lookback_of()), f"{component.delay_of():g}"
+    return component.name, component.kind, parameters, *bars, outputs, component.reference
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Annotated, Literal
 
 import pandas as pd
@@ -9,7 +10,7 @@ import pytest
 from pydantic import Field
 
 from tapeline.core.errors import ConfigurationError, DataError
-from tapeline.core.registry import Catalog, component_of, feature, label, pattern, registered
+from tapeline.core.registry import Catalog, component_of, feature, label, pattern, registered, research
 from tests.core import leaks
 from tests.support import make_bars
 
@@ -127,3 +128,27 @@ def test_two_components_of_one_name_are_refused() -> None:
 def test_a_plain_function_is_no_component() -> None:
     with pytest.raises(ConfigurationError, match="is not a registered component"):
         component_of(make_bars)
+
+
+def test_what_reads_the_future_has_its_own_name_and_is_refused() -> None:
+    def smoothed(bars: pd.DataFrame) -> pd.Series:
+        return bars["close"]
+
+    with pytest.raises(ConfigurationError, match="must say so"):
+        research(smoothed)
+    smoothed.__name__ = "smoothed_whole"
+    marked = research(smoothed)
+    for register in (feature(lookback=1, outputs="x", reference="r"), label(lookback=1, reference="r")):
+        with pytest.raises(ConfigurationError, match="reads the future"):
+            register(marked)
+        with pytest.raises(ConfigurationError, match="reads the future"):
+            register(functools.wraps(marked)(lambda bars: marked(bars)))
+
+
+def test_a_component_states_its_delay_under_its_parameters() -> None:
+    @feature(lookback=lambda window: window, outputs="x", reference="r", delay=lambda window: (window - 1) / 2)
+    def averaged(bars: pd.DataFrame, window: int = 9) -> pd.Series:
+        return bars["close"].rolling(window).mean()
+
+    assert component_of(averaged).delay_of() == 4.0
+    assert component_of(averaged).delay_of(window=5) == 2.0

@@ -23,10 +23,12 @@ from tapeline.core.errors import ConfigurationError, DataError
 
 Kind = Literal["feature", "pattern", "label"]
 Lookback = int | Callable[..., int]
+Delay = float | Callable[..., float]
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 COMPONENT_PACKAGES: Final = ("tapeline.cleaning", "tapeline.features", "tapeline.charts", "tapeline.labels")
 _ATTRIBUTE: Final = "__tapeline_component__"
+_RESEARCH: Final = "__tapeline_research__"
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,9 @@ class Component:
         templates over the parameters, as ``outputs`` are (``{column}``).
     reference:
         Where the definition stands.
+    delay:
+        By how many bars the output follows its input under these parameters: the group delay of a filter at low
+        frequencies, the bars a finding waits for its confirmation. 0 where the current value speaks of the current bar.
     """
 
     kind: Kind
@@ -69,6 +74,7 @@ class Component:
     reference: str
     requires: tuple[str, ...] = ()
     tolerance: Tolerance = field(default_factory=Tolerance)
+    delay: Delay = 0
 
     @property
     def defaults(self) -> dict[str, Any]:
@@ -112,6 +118,14 @@ class Component:
             return self.lookback
         wanted = inspect.signature(self.lookback).parameters
         return int(self.lookback(**{name: value for name, value in full.items() if name in wanted}))
+
+    def delay_of(self, **given: Any) -> float:
+        """The delay in bars under these parameters."""
+        if not callable(self.delay):
+            return float(self.delay)
+        full = self.parameters(given)
+        wanted = inspect.signature(self.delay).parameters
+        return float(self.delay(**{name: value for name, value in full.items() if name in wanted}))
 
     def output_names(self, **given: Any) -> list[str]:
         """The column names under these parameters."""
@@ -207,9 +221,34 @@ def feature(
     reference: str,
     requires: Iterable[str] = (),
     tolerance: Tolerance | None = None,
+    delay: Delay = 0,
 ) -> Callable[[Function], Function]:
-    """Register a per-bar feature: a function of the bars that gives a Series or a frame on their index."""
-    return _register("feature", lookback, outputs, reference, requires, tolerance)
+    """Register a per-bar feature: a function of the bars that gives a Series or a frame on their index.
+
+    A function marked with :func:`research` is refused.
+    """
+    return _register("feature", lookback, outputs, reference, requires, tolerance, delay)
+
+
+def research(function: Function) -> Function:
+    """Mark a transform that reads the whole series, the future included: for research and pictures only.
+
+    Its name ends in ``_whole``, so that no reader takes it for the causal form, and the registry refuses it.
+
+    Examples
+    --------
+    >>> @research
+    ... def detrended_whole(bars): ...
+    >>> feature(lookback=1, outputs="x", reference="none")(detrended_whole)  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    tapeline.core.errors.ConfigurationError: detrended_whole reads ... be registered as a feature (register the causal form)
+    """
+    if not function.__name__.endswith("_whole"):
+        raise ConfigurationError(
+            f"{function.__name__} reads the whole series, its name must say so", hint="let the name end in '_whole'"
+        )
+    setattr(function, _RESEARCH, True)
+    return function
 
 
 def pattern(
@@ -253,8 +292,14 @@ def _register(
     reference: str,
     requires: Iterable[str],
     tolerance: Tolerance | None,
+    delay: Delay = 0,
 ) -> Callable[[Function], Function]:
     def attach(function: Function) -> Function:
+        if getattr(inspect.unwrap(function), _RESEARCH, False):
+            raise ConfigurationError(
+                f"{function.__name__} reads the future: it cannot be registered as a {kind}",
+                hint="register the causal form",
+            )
         component = Component(
             kind=kind,
             name=function.__name__,
@@ -264,6 +309,7 @@ def _register(
             reference=reference,
             requires=tuple(requires),
             tolerance=tolerance or Tolerance(),
+            delay=delay,
         )
         setattr(function, _ATTRIBUTE, component)
         return function

@@ -241,7 +241,7 @@ def research(function: Function) -> Function:
     ... def detrended_whole(bars): ...
     >>> feature(lookback=1, outputs="x", reference="none")(detrended_whole)  # doctest: +ELLIPSIS
     Traceback (most recent call last):
-    tapeline.core.errors.ConfigurationError: detrended_whole reads ... be registered as a feature (register the causal form)
+    tapeline.core.errors.ConfigurationError: detrended_whole reads ... as a feature (register the causal form)
     """
     if not function.__name__.endswith("_whole"):
         raise ConfigurationError(

@@ -42,6 +42,25 @@ class MetaTraderSettings(_Section):
     bridge_token: SecretStr | None = Field(None, description="the secret that the bridge was started with")
 
 
+class ExchangeSettings(_Section):
+    """Credentials of one exchange or broker; which of them it wants, ``tapeline exchanges`` says.
+
+    They are secrets: their repr and their dump are asterisks.
+    """
+
+    key: SecretStr | None = Field(None, description="the API key")
+    secret: SecretStr | None = Field(None, description="what requests are signed with")
+    password: SecretStr | None = Field(None, description="the passphrase that OKX, KuCoin and Coinbase Exchange add")
+    token: SecretStr | None = Field(None, description="a bearer token, as OANDA's")
+    account: SecretStr | None = Field(None, description="the account, where requests name one, as OANDA's do")
+    sandbox: bool = Field(False, description="use the venue's test or practice environment")
+
+    def secrets(self) -> tuple[str, ...]:
+        """The texts that must appear in no message, log or name."""
+        held = (self.key, self.secret, self.password, self.token, self.account)
+        return tuple(text for each in held if each is not None and (text := each.get_secret_value()))
+
+
 class NetworkSettings(_Section):
     """Time-outs and tries of the network sources."""
 
@@ -100,6 +119,7 @@ class Settings(BaseSettings):
     )
     notifications: NotificationSettings = NotificationSettings()
     metatrader: MetaTraderSettings = MetaTraderSettings()
+    exchanges: dict[str, ExchangeSettings] = Field({}, description="credentials by exchange, such as binance or oanda")
     network: NetworkSettings = NetworkSettings()
     training: TrainingSettings = TrainingSettings()
     scoring: ScoringSettings = ScoringSettings()

@@ -11,9 +11,11 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
-from tapeline.core.errors import ConfigurationError, ProviderError, TapelineError, TemporaryError
+from tapeline.core.errors import ConfigurationError, ProviderError, TapelineError, ThrottledError
+from tapeline.core.exchange_errors import UnreadableAnswerError, exchange_error, retry_after_of
 from tapeline.core.settings import NetworkSettings
 from tapeline.core.symbol import Symbol
+from tapeline.core.token_bucket import TokenBucket
 from tapeline.sources.base import (
     BarRequest,
     Clock,
@@ -31,13 +33,7 @@ from tapeline.sources.retry import Retry
 
 MAXIMUM_PAGES: Final = 1000
 DEFAULT_PAGE_ROWS: Final = 500
-_MESSAGE_LENGTH: Final = 300
-_TEMPORARY_STATUS: Final = (408, 425)
 _MILLISECOND: Final = 1_000_000
-
-
-class UnreadableAnswerError(ProviderError):
-    """The service answered with something that is not JSON, most often a web page of a proxy or a firewall."""
 
 
 class ExchangeSource:
@@ -55,6 +51,9 @@ class ExchangeSource:
         A ccxt exchange object to use instead of a new one.
     sleep:
         Waits between tries; injected in tests.
+    bucket:
+        The rate at which the exchange may be asked, shared with its other users in the process (the exchange manager
+        hands its own out); ccxt's own limit of this one client where absent.
 
     Raises
     ------
@@ -71,12 +70,15 @@ class ExchangeSource:
         sleep: Callable[[float], None] = time.sleep,
         client: Any = None,
         maximum_pages: int = MAXIMUM_PAGES,
+        bucket: TokenBucket | None = None,
     ) -> None:
         self.name = f"ccxt:{exchange}"
         self._clock = clock
         self._retry = Retry.of(network, sleep)
         self._maximum_pages = maximum_pages
         self._client = _with_volumes(_guarded(client if client is not None else _new_client(exchange, network)))
+        if bucket is not None:
+            self._client.throttle = lambda cost=None: bucket.wait(1.0 if cost is None else float(cost), sleep=sleep)
 
     def symbols(self) -> list[Symbol]:
         """The markets whose names are valid symbols; raises what the exchange's failure is classified as."""
@@ -170,32 +172,13 @@ class ExchangeSource:
         return int(limit) if isinstance(limit, int) and limit > 1 else DEFAULT_PAGE_ROWS
 
     def _classify(self, error: Exception) -> Throttled | Failed:
-        """What a failure means, by ccxt's class and the HTTP status behind it."""
-        import ccxt
-
-        if isinstance(error, TapelineError):
-            return Failed(error)
+        """What a failure means: the one taxonomy of all exchanges."""
         # ccxt raises some of its errors from the HTTP error and others while it handles it.
         response = getattr(error.__cause__ or error.__context__, "response", None)
         status = getattr(response, "status_code", None)
-        text = " ".join(str(error).split())[:_MESSAGE_LENGTH]
-        message = f"{self.name}: {type(error).__name__}: {text}"
-        if isinstance(error, ccxt.RateLimitExceeded | ccxt.DDoSProtection) or status == 429:
-            return Throttled(_retry_after(response), message)
-        if isinstance(error, ccxt.BadSymbol):
-            return Failed(ProviderError(message, hint="'symbols' of the source lists its markets"))
-        if isinstance(error, ccxt.AuthenticationError):
-            return Failed(ProviderError(message, hint="the exchange wants a key here, and Tapeline reads public data"))
-        if status is not None and 400 <= status < 500 and status not in _TEMPORARY_STATUS:
-            # ccxt calls most of these 'not available'; a refusal (403, 451) does not heal by itself.
-            return Failed(ProviderError(message, hint=f"the server refused with HTTP status {status}"))
-        if isinstance(error, ccxt.BadResponse):
-            return Failed(ProviderError(message))
-        if isinstance(error, ccxt.OperationFailed):
-            return Failed(TemporaryError(message, hint="the network or the exchange; try again"))
-        if isinstance(error, ccxt.NotSupported | ccxt.ArgumentsRequired):
-            return Failed(ConfigurationError(message))
-        return Failed(ProviderError(message))
+        wait = retry_after_of(getattr(response, "headers", None))
+        found = exchange_error(error, self.name, status=status, retry_after=wait)
+        return Throttled(wait, found.message) if isinstance(found, ThrottledError) else Failed(found)
 
 
 class _Pages:
@@ -310,13 +293,3 @@ def _with_volumes(client: Any) -> Any:
 
     client.parse_ohlcv = parse_with_volumes
     return client
-
-
-def _retry_after(response: Any) -> float | None:
-    """The ``Retry-After`` header in seconds (RFC 9110, 10.2.3); dates and nonsense are None."""
-    text = response.headers.get("Retry-After", "") if response is not None else ""
-    try:
-        seconds = float(text)
-    except ValueError:
-        return None
-    return seconds if math.isfinite(seconds) and seconds >= 0 else None

@@ -18,6 +18,7 @@ from tapeline.core.timeframe import Timeframe
 from tapeline.core.versions import digest
 from tapeline.features.feature_set import load_feature_set
 from tapeline.lake.lake import Lake, Lineage
+from tapeline.quality.integrity_log import CheckRecord
 from tapeline.sources.base import open_source
 
 NAMED_SYMBOLS: Final = 3
@@ -60,7 +61,7 @@ class Job:
 
 @dataclass(frozen=True)
 class StageResult:
-    """What one stage did for one job: rows in and out, what it refused and why, and where the output lies."""
+    """What one stage did for one job: rows in and out, what it refused and why, what was checked, where it lies."""
 
     stage: str
     job: Job
@@ -71,6 +72,7 @@ class StageResult:
     quarantined: int = 0
     reasons: Mapping[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    checks: tuple[CheckRecord, ...] = ()
 
 
 def plan_jobs(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from logging.handlers import RotatingFileHandler
@@ -13,6 +14,7 @@ from typing import Any, Final
 
 import numpy as np
 import pandas as pd
+from filelock import FileLock, Timeout
 
 from tapeline.core.errors import ConfigurationError
 from tapeline.core.schemas import AUDIT
@@ -34,6 +36,9 @@ LONGEST_LINE: Final = 16_384
 """No line is longer, in characters; what does not fit is cut, and the line says so."""
 
 LONGEST_TEXT: Final = 2_000
+LOCK_SECONDS: Final = 5.0
+"""How long a line waits for another process that writes or rotates the file; after that it is lost, and counted."""
+
 _MOST_ITEMS: Final = 50
 _DEEPEST: Final = 6
 _LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
@@ -163,6 +168,42 @@ class CheckRecord:
             details={"gaps": len(gaps), "missing_bars": {str(name): int(n) for name, n in missing.items()}},
         )
 
+    @classmethod
+    def of_output(
+        cls,
+        check: str,
+        frame: pd.DataFrame,
+        *,
+        stage: str,
+        data_version: str,
+        rows_found: int = 0,
+        passed: bool = True,
+        details: Mapping[str, Any] | None = None,
+    ) -> CheckRecord:
+        """A check of what a stage wrote, a frame on its time: how many rows, how many of them are worth a look.
+
+        Examples
+        --------
+        >>> frame = pd.DataFrame({"x": [1.0]}, index=pd.DatetimeIndex(["2026-01-02"], tz="UTC", name="ts"))
+        >>> CheckRecord.of_output("features", frame, stage="features", data_version="2b").newest
+        Timestamp('2026-01-02 00:00:00+0000', tz='UTC')
+        """
+        return cls(
+            check,
+            digest([check]),
+            stage,
+            data_version,
+            passed=passed,
+            rows=len(frame),
+            rows_found=rows_found,
+            newest=_newest(pd.DatetimeIndex(frame.index)),
+            details=details or {},
+        )
+
+    def to_fields(self) -> dict[str, Any]:
+        """The record as the fields of one line of the log."""
+        return {**{name: getattr(self, name) for name in _FIELDS}, "details": self.details}
+
     def to_audit_row(self) -> pd.DataFrame:
         """The record as one row of :data:`tapeline.core.schemas.AUDIT`, the level among its details."""
         row = {
@@ -182,8 +223,9 @@ class CheckRecord:
 class IntegrityLog:
     """Writes checks to a rotating file of JSON lines and, where a lake is given, to its audit table.
 
-    One process writes one file. A line that cannot be written (a full disk) is counted in ``lost_lines`` and fails no
-    check; a row that cannot be written raises, because the audit table is part of the data.
+    Several processes may write one file at once: each line is written, and the file rotated, under a lock beside it. A
+    line that cannot be written (a full disk, a lock held too long) is counted in ``lost_lines`` and fails no check; a
+    row that cannot be written raises, because the audit table is part of the data.
 
     Parameters
     ----------
@@ -224,14 +266,13 @@ class IntegrityLog:
         kept_files: int = KEPT_FILES,
         redact: Callable[[str], str] | None = None,
     ) -> None:
-        if level not in _LEVELS:
-            raise ConfigurationError(f"log level {level!r} is unknown", hint=f"use one of {', '.join(_LEVELS)}")
+        _known(level)
         if maximum_bytes < 1 or kept_files < 1:
             raise ConfigurationError(f"maximum_bytes {maximum_bytes} and kept_files {kept_files} must be at least 1")
         path = Path(path)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._handler = _Handler(path, maxBytes=maximum_bytes, backupCount=kept_files, encoding="ascii")
+            self._handler = _Handler(path, maximum_bytes=maximum_bytes, kept_files=kept_files)
         except OSError as error:
             raise ConfigurationError(f"the log {path} cannot be written: {error}") from error
         self._handler.setFormatter(JsonLines(redact))
@@ -262,12 +303,21 @@ class IntegrityLog:
         """
         if self._lake is not None and lineage is None:
             raise ConfigurationError("a row of the audit table needs a lineage", hint="pass Lineage(run_id, stage)")
-        values = {name: getattr(record, name) for name in _FIELDS}
-        values |= {"symbol": str(symbol), "timeframe": timeframe.name, "details": record.details}
+        values = record.to_fields() | {"symbol": str(symbol), "timeframe": timeframe.name}
         values |= {"run_id": lineage.run_id} if lineage else {}
-        self._logger.log(logging.getLevelName(record.level), record.check, extra={"values": values})
+        self.note(record.level, record.check, values)
         if self._lake is not None and lineage is not None:
             self._lake.write(AUDIT, record.to_audit_row(), symbol, timeframe, lineage=lineage)
+
+    def note(self, level: str, message: str, values: Mapping[str, Any]) -> None:
+        """Write one line that is no check of a series, such as how a stage ended; it gets no row.
+
+        Raises
+        ------
+        ConfigurationError
+            An unknown level.
+        """
+        self._logger.log(logging.getLevelName(_known(level)), message, extra={"values": dict(values)})
 
     def close(self) -> None:
         """Close the file; safe to call twice."""
@@ -316,12 +366,44 @@ class JsonLines(logging.Formatter):
 
 
 class _Handler(RotatingFileHandler):
-    """Counts what it could not write instead of printing it."""
+    """Shares its file with other processes, and counts what it could not write instead of printing it."""
 
     lost_lines = 0
 
+    def __init__(self, path: Path, *, maximum_bytes: int, kept_files: int) -> None:
+        super().__init__(path, maxBytes=maximum_bytes, backupCount=kept_files, encoding="ascii")
+        self._between = FileLock(f"{self.baseFilename}.lock", timeout=LOCK_SECONDS)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one line under the lock, to the file that now has the name."""
+        try:
+            with self._between:
+                self._follow()
+                super().emit(record)
+        except (Timeout, OSError, ValueError):  # ValueError: the stream is closed
+            self.handleError(record)
+
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - the name that logging calls
         self.lost_lines += 1
+
+    def _follow(self) -> None:
+        # Another process may have rotated the file that is open here.
+        if self.stream is None:
+            return
+        held = os.fstat(self.stream.fileno())
+        try:
+            named = Path(self.baseFilename).stat()
+        except FileNotFoundError:
+            named = None
+        if named is None or (held.st_dev, held.st_ino) != (named.st_dev, named.st_ino):
+            self.stream.close()
+            self.stream = self._open()
+
+
+def _known(level: str) -> str:
+    if level not in _LEVELS:
+        raise ConfigurationError(f"log level {level!r} is unknown", hint=f"use one of {', '.join(_LEVELS)}")
+    return level
 
 
 def _plain(value: Any, redact: Callable[[str], str] | None = None, depth: int = 0) -> Any:

@@ -42,10 +42,7 @@ class RequestsClient:
     """
 
     def __init__(self, base: str, *, timeout: float = 10.0, maximum_bytes: int = MAXIMUM_BYTES) -> None:
-        parts = urlsplit(base)
-        if not parts.hostname or not (parts.scheme == "https" or (parts.scheme == "http" and _local(parts.hostname))):
-            raise ConfigurationError(f"{base!r} is not an https:// address")
-        self.base, self.timeout, self.maximum_bytes = base.rstrip("/"), timeout, maximum_bytes
+        self.base, self.timeout, self.maximum_bytes = checked_address(base), timeout, maximum_bytes
 
     async def get(self, path: str, parameters: Mapping[str, str]) -> bytes:
         """See :class:`HttpClient`."""
@@ -75,6 +72,25 @@ class RequestsClient:
         if status != 200:
             raise ProviderError(f"{path}: status {status}: {bytes(body[:200])!r}")
         return bytes(body)
+
+
+def checked_address(base: str) -> str:
+    """The address of a server without its last slash: ``https://``, or ``http://`` on the loopback interface.
+
+    Raises
+    ------
+    ConfigurationError
+        Any other address.
+
+    Examples
+    --------
+    >>> checked_address("https://api.example.org/")
+    'https://api.example.org'
+    """
+    parts = urlsplit(base)
+    if not parts.hostname or not (parts.scheme == "https" or (parts.scheme == "http" and _local(parts.hostname))):
+        raise ConfigurationError(f"{base!r} is not an https:// address")
+    return base.rstrip("/")
 
 
 def _local(host: str) -> bool:

@@ -263,6 +263,42 @@ EVENTS: Final = TableSpec(
 )
 """One row a finding, confirmed when it was known; ``invalidated_at`` is filled in later and never deletes a row."""
 
+CALENDAR: Final = TableSpec(
+    "events",
+    "calendar",
+    pa.schema(
+        [
+            *_fields(
+                ("id", pa.string(), False),
+                ("known_at", INSTANT, False),
+                ("status", NAME, False),
+                ("scheduled_at", INSTANT, True),
+                ("published_at", INSTANT, True),
+                ("kind", NAME, False),
+                ("title", pa.string(), True),
+            ),
+            pa.field("touches", pa.list_(pa.string()), nullable=False),
+            *_fields(
+                ("importance", pa.int8(), False),
+                ("actual", pa.float64(), True),
+                ("forecast", pa.float64(), True),
+                ("previous", pa.float64(), True),
+                ("source", NAME, False),
+            ),
+        ]
+    ),
+    key=("id", "known_at"),
+    order="known_at",
+    keep="first",
+)
+"""Calendar and news events, one row a statement: what was said of event ``id`` from ``known_at`` on.
+
+A later statement about the same event (a new date, the figure, its revision, a cancellation) is a row of its own, so
+that what stood at any instant can be read back. ``status`` is ``scheduled``, ``released``, ``revised`` or
+``cancelled``; ``touches`` holds ``all``, ``currency:USD``, ``symbol:AAPL`` or ``sector:energy``; ``importance`` is 1
+(low) to 3 (high).
+"""
+
 SCORES: Final = TableSpec(
     "scores",
     "scores",
@@ -356,7 +392,19 @@ def labels_spec(version: str) -> TableSpec:
 
 FIXED_TABLES: Final[Mapping[str, TableSpec]] = {
     spec.path: spec
-    for spec in (RAW_BARS, RAW_TICKS, RAW_TRADES, RAW_BOOK, RAW_DEPTH, CLEAN_BARS, EVENTS, SCORES, QUARANTINE, AUDIT)
+    for spec in (
+        RAW_BARS,
+        RAW_TICKS,
+        RAW_TRADES,
+        RAW_BOOK,
+        RAW_DEPTH,
+        CLEAN_BARS,
+        EVENTS,
+        CALENDAR,
+        SCORES,
+        QUARANTINE,
+        AUDIT,
+    )
 }
 """The tables whose schema does not depend on a version, by ``<zone>/<name>``."""
 

@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import quote
-from uuid import UUID
 
 import pandas as pd
 from prefect import task
-from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.cache_policies import NO_CACHE
 
 from tapeline.core.errors import ConfigurationError
@@ -26,8 +24,10 @@ from tapeline.sources.history import (
     stored_spans,
     wanted_span,
 )
+from tasks.artifacts import Progress
 from tasks.ingest import store_bars
 from tasks.job import ASKS_A_SOURCE, Job, StageResult, open_lake
+from tasks.observe import observes
 
 CHUNK_ROWS = 20_000
 """Bars a piece: what a crash may cost, and how often the progress moves."""
@@ -55,15 +55,16 @@ class Reports:
     **ASKS_A_SOURCE,
     tags=["backfill"],
 )
+@observes("backfill")
 def backfill_bars(
     job: Job, *, now: pd.Timestamp | None = None, chunk_rows: int = CHUNK_ROWS, reports: Reports | None = None
 ) -> StageResult:
     """Load what the lake lacks of one job's range, with a progress artifact; a retry goes on where it stopped."""
     settings, lake = open_lake()
-    artifact = create_progress_artifact(progress=0.0, description=f"Backfill of {job.name} from {job.source}")
+    progress = Progress(f"backfill-{job.name}", f"Backfill of {job.name} from {job.source}")
 
     def report(done: int, total: int) -> None:
-        update_progress_artifact(artifact_id=UUID(str(artifact)), progress=100.0 * done / max(total, 1))
+        progress(done / total if total else 1.0)
         if reports is not None:
             reports(job.name, done, total)
 
@@ -134,4 +135,5 @@ def _sum(one: StageResult, other: StageResult) -> StageResult:
         quarantined=one.quarantined + other.quarantined,
         reasons=reasons,
         notes=tuple(dict.fromkeys((*one.notes, *other.notes))),
+        checks=(*one.checks, *other.checks),
     )

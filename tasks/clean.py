@@ -11,12 +11,15 @@ from tapeline.cleaning.sanitizer import sanitize
 from tapeline.core.schemas import CLEAN_BARS, QUARANTINE, RAW_BARS
 from tapeline.lake.lake import Lake
 from tapeline.quality.checks import check_bars, split
+from tapeline.quality.integrity_log import CheckRecord
 from tapeline.quality.quarantine import quarantine
 from tasks.ingest import count_reasons
 from tasks.job import Job, StageResult, history_start, open_lake
+from tasks.observe import observes
 
 
 @task(task_run_name="clean {job.name}", cache_policy=NO_CACHE, tags=["clean"])
+@observes("clean")
 def clean_bars(job: Job) -> tuple[StageResult, StageResult]:
     """Check the job's raw bars row by row, quarantine what fails, sanitize the rest and write it to the clean zone."""
     _, lake = open_lake()
@@ -39,12 +42,17 @@ def clean_bars(job: Job) -> tuple[StageResult, StageResult]:
         path=str(lake.path_of(QUARANTINE, job.symbol, job.timeframe)),
         quarantined=len(refused),
         reasons=count_reasons(refused),
+        checks=(CheckRecord.of_rows(checked, raw, stage="validate", data_version=raw_version),),
     )
     cleaned = sanitize(good, job.timeframe, history=history_before(lake, job))
     receipt = lake.write(CLEAN_BARS, cleaned.bars, job.symbol, job.timeframe, lineage=job.lineage("clean", raw_input))
     notes = tuple(f"{row.change}: {row.rows}" for row in cleaned.report.itertuples())
+    changes = {str(row.change): int(row.rows) for row in cleaned.report.itertuples()}
+    repaired = CheckRecord.of_output(
+        "repairs", cleaned.bars, stage="clean", data_version=receipt.version, details={"changes": changes}
+    )
     return validated, StageResult(
-        "clean", job, len(good), len(cleaned.bars), receipt.version, str(receipt.path), notes=notes
+        "clean", job, len(good), len(cleaned.bars), receipt.version, str(receipt.path), notes=notes, checks=(repaired,)
     )
 
 

@@ -14,10 +14,13 @@ from tapeline.core.timeframe import Timeframe
 from tapeline.features.engine import compute
 from tapeline.features.feature_set import FeatureSet, load_feature_set
 from tapeline.lake.lake import Lake
+from tapeline.quality.integrity_log import CheckRecord
 from tasks.job import Job, StageResult, history_start, open_lake
+from tasks.observe import observes
 
 
 @task(task_run_name="features {job.name}", cache_policy=NO_CACHE, tags=["features"])
+@observes("features")
 def build_features(job: Job) -> StageResult:
     """Compute the feature set on a job's clean bars and store it under its version.
 
@@ -33,7 +36,17 @@ def build_features(job: Job) -> StageResult:
     inputs = (job.input_of(CLEAN_BARS.path, version), feature_set.version)
     receipt = lake.write(spec, frame, job.symbol, job.timeframe, lineage=job.lineage("features", *inputs))
     notes = (f"{len(feature_set.columns)} columns",)
-    return StageResult("features", job, rows, len(frame), feature_set.version, str(receipt.path), notes=notes)
+    missing = int(frame[list(feature_set.columns)].isna().any(axis=1).sum())
+    present = CheckRecord.of_output(
+        "missing_values",
+        frame,
+        stage="features",
+        data_version=receipt.version,
+        details={"rows_with_missing_values": missing, "feature_set": feature_set.version},
+    )
+    return StageResult(
+        "features", job, rows, len(frame), feature_set.version, str(receipt.path), notes=notes, checks=(present,)
+    )
 
 
 def read_clean(lake: Lake, job: Job, *, lookback: int) -> tuple[pd.DataFrame, int]:

@@ -9,16 +9,19 @@ from typing import Final
 
 import pyarrow.feather
 from prefect import task
-from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
 from tapeline.core.schemas import AUDIT, CLEAN_BARS, RAW_BARS, SCORES, TableSpec, labels_spec
 from tapeline.core.settings import Settings
 from tapeline.labels.label_set import load_label_set
+from tapeline.monitoring.metric_store import Update
 from tapeline.quality.gate import Verdict, to_audit_rows, to_markdown
 from tapeline.quality.gate_process import GateProcess, GateRequest
+from tapeline.quality.integrity_log import CheckRecord
+from tasks.artifacts import show_markdown
 from tasks.features import feature_table
 from tasks.job import Job, open_lake
+from tasks.observe import measure_all, observed
 
 ZONE_SUITES: Final[Mapping[str, str]] = {
     "ingest": "raw_bars",
@@ -48,12 +51,21 @@ def judge_stage(gate: GateProcess, stage: str, jobs: Sequence[Job]) -> list[Verd
             pyarrow.feather.write_feather(batch, path, compression="uncompressed")
             version = lake.version(spec, job.symbol, job.timeframe, **span)
             requests.append(GateRequest((path,), ZONE_SUITES[stage], version))
-        verdicts = gate.judge(requests)
-    for job, verdict in zip(jobs, verdicts, strict=True):
-        lineage = job.lineage(f"gate {stage}", job.input_of(spec.path, verdict.data_version))
-        lake.write(AUDIT, to_audit_rows([verdict], stage), job.symbol, job.timeframe, lineage=lineage)
-    create_markdown_artifact(to_markdown(verdicts), key=f"gate-{stage}", description=f"Verdicts on the {stage} output")
+        with observed(f"gate {stage}", f"{len(jobs)} jobs", run_id=jobs[0].run_id if jobs else "") as seen:
+            verdicts = gate.judge(requests)
+            for job, verdict in zip(jobs, verdicts, strict=True):
+                # Written here, where a failure fails the gate: models cite verdicts. The observation adds the line.
+                lineage = job.lineage(f"gate {stage}", job.input_of(spec.path, verdict.data_version))
+                lake.write(AUDIT, to_audit_rows([verdict], stage), job.symbol, job.timeframe, lineage=lineage)
+                seen.check(CheckRecord.of_verdict(verdict, stage=stage), of=(job.symbol, job.timeframe))
+    measure_all(*(Update("tapeline_gate_verdicts_total", 1, verdict_labels(stage, verdict)) for verdict in verdicts))
+    show_markdown(f"gate-{stage}", to_markdown(verdicts), f"Verdicts on the {stage} output")
     return verdicts
+
+
+def verdict_labels(stage: str, verdict: Verdict) -> dict[str, str]:
+    """How the metrics name a verdict."""
+    return {"stage": stage, "suite": verdict.suite, "verdict": "passed" if verdict.passed else "refused"}
 
 
 def spec_of(stage: str, settings: Settings) -> TableSpec:

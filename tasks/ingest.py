@@ -10,9 +10,11 @@ from tapeline.core.schemas import QUARANTINE, RAW_BARS
 from tapeline.core.timeframe import Timeframe
 from tapeline.lake.lake import Lake
 from tapeline.quality.checks import STRUCTURAL, check_bars, split
+from tapeline.quality.integrity_log import CheckRecord
 from tapeline.quality.quarantine import quarantine, quarantine_rejected
 from tapeline.sources.base import BarRequest, Data, open_source, require
 from tasks.job import ASKS_A_SOURCE, Job, StageResult, open_lake
+from tasks.observe import observes
 
 WATCHING_BARS = 2
 """A bar seen within this many bar lengths of its close was seen live: its arrival time is known, not estimated."""
@@ -24,6 +26,7 @@ WATCHING_BARS = 2
     **ASKS_A_SOURCE,
     tags=["ingest"],
 )
+@observes("ingest")
 def ingest_bars(job: Job, *, now: pd.Timestamp | None = None) -> StageResult:
     """Fetch the bars of one job as the source serves them and store them in the raw zone.
 
@@ -56,7 +59,9 @@ def store_bars(outcome: Data, job: Job, lake: Lake, *, now: pd.Timestamp, stage:
         lake.write(QUARANTINE, refused, job.symbol, job.timeframe, lineage=lineage)
     receipt = lake.write(
         RAW_BARS,
-        stamp_arrival(good, job.timeframe, source=source_id, now=now).assign(volume_kind=outcome.volume_kind),
+        stamp_arrival(good, job.timeframe, source=source_id, now=now).assign(
+            volume_kind=outcome.volume_kind, ts_origin=outcome.ts_origin
+        ),
         job.symbol,
         job.timeframe,
         lineage=lineage,
@@ -73,6 +78,12 @@ def store_bars(outcome: Data, job: Job, lake: Lake, *, now: pd.Timestamp, stage:
         quarantined=len(refused),
         reasons=count_reasons(refused),
         notes=(*outcome.notes, *unsorted),
+        checks=(
+            CheckRecord.of_rows(checked, outcome.bars, stage=stage, data_version=receipt.version),
+            CheckRecord.of_output(
+                "parsing", outcome.bars, stage=stage, data_version=receipt.version, rows_found=len(outcome.rejected)
+            ),
+        ),
     )
 
 

@@ -7,11 +7,14 @@ from prefect.cache_policies import NO_CACHE
 
 from tapeline.core.schemas import CLEAN_BARS, labels_spec
 from tapeline.labels.label_set import compute, load_label_set
+from tapeline.quality.integrity_log import CheckRecord
 from tasks.features import read_clean
 from tasks.job import Job, StageResult, open_lake
+from tasks.observe import observes
 
 
 @task(task_run_name="labels {job.name}", cache_policy=NO_CACHE, tags=["labels"])
+@observes("labels")
 def build_labels(job: Job) -> StageResult:
     """Label a job's clean bars and store the labels under their version; a label not yet known has no row."""
     _, lake = open_lake()
@@ -25,4 +28,9 @@ def build_labels(job: Job) -> StageResult:
     )
     ambiguous = int((frame["value"] == 0).sum())
     notes = (f"{ambiguous} ambiguous (both barriers inside one bar)",)
-    return StageResult("labels", job, rows, len(frame), label_set.version, str(receipt.path), notes=notes)
+    clear = CheckRecord.of_output(
+        "ambiguous_labels", frame, stage="labels", data_version=receipt.version, rows_found=ambiguous
+    )
+    return StageResult(
+        "labels", job, rows, len(frame), label_set.version, str(receipt.path), notes=notes, checks=(clear,)
+    )

@@ -13,14 +13,17 @@ from tapeline.core.schemas import SCORES
 from tapeline.core.settings import load_settings
 from tapeline.monitoring.notification import score_alerts
 from tapeline.monitoring.notifier import Notifier
+from tapeline.quality.integrity_log import CheckRecord
 from tasks.features import feature_table
 from tasks.job import Job, StageResult, open_lake
+from tasks.observe import observes
 
 FRESH_BARS: Final = 3
 """A score is news for so many bar lengths after it could be known."""
 
 
 @task(task_run_name="score {job.name} with {name}", cache_policy=NO_CACHE, tags=["score"])
+@observes("score")
 def score_bars(job: Job, name: str, *, now: pd.Timestamp | None = None) -> StageResult:
     """Score the job's stored features with the champion of ``name`` and store what is new.
 
@@ -45,7 +48,16 @@ def score_bars(job: Job, name: str, *, now: pd.Timestamp | None = None) -> Stage
     receipt = lake.write(SCORES, scores, job.symbol, job.timeframe, lineage=lineage)
     confident = int((scores["confidence"] >= settings.scoring.confidence_threshold).sum())
     notes = (f"{confident} above the confidence threshold {settings.scoring.confidence_threshold:g}",)
-    return StageResult("score", job, len(features), len(fresh), scorer.version, str(receipt.path), notes=notes)
+    in_order = CheckRecord.of_output(
+        "feature_set_of_the_model",
+        features,
+        stage="score",
+        data_version=receipt.version,
+        details={"model": name, "model_version": scorer.version, "feature_set": spec.name},
+    )
+    return StageResult(
+        "score", job, len(features), len(fresh), scorer.version, str(receipt.path), notes=notes, checks=(in_order,)
+    )
 
 
 def has_champion(name: str) -> bool:

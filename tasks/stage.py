@@ -9,6 +9,7 @@ from prefect import Task, get_run_logger, unmapped
 
 from tapeline.core.errors import QualityError
 from tapeline.quality.gate_process import GateProcess
+from tasks.artifacts import Progress, show_stage
 from tasks.gate import judge_stage
 from tasks.job import Job, StageResult
 from tasks.summary import RunSummary
@@ -24,18 +25,24 @@ def run_stage(
     """
     finished = []
     futures = work.map(list(jobs), **{name: unmapped(value) for name, value in constants.items()}) if jobs else []
-    for job, future in zip(jobs, futures, strict=True):
+    results: list[StageResult] = []
+    progress = Progress(f"progress-{stage}", f"Series through the stage '{stage}'") if jobs else None
+    for number, (job, future) in enumerate(zip(jobs, futures, strict=True), 1):
         future.wait()
+        if progress is not None:
+            progress(number / len(jobs))
         outcome = future.state.result(raise_on_failure=False)
         if isinstance(outcome, BaseException):
             summary.fail(job, stage, outcome)
             continue
-        results: tuple[StageResult, ...] = outcome if isinstance(outcome, tuple) else (outcome,)
-        summary.stages.extend(results)
-        if results[-1].rows_out:
+        own: tuple[StageResult, ...] = outcome if isinstance(outcome, tuple) else (outcome,)
+        results.extend(own)
+        if own[-1].rows_out:
             finished.append(job)
         else:
-            get_run_logger().info("%s: no new row to %s. %s", job.name, stage, "; ".join(results[-1].notes))
+            get_run_logger().info("%s: no new row to %s. %s", job.name, stage, "; ".join(own[-1].notes))
+    summary.stages.extend(results)
+    show_stage(stage, results)
     if not finished:
         return []
     verdicts = judge_stage(gate, stage, finished)

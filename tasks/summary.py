@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 from prefect import get_run_logger, task
-from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
 
 from tapeline.console import print_table, terminal
@@ -19,7 +18,9 @@ from tapeline.core.settings import Settings
 from tapeline.labels.label_set import load_label_set
 from tapeline.lake.lake import Lake
 from tapeline.quality.gate import Verdict
+from tasks.artifacts import show_link, show_markdown, show_table
 from tasks.job import Job, StageResult, open_lake
+from tasks.observe import observed
 
 if TYPE_CHECKING:
     from tapeline.evaluation.result import TrainingResult
@@ -86,21 +87,17 @@ def publish(summary: RunSummary) -> None:
     """Write the HTML report and the run's Prefect artifacts, and print the summary."""
     settings, lake = open_lake()
     if summary.result is not None:
-        summary.report = write_html(summary, settings, lake)
+        with observed("report", summary.name):
+            summary.report = write_html(summary, settings, lake)
     show(summary, settings, lake)
     stages = summary.stage_table
-    create_table_artifact(
-        stages.drop(columns="path").to_dict("records"), key="stages", description="Rows through the stages"
-    )
-    if len(summary.reason_table):
-        create_table_artifact(
-            summary.reason_table.to_dict("records"), key="quarantine", description="Quarantined rows by reason"
-        )
+    show_table("stages", stages.drop(columns="path").to_dict("records"), "Rows through the stages")
+    show_table("quarantine", summary.reason_table.to_dict("records"), "Quarantined rows by reason")
     if summary.result is None:
         return
-    create_markdown_artifact(metrics_markdown(summary.result), key="metrics", description="Out-of-sample metrics")
+    show_markdown("metrics", metrics_markdown(summary.result), "Out-of-sample metrics")
     if summary.report is not None:
-        create_link_artifact(summary.report.as_uri(), key="report", link_text="HTML report")
+        show_link("report", summary.report.as_uri(), "HTML report")
 
 
 def show(summary: RunSummary, settings: Settings, lake: Lake) -> None:

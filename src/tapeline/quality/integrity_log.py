@@ -67,7 +67,8 @@ class CheckRecord:
     details:
         Counts and examples, JSON-like, without wall-clock time.
     id:
-        The hash of all this, or the verdict's own.
+        The verdict's own, or a hash: of all this where something was found, else of check, stage and data alone, so
+        that looking again at the same data and finding nothing adds no row to the audit table.
 
     Examples
     --------
@@ -89,7 +90,8 @@ class CheckRecord:
     def __post_init__(self) -> None:
         if not self.id:
             content: list[Any] = [self.check, self.check_version, self.stage, self.data_version]
-            content += [self.passed, self.rows, self.rows_found, self.newest.isoformat(), _plain(self.details)]
+            if self.rows_found or not self.passed:
+                content += [self.passed, self.rows, self.rows_found, self.newest.isoformat(), _plain(self.details)]
             object.__setattr__(self, "id", digest(content))
 
     @property

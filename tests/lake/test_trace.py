@@ -19,14 +19,15 @@ FEATURES = features_spec("core@0123abcd", ["ret_1"])
 
 def chain(lake: Lake, symbol) -> pd.DataFrame:
     """Raw bars over a year's end, clean bars of them, features of these and of daily bars, as the stages write them."""
-    bars = raw(make_bars(800, start="2017-11-20"), source="files:eurusd")
-    lake.write(RAW_BARS, bars, symbol, H1, lineage=Lineage("run-1", "ingest", (FILE,)))
+    bars = raw(make_bars(800, start="2017-11-20"), source="files:eurusd").assign(ts_origin="provider")
+    first = {"lineage": Lineage("run-1", "ingest", (FILE,)), "arrived_at": pd.Timestamp("2018-06-01", tz="UTC")}
+    lake.write(RAW_BARS, bars, symbol, H1, **first)
     late = bars.iloc[[50]].assign(close=9.0)
     arrived = pd.Timestamp("2019-05-01", tz="UTC")
     again = Lineage("run-2", "ingest", ("Yahoo Finance chart of EURUSD",))
     lake.write(RAW_BARS, late, symbol, H1, lineage=again, arrived_at=arrived)
     read = f"raw/bars:{symbol}:H1@{lake.version(RAW_BARS, symbol, H1)}"
-    clean = bars.assign(repaired=False, outlier=False)
+    clean = lake.read(RAW_BARS, symbol, H1).assign(repaired=False, outlier=False)
     lake.write(CLEAN_BARS, clean, symbol, H1, lineage=Lineage("run-3", "clean", (read,)))
     daily = raw(make_bars(50, start="2017-11-20", timeframe="D1", gaps=False), source="files:daily")
     lake.write(RAW_BARS, daily, symbol, D1, lineage=Lineage("run-0", "ingest", ("daily.csv",)))
@@ -58,12 +59,18 @@ def test_a_feature_row_leads_to_its_raw_file(tmp_path, symbol):
     assert first.data_version == first.changes[-1].content
     old, new = first.origins
     assert (old.source_id, old.instrument, old.ts, old.revision) == ("files:eurusd", str(symbol), ts, 0)
-    assert (old.ingested_at, old.ingested_at_is_estimate) == (bars["close_ts"].iloc[50], True)
-    assert (new.ingested_at, new.ingested_at_is_estimate, new.revision) == (
-        pd.Timestamp("2019-05-01", tz="UTC"),
-        False,
-        1,
-    )
+    assert (old.known_at, old.known_at_is_estimate) == (bars["close_ts"].iloc[50], True)
+    assert (old.ts_origin, old.ingested_at) == ("provider", pd.Timestamp("2018-06-01", tz="UTC"))
+    corrected = pd.Timestamp("2019-05-01", tz="UTC")
+    assert (new.known_at, new.known_at_is_estimate, new.ingested_at) == (corrected, False, corrected)
+    # Each revision names the very run, and so the very file, that brought it; the clean row was made
+    # of the newer one, and carries what that one said.
+    assert [lineage.inputs for lineage in old.brought_by + new.brought_by] == [
+        (FILE,),
+        ("Yahoo Finance chart of EURUSD",),
+    ]
+    assert old.data_version != new.data_version
+    assert [(row.data_version, row.ingested_at) for row in clean.origins] == [(new.data_version, corrected)]
     # The day has no row at this hour: it was read whole.
     assert (steps["raw/bars", D1].rows, steps["raw/bars", D1].provenance) == (0, ("daily.csv",))
 
@@ -85,7 +92,7 @@ def test_ticks_of_one_instant_each_say_where_they_came_from(tmp_path):
     lake.write(RAW_TICKS, frame, SWAP, TICK, lineage=Lineage("run-9", "stream", ("journal:live",)))
     step = trace(lake, RAW_TICKS, SWAP, TICK, frame["ts"].iloc[0])[0]
     assert [origin.source_id for origin in step.origins] == ["kraken", "kraken", "okx"]
-    assert {origin.ingested_at_is_estimate for origin in step.origins} == {False}
+    assert {origin.known_at_is_estimate for origin in step.origins} == {False}
     assert step.provenance == ("journal:live",)
 
 

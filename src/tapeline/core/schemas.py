@@ -24,6 +24,18 @@ NAME: Final = pa.dictionary(pa.int32(), pa.string())
 PRICES: Final = ("open", "high", "low", "close")
 OHLCV: Final = (*PRICES, "volume")
 
+TimeOrigin = Literal["exchange", "broker", "provider", "local"]
+TIME_ORIGINS: Final[tuple[TimeOrigin, ...]] = ("exchange", "broker", "provider", "local")
+"""Whose clock stamped a row: the venue's, a broker's server, a vendor who passes data on, or this machine."""
+PROVENANCE_COLUMNS: Final = ("ts_origin", "ingested_at", "data_version")
+"""Whence a row came to be in the lake. A table has all of them or none; they say nothing of the market.
+
+``ts_origin`` is one of :data:`TIME_ORIGINS`, null where the source does not say. ``ingested_at`` is when the row was
+first stored; for a stream, when it was received. ``data_version`` is the content hash of the batch (an answer of a
+source, a raw file, a piece of a journal) that brought the row; the manifest names the same hash beside the raw file.
+Rows written before a table had these columns read as null.
+"""
+
 
 @dataclass(frozen=True)
 class TableSpec:
@@ -60,6 +72,11 @@ class TableSpec:
             raise ConfigurationError(
                 f"table {self.zone}/{self.name}: key columns {sorted(absent)} are not in its schema"
             )
+
+    @property
+    def provenance(self) -> tuple[str, ...]:
+        """The columns that say whence a row came to be in the lake; they count neither as a value nor in a version."""
+        return PROVENANCE_COLUMNS if "ingested_at" in self.schema.names else ()
 
     @property
     def path(self) -> str:
@@ -115,12 +132,16 @@ def _fields(*columns: tuple[str, pa.DataType, bool]) -> list[pa.Field]:
     return [pa.field(name, kind, nullable=nullable) for name, kind, nullable in columns]
 
 
-_ARRIVAL: Final = _fields(
-    ("close_ts", INSTANT, False),
-    ("known_at", INSTANT, False),
-    ("known_at_is_estimate", pa.bool_(), False),
-    ("source", NAME, False),
-    ("revision", pa.int32(), False),
+_PROVENANCE: Final = _fields(("ts_origin", NAME, True), ("ingested_at", INSTANT, True), ("data_version", NAME, True))
+_ARRIVAL: Final = (
+    _fields(
+        ("close_ts", INSTANT, False),
+        ("known_at", INSTANT, False),
+        ("known_at_is_estimate", pa.bool_(), False),
+        ("source", NAME, False),
+        ("revision", pa.int32(), False),
+    )
+    + _PROVENANCE
 )
 _BARS: Final = [
     *_fields(("ts", INSTANT, False), *((name, pa.float64(), False) for name in OHLCV)),
@@ -226,7 +247,9 @@ RAW_DEPTH: Final = TableSpec(
             ("level", pa.int16(), False),
             ("price", pa.float64(), False),
             ("size", pa.float64(), False),
+            ("source", NAME, True),
         )
+        + _PROVENANCE
     ),
     key=("ts", "side", "level"),
     keep="first",
@@ -365,6 +388,69 @@ AUDIT: Final = TableSpec(
 )
 """One row a validation verdict; ``id`` is a hash of suite and data, ``ts`` the newest bar judged, ``details`` JSON."""
 
+PROFILES: Final = TableSpec(
+    "audit",
+    "profiles",
+    pa.schema(
+        [
+            *_fields(
+                ("ts", INSTANT, False),
+                ("end", INSTANT, False),
+                ("known_at", INSTANT, False),
+                ("period", NAME, False),
+                ("table", NAME, False),
+                ("version", pa.string(), False),
+                ("column", NAME, False),
+                ("kind", NAME, False),
+                *((name, pa.int64(), False) for name in ("rows", "count", "nulls", "infinite", "uniques")),
+                *((name, pa.float64(), True) for name in ("mean", "std", "skew", "kurtosis", "minimum")),
+                *((name, pa.float64(), True) for name in ("q01", "q05", "q25", "q50", "q75", "q95", "q99", "maximum")),
+                ("first", INSTANT, True),
+                ("last", INSTANT, True),
+                ("top", pa.string(), True),
+                ("top_share", pa.float64(), True),
+            ),
+            pa.field("edges", pa.list_(pa.float64()), nullable=False),
+            pa.field("labels", pa.list_(pa.string()), nullable=False),
+            pa.field("counts", pa.list_(pa.int64()), nullable=False),
+            *_fields(
+                ("gaps", pa.int64(), True), ("missing_bars", pa.int64(), True), ("gap_reasons", pa.string(), True)
+            ),
+        ]
+    ),
+    key=("ts", "end", "table", "column", "version"),
+    keep="first",
+)
+"""One row a column of a profiled batch ``[ts, end)`` of a table; :mod:`tapeline.quality.profile` says what each means.
+
+``version`` is the hash of the batch's content and ``known_at`` when its last row was known: the same rows profiled
+again change nothing, corrected rows make a profile of their own.
+"""
+
+CLOCK: Final = TableSpec(
+    "audit",
+    "clock",
+    pa.schema(
+        _fields(
+            ("ts", INSTANT, False),
+            ("source", NAME, False),
+            ("kind", NAME, False),
+            ("offset", pa.int64(), False),
+            ("error", pa.int64(), False),
+            ("round_trip", pa.int64(), False),
+            ("zone_offset_hours", pa.float64(), True),
+        )
+    ),
+    key=("ts", "source"),
+    keep="first",
+)
+"""One row a measurement of a reference clock, in the local time of the middle of its round trip.
+
+``offset`` is the reference's time less the local one, ``error`` the half width of what is possible, ``round_trip`` the
+way there and back, all in ns. Of a broker, ``zone_offset_hours`` is how far its wall clock is ahead of UTC, which
+``offset`` leaves out.
+"""
+
 _WIDE_LEAD: Final = _fields(("ts", INSTANT, False), ("known_at", INSTANT, False))
 
 
@@ -404,6 +490,8 @@ FIXED_TABLES: Final[Mapping[str, TableSpec]] = {
         SCORES,
         QUARANTINE,
         AUDIT,
+        PROFILES,
+        CLOCK,
     )
 }
 """The tables whose schema does not depend on a version, by ``<zone>/<name>``."""

@@ -194,7 +194,7 @@ class Archive:
         if raw is None:
             raise DataError(f"{self.store.address}: {file.name} {problem}", hint="read it from a copy of the archive")
         table = decode(raw, file.format, spec, file.name)
-        if content_hash(table) != file.content:
+        if content_hash(table, without=spec.provenance) != file.content:
             raise DataError(f"{self.store.address}: the rows of {file.name} are not those that were archived")
         return table
 
@@ -284,7 +284,7 @@ class Archive:
 
     def _write_file(self, place: Place, spec: TableSpec, file: ArchivedFile, table: pa.Table) -> ArchivedFile:
         raw = encode(table, file.format)
-        if content_hash(decode(raw, file.format, spec, file.name)) != file.content:
+        if content_hash(decode(raw, file.format, spec, file.name), without=spec.provenance) != file.content:
             raise DataError(f"{file.name}: {file.format} does not hold these rows without loss", hint="use parquet")
         fresh = replace(file, bytes=len(raw), sha256=hashlib.sha256(raw).hexdigest())
         self.store.put((*_folder(place), file.name), raw)
@@ -344,7 +344,7 @@ def _describe(
         last=last,
         bytes=0,
         sha256="",
-        content=content_hash(cut),
+        content=content_hash(cut, without=spec.provenance),
         partition=partition.label,
         partition_content=partition_content,
     )

@@ -120,6 +120,10 @@ def decode(raw: bytes, file_format: FileFormat, spec: TableSpec, name: str) -> p
             table = feather.read_table(pa.BufferReader(raw))
         else:
             table = _read_csv(raw, spec)
+        for field in spec.schema:
+            # What a table gained after the file was archived; a csv file's header is held to the same.
+            if field.nullable and field.name not in table.column_names:
+                table = table.append_column(field, pa.nulls(table.num_rows, field.type))
         return canonical(table.select(spec.schema.names).cast(spec.schema).replace_schema_metadata(None))
     except (pa.ArrowException, OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(

@@ -10,12 +10,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tapeline.core.errors import ConfigurationError, SchemaError
-from tapeline.core.schemas import TableSpec
+from tapeline.core.schemas import PROVENANCE_COLUMNS, TableSpec
+from tapeline.lake.content import canonical, content_hash
 from tapeline.lake.parquet import instants_of
 
-ARRIVAL_COLUMNS: Final = ("known_at", "known_at_is_estimate", "source", "revision")
+ARRIVAL_COLUMNS: Final = ("known_at", "known_at_is_estimate", "source", "revision", *PROVENANCE_COLUMNS)
 """What a bitemporal row says about its arrival; two rows that differ in these only are the same observation."""
 _SHOWN: Final = 3
+_UNHASHED: Final = tuple(name for name in ARRIVAL_COLUMNS if name != "source")
+MAXIMUM_BATCHES: Final = 16
+"""A manifest line names at most so many data versions; rows of more of them were copied, not brought."""
 
 
 def check_spec(spec: TableSpec) -> None:
@@ -76,6 +80,37 @@ def prepare(spec: TableSpec, table: pa.Table) -> pa.Table:
             )
         table = table.filter(pa.array(~repeated))
     return sort(spec, table)
+
+
+def stamp(spec: TableSpec, table: pa.Table, arrived_at: pd.Timestamp | None) -> pa.Table:
+    """Say of rows of the raw zone when they were stored and with which batch they came, where they do not say it yet.
+
+    ``ingested_at`` becomes ``arrived_at``; ``data_version`` the content hash of the batch: of its keys, values and
+    sources, not of when it arrived, so that the same answer again has the same version. A column that holds anything
+    already is left as it is, and so is every table of another zone: there the stage carries the columns over.
+    """
+    if spec.zone != "raw" or not spec.provenance or table.num_rows == 0:
+        return table
+    rows = table.num_rows
+    fresh: dict[str, pa.Array] = {}
+    if arrived_at is not None:
+        instant = np.full(rows, arrived_at.as_unit("ns").value)
+        fresh["ingested_at"] = pa.array(instant).cast(spec.schema.field("ingested_at").type)
+    version = content_hash(canonical(table), without=_UNHASHED)
+    fresh["data_version"] = pa.DictionaryArray.from_arrays(np.zeros(rows, dtype=np.int32), pa.array([version]))
+    for name, values in fresh.items():
+        if table.column(name).null_count == rows:
+            index = table.schema.get_field_index(name)
+            table = table.set_column(index, table.schema.field(index), values)
+    return table
+
+
+def batches_of(spec: TableSpec, table: pa.Table) -> tuple[str, ...]:
+    """The data versions of some rows of the raw zone, as their manifest names them; none where they are too many."""
+    if spec.zone != "raw" or not spec.provenance:
+        return ()
+    found = sorted(pc.unique(_plain(table.column("data_version"))).drop_null().to_pylist())
+    return tuple(found) if len(found) <= MAXIMUM_BATCHES else ()
 
 
 def duplicated(spec: TableSpec, table: pa.Table) -> np.ndarray:

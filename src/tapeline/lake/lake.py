@@ -78,9 +78,9 @@ class Lake:
         """Add a batch of rows to a series, or correct rows that it holds.
 
         Rows with a new key are added. In a bitemporal table a known key with other values becomes the next revision,
-        with its own ``known_at``; ``known_at``, ``known_at_is_estimate``, ``source`` and ``revision`` do not count as
-        values, NaN equals NaN and an absent number, and the ``revision`` column of the batch is replaced by the
-        lake's own count from 0. In the other tables the first or the last write of a key stands, as the table says.
+        with its own ``known_at``; ``known_at``, ``known_at_is_estimate``, ``source``, ``revision`` and the columns of
+        :data:`tapeline.core.schemas.PROVENANCE_COLUMNS` do not count as values, NaN equals NaN and an absent number,
+        and the ``revision`` column of the batch is replaced by the lake's own count from 0. In the other tables the first or the last write of a key stands, as the table says.
         A batch that changes nothing leaves every byte as it was.
 
         Each partition is replaced in one step; a write that spans several is not one step, and is completed by
@@ -99,7 +99,8 @@ class Lake:
         arrived_at:
             When the batch came in, for a bitemporal table. A row that corrects a stored one then counts as known from
             that instant on, whatever its ``known_at`` says: a source that serves corrected history gives each bar its
-            old time, and an ``as_of`` read must not see the correction before we did.
+            old time, and an ``as_of`` read must not see the correction before we did. In the raw zone it is the
+            ``ingested_at`` of rows that do not say it; a row that is there already keeps its own.
 
         Raises
         ------

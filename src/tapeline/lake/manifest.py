@@ -43,12 +43,16 @@ UNKNOWN: Final = Lineage("unknown", "unknown")
 
 @dataclass(frozen=True)
 class Change:
-    """One change of one partition: the content hash and the rows it then had, and what made it."""
+    """One change of one partition: the content hash and the rows it then had, and what made it.
+
+    ``batches`` are the data versions of the rows that it brought, by which a row finds the run that brought it.
+    """
 
     period: str
     content: str
     rows: int
     lineage: Lineage
+    batches: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -150,6 +154,8 @@ class Manifest:
 
 def _encode(change: Change) -> bytes:
     values = {"content": change.content, "rows": change.rows, **asdict(change.lineage)}
+    if change.batches:
+        values["batches"] = change.batches
     return json.dumps(values, sort_keys=True, separators=(",", ":")).encode() + b"\n"
 
 
@@ -159,6 +165,6 @@ def _decode(line: bytes, label: str) -> Change | None:
     try:
         values = json.loads(line)
         lineage = Lineage(values["run_id"], values["stage"], tuple(values["inputs"]))
-        return Change(label, values["content"], values["rows"], lineage)
+        return Change(label, values["content"], values["rows"], lineage, tuple(values.get("batches", ())))
     except (ValueError, KeyError, TypeError, ConfigurationError):
         return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import pandas as pd
 import pyarrow as pa
@@ -14,7 +14,7 @@ from tapeline.core.schemas import ZONES, TableSpec
 from tapeline.core.symbol import Symbol, parse_name
 from tapeline.core.timeframe import Timeframe
 from tapeline.lake.lake import Lake
-from tapeline.lake.manifest import Change, Manifest
+from tapeline.lake.manifest import Change, Lineage, Manifest
 from tapeline.lake.parquet import instants_of, read_footer, read_rows
 from tapeline.lake.partition import Partition, Place, partitions
 from tapeline.lake.reader import Instant, nanoseconds
@@ -28,18 +28,33 @@ _INPUT: Final = re.compile(
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a raw row came from, as the row itself says.
+    """Where a row came from, as the row itself says; what it does not say is None.
 
-    ``ingested_at`` is when it became known to us; where ``ingested_at_is_estimate`` it is the bar's close, because a
-    backfill cannot tell when the row was first public.
+    Parameters
+    ----------
+    source_id, instrument, ts, ts_origin:
+        The source, the instrument, the time and whose clock stamped it.
+    known_at, known_at_is_estimate:
+        When it became known; an estimate is the bar's close, because a backfill cannot tell when the row was public.
+    ingested_at, data_version:
+        When it was first stored, and the content hash of the batch that brought it.
+    revision:
+        Which correction of the row it is, from 0.
+    brought_by:
+        The runs that wrote that batch, each with the raw file, its hash or the service in its inputs. Empty where the
+        row names no batch, and in every zone but the raw one.
     """
 
-    source_id: str
+    source_id: str | None
     instrument: str
     ts: pd.Timestamp
-    ingested_at: pd.Timestamp
-    ingested_at_is_estimate: bool
+    ts_origin: str | None
+    known_at: pd.Timestamp | None
+    known_at_is_estimate: bool | None
+    ingested_at: pd.Timestamp | None
+    data_version: str | None
     revision: int
+    brought_by: tuple[Lineage, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -62,7 +77,7 @@ class Step:
     read_versions:
         The versions of the series that the later step read, one a run; none for the row that was asked for.
     origins:
-        Of a raw table, where each of the rows came from.
+        Of a table whose rows say it, where each of the rows came from.
     provenance:
         What the changes of a raw table name that is no table of the lake: the raw files, their hashes, the services.
     """
@@ -92,7 +107,8 @@ def trace(lake: Lake, spec: TableSpec, symbol: Symbol, timeframe: Timeframe, ts:
     Returns
     -------
     The steps, the asked table first, raw tables last. A manifest records runs and inputs by partition: a step lists
-    every run that changed the partition of the row, the one that wrote the row among them.
+    every run that changed the partition of the row, the one that wrote the row among them. Of a raw row the origin
+    names the very run: the row and the run name the same batch.
 
     Raises
     ------
@@ -160,7 +176,7 @@ def _step(lake: Lake, spec: TableSpec | None, place: Place, instant: int, versio
         rows=rows.num_rows,
         changes=changes,
         read_versions=versions,
-        origins=tuple(_origins(spec, place, rows)),
+        origins=tuple(_origins(spec, place, rows, changes)),
         provenance=tuple(text for text in texts if _parse_input(text) is None),
     )
 
@@ -172,23 +188,37 @@ def _rows_at(spec: TableSpec, partition: Partition, instant: int) -> pa.Table:
     return table.slice(int(low), int(high - low))
 
 
-def _origins(spec: TableSpec, place: Place, rows: pa.Table) -> list[Origin]:
-    if spec.zone != "raw" or "source" not in spec.schema.names:
+def _origins(spec: TableSpec, place: Place, rows: pa.Table, changes: tuple[Change, ...]) -> list[Origin]:
+    if not spec.provenance:
         return []
-    known = instants_of(rows, "known_at")
-    instants = instants_of(rows, spec.order)
-    values = rows.select(["source", "known_at_is_estimate", "revision"]).to_pylist()
+    asked = ("source", "ts_origin", "known_at", "known_at_is_estimate", "ingested_at", "data_version", "revision")
+    columns: dict[str, list[Any]] = {
+        name: _values(rows.column(name)) if name in rows.column_names else [None] * rows.num_rows for name in asked
+    }
     return [
         Origin(
-            source_id=value["source"],
+            source_id=columns["source"][row],
             instrument=str(place.symbol),
-            ts=pd.Timestamp(int(ts), unit="ns", tz="UTC"),
-            ingested_at=pd.Timestamp(int(at), unit="ns", tz="UTC"),
-            ingested_at_is_estimate=value["known_at_is_estimate"],
-            revision=value["revision"],
+            ts=ts,
+            ts_origin=columns["ts_origin"][row],
+            known_at=columns["known_at"][row],
+            known_at_is_estimate=columns["known_at_is_estimate"][row],
+            ingested_at=columns["ingested_at"][row],
+            data_version=columns["data_version"][row],
+            revision=columns["revision"][row] or 0,
+            brought_by=tuple(change.lineage for change in changes if columns["data_version"][row] in change.batches),
         )
-        for ts, at, value in zip(instants, known, values, strict=True)
+        for row, ts in enumerate(_values(rows.column(spec.order)))
     ]
+
+
+def _values(column: pa.ChunkedArray) -> list[Any]:
+    if not pa.types.is_timestamp(column.type):
+        values: list[Any] = column.to_pylist()
+        return values
+    # Arrow's own way to Python objects refuses nanoseconds.
+    instants = column.cast(pa.int64()).to_pylist()
+    return [None if value is None else pd.Timestamp(value, unit="ns", tz="UTC") for value in instants]
 
 
 def _inputs(step: Step) -> dict[str, tuple[Place, tuple[str, ...]]]:

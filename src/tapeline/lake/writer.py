@@ -18,7 +18,7 @@ from tapeline.core.schemas import TableSpec
 from tapeline.core.symbol import Symbol
 from tapeline.core.timeframe import Timeframe
 from tapeline.core.versions import digest
-from tapeline.lake.batch import check_spec, conform, key_frame, prepare
+from tapeline.lake.batch import batches_of, check_spec, conform, key_frame, prepare, stamp
 from tapeline.lake.content import content_hash
 from tapeline.lake.manifest import MANIFEST_FOLDER, Change, Lineage, Manifest
 from tapeline.lake.merge import match_keys, merge, moved_row
@@ -74,7 +74,7 @@ def write(
     place = Place.of(spec, symbol, timeframe)
     table = conform(spec, frame)
     given = table.num_rows
-    batch = prepare(spec, table)
+    batch = stamp(spec, prepare(spec, table), arrived_at)
     counts = np.array([0, 0, given - batch.num_rows])
     if batch.num_rows == 0:
         return _receipt(root, place, spec, given, counts, ())
@@ -166,11 +166,12 @@ def _prepare_partition(
         folder = make_folder(root, (*place.parts, f"period={label}"), sync_last=False)
         for path in folder.glob(f".*{TEMPORARY_SUFFIX}"):
             path.unlink(missing_ok=True)  # its writer is dead: this process holds the lock of the series
-        content = content_hash(merged.table)
+        content = content_hash(merged.table, without=spec.provenance)
         fresh = Footer.of(spec, merged.table, place.timeframe, content, merged.superseded)
         prepared.append(_Prepared(label, write_temporary(merged.table, fresh, folder), partition.path))
         held = (None, 0) if footer is None else (footer.content, footer.rows)
-        Manifest(root, place, label).append(Change(label, content, fresh.rows, lineage), *held)
+        change = Change(label, content, fresh.rows, lineage, batches_of(spec, rows))
+        Manifest(root, place, label).append(change, *held)
     return np.array([merged.added, merged.revised, merged.unchanged])
 
 

@@ -13,10 +13,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tapeline.core.errors import SchemaError
+from tapeline.core.schemas import PROVENANCE_COLUMNS
 from tapeline.core.versions import digest_bytes
 from tapeline.quality.checks import Checked, describe
 
-_ARRIVAL: Final = ("known_at", "known_at_is_estimate", "source", "revision")
+_ARRIVAL: Final = ("known_at", "known_at_is_estimate", "source", "revision", *PROVENANCE_COLUMNS)
 _NOT_FINITE: Final = {"nan": '"NaN"', "inf": '"Infinity"', "-inf": '"-Infinity"'}
 
 

@@ -16,7 +16,7 @@ from typing import Final, Literal, Protocol, runtime_checkable
 import pandas as pd
 
 from tapeline.core.errors import ConfigurationError, DataError, TapelineError, ThrottledError
-from tapeline.core.schemas import OHLCV
+from tapeline.core.schemas import OHLCV, TimeOrigin
 from tapeline.core.settings import Settings
 from tapeline.core.symbol import Symbol
 from tapeline.core.timeframe import Timeframe
@@ -118,6 +118,9 @@ class Data:
         The unit of ``spread`` where the column is present.
     notes:
         What a reader of the run must know, one sentence each.
+    ts_origin:
+        Whose clock stamped the bars: the ``exchange``, the ``broker``'s server, a ``provider`` who passes them on;
+        None where that is not known, as of a file of anyone's.
     """
 
     bars: pd.DataFrame
@@ -130,6 +133,7 @@ class Data:
     resume_at: pd.Timestamp | None = None
     spread_unit: SpreadUnit | None = None
     notes: tuple[str, ...] = ()
+    ts_origin: TimeOrigin | None = None
 
     def __post_init__(self) -> None:
         index = self.bars.index

@@ -115,6 +115,7 @@ class DeribitVolatilitySource:
             provenance=f"Deribit public/get_volatility_index_data, {request.symbol}, percent a year",
             volume_kind="none",
             unfinished=unfinished,
+            ts_origin="exchange",
         )
 
     def _page(self, query: dict[str, Any]) -> tuple[list[list[Any]], int | None]:

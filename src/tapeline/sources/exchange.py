@@ -145,6 +145,7 @@ class ExchangeSource:
             unfinished=unfinished,
             resume_at=None if pages.resume is None else pd.Timestamp(pages.resume, unit="ms", tz="UTC").as_unit("ns"),
             notes=tuple(notes),
+            ts_origin="exchange",
         )
 
     def _load_markets(self) -> Throttled | Failed | None:

@@ -116,6 +116,7 @@ class MetaTraderSource:
             unfinished=unfinished,
             resume_at=resume,
             spread_unit="points",
+            ts_origin="broker",
             notes=tuple(notes),
         )
 

@@ -142,6 +142,7 @@ class SampleSource:
             adjustment=file.adjustment,
             volume_kind=file.volume_kind,
             unfinished=unfinished,
+            ts_origin="provider",
         )
 
     def _find(self, request: BarRequest) -> SampleFile:

@@ -108,6 +108,7 @@ class YahooSource:
             adjustment="splits",
             volume_kind="traded" if bool((bars["volume"] > 0).any()) else "none",
             unfinished=unfinished,
+            ts_origin="provider",
         )
 
     def _history(self, ticker: Any, interval: str, bounds: dict[str, Any]) -> pd.DataFrame | None:

@@ -94,6 +94,9 @@ class DepthSampler:
                 "level": np.asarray(columns[2], dtype=np.int16),
                 "price": np.asarray(columns[3], dtype=np.float64),
                 "size": np.asarray(columns[4], dtype=np.float64),
+                # The instants are our own clock's, and what is sampled is there from that instant on.
+                "ts_origin": pd.Categorical.from_codes(np.zeros(len(index), dtype=np.int8), ["local"]),
+                "ingested_at": index,
             },
             index=index,
         )

@@ -118,11 +118,11 @@ class Drain:
         for (path, symbol), entries in _by_series(frames).items():
             spec = LAYOUTS[path][0]
             rows = np.concatenate([entry.rows for entry in entries])
-            sources = np.repeat(
-                np.array([entry.source for entry in entries], dtype=object), [len(entry.rows) for entry in entries]
-            )
+            counts = [len(entry.rows) for entry in entries]
+            sources = np.repeat(np.array([entry.source for entry in entries], dtype=object), counts)
+            origins = np.repeat(np.array([entry.ts_origin for entry in entries], dtype=object), counts)
             for part in _without_repeats(spec, rows):
-                self.write(spec, to_arrow(spec, rows[part], sources[part]), symbol)
+                self.write(spec, to_arrow(spec, rows[part], sources[part], origins[part]), symbol)
                 writes += 1
         self.journal.mark_drained(frames)
         moved = sum(len(entry.rows) for frame in frames for entry in decode(frame.body))

@@ -15,7 +15,7 @@ from typing import Final, Literal
 import filelock
 
 from tapeline.core.errors import ConfigurationError, DataError, TemporaryError
-from tapeline.core.schemas import TableSpec
+from tapeline.core.schemas import TableSpec, TimeOrigin
 from tapeline.core.symbol import Symbol
 from tapeline.streams import segments
 from tapeline.streams.backlog import Backlog
@@ -114,8 +114,12 @@ class Journal:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def append(self, spec: TableSpec, symbol: Symbol, rows: Rows, *, source: str) -> int:
+    def append(
+        self, spec: TableSpec, symbol: Symbol, rows: Rows, *, source: str, ts_origin: TimeOrigin | None = None
+    ) -> int:
         """Queue rows; returns a ticket for ``wait``. The rows are acknowledged only once they are durable.
+
+        ``source`` names the feed and ``ts_origin`` whose clock stamped ``ts``, None where the feed does not say.
 
         Raises
         ------
@@ -124,7 +128,7 @@ class Journal:
         ConfigurationError
             The rows have another layout than the table's, or are more than the queue can ever hold.
         """
-        entry = encode(spec, symbol, rows, source)
+        entry = encode(spec, symbol, rows, source, ts_origin)
         with self._guard:
             self._admit(len(entry), len(rows))
             self._queue.append(entry)

@@ -9,12 +9,13 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from tapeline.core.errors import ConfigurationError, DataError
-from tapeline.core.schemas import TableSpec
+from tapeline.core.schemas import TIME_ORIGINS, TableSpec, TimeOrigin
 from tapeline.core.symbol import Symbol
 from tapeline.streams.row_layouts import LAYOUTS, Rows, layout_of
 
 _ENTRY: Final = struct.Struct("<BBBBI")
 _TABLES: Final = tuple(LAYOUTS)
+_ORIGINS: Final[tuple[TimeOrigin | None, ...]] = (None, *TIME_ORIGINS)
 
 
 class Entry(NamedTuple):
@@ -24,9 +25,10 @@ class Entry(NamedTuple):
     symbol: Symbol
     source: str
     rows: Rows
+    ts_origin: TimeOrigin | None = None
 
 
-def encode(spec: TableSpec, symbol: Symbol, rows: Rows, source: str) -> bytes:
+def encode(spec: TableSpec, symbol: Symbol, rows: Rows, source: str, ts_origin: TimeOrigin | None = None) -> bytes:
     """One entry of a frame's body; ConfigurationError where the rows are not the table's."""
     layout = layout_of(spec)
     if rows.dtype != layout or rows.ndim != 1 or not len(rows):
@@ -34,7 +36,10 @@ def encode(spec: TableSpec, symbol: Symbol, rows: Rows, source: str) -> bytes:
     name, origin = str(Symbol.parse(symbol)).encode(), source.encode()
     if not 0 < len(origin) < 256:
         raise ConfigurationError(f"source {source!r} must be a text of 1 to 255 bytes")
-    lead = _ENTRY.pack(_TABLES.index(spec.path), len(name), len(origin), 0, len(rows))
+    if ts_origin is not None and ts_origin not in TIME_ORIGINS:
+        raise ConfigurationError(f"ts_origin {ts_origin!r} is unknown", hint=f"use one of {', '.join(TIME_ORIGINS)}")
+    clock = _ORIGINS.index(ts_origin)
+    lead = _ENTRY.pack(_TABLES.index(spec.path), len(name), len(origin), clock, len(rows))
     return b"".join((lead, name, origin, rows.tobytes()))
 
 
@@ -43,7 +48,7 @@ def decode(body: bytes) -> Iterator[Entry]:
     position = 0
     try:
         while position < len(body):
-            table, name_length, source_length, _, count = _ENTRY.unpack_from(body, position)
+            table, name_length, source_length, clock, count = _ENTRY.unpack_from(body, position)
             position += _ENTRY.size
             spec, layout = LAYOUTS[_TABLES[table]]
             name = body[position : position + name_length].decode()
@@ -52,7 +57,7 @@ def decode(body: bytes) -> Iterator[Entry]:
             position += source_length
             rows: Rows = np.frombuffer(body, dtype=layout, count=count, offset=position)
             position += rows.nbytes
-            yield Entry(spec, Symbol.parse(name), source, rows)
+            yield Entry(spec, Symbol.parse(name), source, rows, _ORIGINS[clock])
     except (struct.error, IndexError, ValueError) as error:
         raise DataError(
             f"a frame of the journal is no list of rows: {error}", hint="another version wrote it"

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from tapeline.core.errors import ConfigurationError, SchemaError
-from tapeline.core.schemas import RAW_BOOK, RAW_TICKS, RAW_TRADES, TableSpec
+from tapeline.core.schemas import RAW_BOOK, RAW_TICKS, RAW_TRADES, TableSpec, TimeOrigin
 
 Rows = npt.NDArray[np.void]
 
@@ -144,9 +144,19 @@ def number_rows(instants: npt.NDArray[np.int64], *, after: tuple[int, int] | Non
     return numbers
 
 
-def to_arrow(spec: TableSpec, rows: Rows, sources: npt.NDArray[np.object_] | str) -> pa.Table:
-    """Rows as the lake takes them, with their source; their ``known_at`` was observed, not estimated."""
+def to_arrow(
+    spec: TableSpec,
+    rows: Rows,
+    sources: npt.NDArray[np.object_] | str,
+    origins: npt.NDArray[np.object_] | TimeOrigin | None = None,
+) -> pa.Table:
+    """Rows as the lake takes them, with their source and whose clock stamped them (None where it does not say).
+
+    Their ``known_at`` was observed, not estimated, and is their ``ingested_at`` too: what a stream received is in its
+    journal at once, and read from there a second time it must say the same. The lake gives the ``data_version``.
+    """
     columns: dict[str, Any] = {}
+    texts = {"source": sources, "ts_origin": origins, "data_version": None}
     for field in spec.schema:
         if field.name in (rows.dtype.names or ()):
             values = np.ascontiguousarray(rows[field.name])
@@ -154,12 +164,23 @@ def to_arrow(spec: TableSpec, rows: Rows, sources: npt.NDArray[np.object_] | str
                 columns[field.name] = pa.array(values.astype(object), type=pa.binary()).cast(pa.string())
             else:
                 columns[field.name] = pa.array(values).cast(field.type)
-        elif field.name == "source":
-            names = [sources] * len(rows) if isinstance(sources, str) else sources
-            columns[field.name] = pa.array(names, type=pa.string()).dictionary_encode().cast(field.type)
+        elif field.name in texts:
+            given = texts[field.name]
+            columns[field.name] = _names(given, len(rows)).cast(field.type)
+        elif field.name == "ingested_at":
+            columns[field.name] = pa.array(np.ascontiguousarray(rows["known_at"])).cast(field.type)
         else:
             columns[field.name] = pa.array(np.zeros(len(rows), dtype=np.int32)).cast(field.type)
     return pa.table(columns, schema=spec.schema)
+
+
+def _names(given: npt.NDArray[np.object_] | str | None, rows: int) -> pa.DictionaryArray:
+    """One text for all rows or one a row, as a dictionary."""
+    if given is None or isinstance(given, str):
+        codes = np.zeros(rows, dtype=np.int32)
+        absent = np.full(rows, given is None)
+        return pa.DictionaryArray.from_arrays(pa.array(codes, mask=absent), pa.array([given or ""]))
+    return pa.array(given, type=pa.string()).dictionary_encode()
 
 
 def _column(spec: TableSpec, name: str, given: Any, kind: np.dtype[Any]) -> npt.NDArray[Any]:

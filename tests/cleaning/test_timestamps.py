@@ -149,7 +149,7 @@ def test_wall_clocks_agree_with_the_standard_library(wall: datetime, zone: str) 
 
 
 def test_rules_and_zones_are_checked() -> None:
-    with pytest.raises(ConfigurationError, match="zone '../etc/passwd' is unknown"):
+    with pytest.raises(ConfigurationError, match="etc/passwd' is unknown"):
         normalize_timestamps(["2017-01-02"], zone="../etc/passwd")
     for options in ({"unit": "h"}, {"ambiguous": "guess"}, {"nonexistent": "NaT"}, {"errors": "coerce"}):
         with pytest.raises(ConfigurationError, match="is unknown"):

@@ -193,7 +193,7 @@ def _write_joined(
     order = group[kept[several]]
     out = out.copy()
     for name in held.columns:
-        place = out.columns.get_loc(name)
+        place: Any = out.columns.get_loc(name)
         values = joined.loc[order, name]
         if isinstance(out[name].dtype, pd.CategoricalDtype):
             values = values.astype(out[name].dtype)

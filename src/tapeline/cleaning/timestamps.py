@@ -331,7 +331,7 @@ def _localize(
     if nonexistent in ("raise", "reject"):
         refused.add(where, reason, always=nonexistent == "raise", never=nonexistent == "reject")
     elif skipped.any():
-        shifted = clock[skipped].tz_localize(zone, nonexistent=nonexistent)
+        shifted = clock[skipped].tz_localize(zone, nonexistent=nonexistent)  # type: ignore[arg-type]
         chosen[skipped] = shifted.asi8
 
     twice = (earlier != later) & ~skipped

@@ -51,7 +51,7 @@ def stored(lake: Lake, symbol=EURUSD, spec=RAW_TICKS, timeframe=TICK) -> pa.Tabl
 
 
 def same_rows(left: pa.Table, right: pa.Table) -> bool:
-    plain = {name: str for name in ("source", "ts_origin", "data_version")}
+    plain = dict.fromkeys(("source", "ts_origin", "data_version"), str)
     return left.to_pandas().astype(plain).equals(right.to_pandas().astype(plain))
 
 

@@ -68,7 +68,7 @@ def test_the_version_of_the_data_is_of_what_it_says_not_of_when_it_was_stored(tm
     assert versions[0] == versions[1] != versions[2]
     # The batch, too, is what it says: the same answer has the same version wherever and whenever it comes in.
     again = Lake(tmp_path / "d")
-    write(again, BARS.iloc[::-1].assign(known_at=TUESDAY), arrived_at=TUESDAY)
+    write(again, BARS.iloc[::-1].assign(revision=5), arrived_at=TUESDAY)
     first = [lake.read(RAW_BARS, EURUSD, H1)["data_version"].iloc[0] for lake in (one, again, other)]
     assert first[0] == first[1] != first[2]
 
@@ -112,7 +112,7 @@ def test_a_lake_from_before_reads_is_sound_and_grows(tmp_path, spec):
     assert lake.damaged() == []
     assert lake.version(spec, EURUSD, H1) == old.version
     view = spec.path.replace("/", "_")
-    assert query(lake, f"SELECT count(*) FROM {view} WHERE ingested_at IS NULL")[0][0].as_py() == 200  # noqa: S608
+    assert query(lake, f"SELECT count(*) FROM {view} WHERE ingested_at IS NULL")[0][0].as_py() == 200
     hashes = all_hashes(tmp_path)
     assert write(lake, frame.iloc[:200], spec, arrived_at=TUESDAY).rows_unchanged == 200
     assert all_hashes(tmp_path) == hashes

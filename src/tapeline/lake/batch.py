@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -11,13 +12,13 @@ import pyarrow.compute as pc
 
 from tapeline.core.errors import ConfigurationError, SchemaError
 from tapeline.core.schemas import PROVENANCE_COLUMNS, TableSpec
+from tapeline.core.versions import digest
 from tapeline.lake.content import canonical, content_hash
 from tapeline.lake.parquet import instants_of
 
 ARRIVAL_COLUMNS: Final = ("known_at", "known_at_is_estimate", "source", "revision", *PROVENANCE_COLUMNS)
 """What a bitemporal row says about its arrival; two rows that differ in these only are the same observation."""
 _SHOWN: Final = 3
-_UNHASHED: Final = tuple(name for name in ARRIVAL_COLUMNS if name != "source")
 MAXIMUM_BATCHES: Final = 16
 """A manifest line names at most so many data versions; rows of more of them were copied, not brought."""
 
@@ -82,27 +83,47 @@ def prepare(spec: TableSpec, table: pa.Table) -> pa.Table:
     return sort(spec, table)
 
 
-def stamp(spec: TableSpec, table: pa.Table, arrived_at: pd.Timestamp | None) -> pa.Table:
+def stamp(
+    spec: TableSpec, table: pa.Table, parts: Sequence[tuple[str, int, int]], arrived_at: pd.Timestamp | None
+) -> tuple[pa.Table, dict[str, str]]:
     """Say of rows of the raw zone when they were stored and with which batch they came, where they do not say it yet.
 
-    ``ingested_at`` becomes ``arrived_at``; ``data_version`` the content hash of the batch: of its keys, values and
-    sources, not of when it arrived, so that the same answer again has the same version. A column that holds anything
+    ``ingested_at`` becomes ``arrived_at``; ``data_version`` the digest of the content hashes of the batch's parts, one
+    a period, so that the same answer again has the same version whenever it is stored. A column that holds anything
     already is left as it is, and so is every table of another zone: there the stage carries the columns over.
+
+    Returns
+    -------
+    The table, and the content hash of each part where it was needed: a period that holds nothing yet will have it.
     """
-    if spec.zone != "raw" or not spec.provenance or table.num_rows == 0:
-        return table
     rows = table.num_rows
+    if spec.zone != "raw" or not spec.provenance or rows == 0:
+        return table, {}
+    absent = {name for name in spec.provenance if table.column(name).null_count == rows}
     fresh: dict[str, pa.Array] = {}
-    if arrived_at is not None:
+    contents: dict[str, str] = {}
+    if arrived_at is not None and "ingested_at" in absent:
         instant = np.full(rows, arrived_at.as_unit("ns").value)
         fresh["ingested_at"] = pa.array(instant).cast(spec.schema.field("ingested_at").type)
-    version = content_hash(canonical(table), without=_UNHASHED)
-    fresh["data_version"] = pa.DictionaryArray.from_arrays(np.zeros(rows, dtype=np.int32), pa.array([version]))
+    if "data_version" in absent:
+        first = numbered(spec, table, np.zeros(rows, dtype=np.int32))
+        for label, start, stop in parts:
+            part = canonical(first.slice(start, stop - start))
+            contents[label] = content_hash(part, without=spec.provenance)
+        version = digest(list(contents.values()))
+        fresh["data_version"] = pa.DictionaryArray.from_arrays(np.zeros(rows, dtype=np.int32), pa.array([version]))
     for name, values in fresh.items():
-        if table.column(name).null_count == rows:
-            index = table.schema.get_field_index(name)
-            table = table.set_column(index, table.schema.field(index), values)
-    return table
+        index = table.schema.get_field_index(name)
+        table = table.set_column(index, table.schema.field(index), values)
+    return table, contents
+
+
+def numbered(spec: TableSpec, table: pa.Table, revision: np.ndarray) -> pa.Table:
+    """The revision is the lake's to give: whatever the batch says in that column is replaced."""
+    if not spec.bitemporal:
+        return table
+    index = table.schema.get_field_index("revision")
+    return table.set_column(index, table.schema.field(index), pa.array(revision, type=table.schema.field(index).type))
 
 
 def batches_of(spec: TableSpec, table: pa.Table) -> tuple[str, ...]:

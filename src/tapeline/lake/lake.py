@@ -80,7 +80,8 @@ class Lake:
         Rows with a new key are added. In a bitemporal table a known key with other values becomes the next revision,
         with its own ``known_at``; ``known_at``, ``known_at_is_estimate``, ``source``, ``revision`` and the columns of
         :data:`tapeline.core.schemas.PROVENANCE_COLUMNS` do not count as values, NaN equals NaN and an absent number,
-        and the ``revision`` column of the batch is replaced by the lake's own count from 0. In the other tables the first or the last write of a key stands, as the table says.
+        and the ``revision`` column of the batch is replaced by the lake's own count from 0. In the other tables the
+        first or the last write of a key stands, as the table says.
         A batch that changes nothing leaves every byte as it was.
 
         Each partition is replaced in one step; a write that spans several is not one step, and is completed by

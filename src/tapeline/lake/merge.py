@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from tapeline.core.errors import DataError
 from tapeline.core.schemas import TableSpec
-from tapeline.lake.batch import ARRIVAL_COLUMNS, key_frame, last_of_key, sort
+from tapeline.lake.batch import ARRIVAL_COLUMNS, key_frame, last_of_key, numbered, sort
 from tapeline.lake.content import canonical, equal_rows
 from tapeline.lake.parquet import instants_of
 
@@ -47,7 +47,7 @@ def merge(
         A row of a table whose key does not hold its order column comes back at another time.
     """
     if stored is None or stored.num_rows == 0:
-        given = _numbered(spec, given, np.zeros(given.num_rows, dtype=np.int32))
+        given = numbered(spec, given, np.zeros(given.num_rows, dtype=np.int32))
         return Merged(canonical(given) if given.num_rows else None, added=given.num_rows)
     latest = np.flatnonzero(last_of_key(spec, stored)) if spec.bitemporal else np.arange(stored.num_rows)
     match = _match(spec, stored, latest, given)
@@ -71,7 +71,7 @@ def merge(
             revision[position] = _revisions(stored)[match[changed]] + 1
             if arrived_at is not None:
                 added = _known_from(added, position, arrived_at)
-        added = _numbered(spec, added, revision)
+        added = numbered(spec, added, revision)
         superseded += changed.size
     elif changed.size:
         stands = np.ones(stored.num_rows, dtype=bool)
@@ -182,11 +182,3 @@ def _known_from(table: pa.Table, rows: np.ndarray, arrived_at: pd.Timestamp) -> 
         field = table.schema.field(index)
         table = table.set_column(index, field, pa.array(values).cast(field.type))
     return table
-
-
-def _numbered(spec: TableSpec, table: pa.Table, revision: np.ndarray) -> pa.Table:
-    """The revision is the lake's to give: whatever the batch says in that column is replaced."""
-    if not spec.bitemporal:
-        return table
-    index = table.schema.get_field_index("revision")
-    return table.set_column(index, table.schema.field(index), pa.array(revision, type=table.schema.field(index).type))

@@ -74,7 +74,7 @@ def write(
     place = Place.of(spec, symbol, timeframe)
     table = conform(spec, frame)
     given = table.num_rows
-    batch = stamp(spec, prepare(spec, table), arrived_at)
+    batch = prepare(spec, table)
     counts = np.array([0, 0, given - batch.num_rows])
     if batch.num_rows == 0:
         return _receipt(root, place, spec, given, counts, ())
@@ -82,10 +82,14 @@ def write(
         with locked(root, place):
             batch, counts[2] = _drop_known_elsewhere(root, place, spec, batch, int(counts[2]))
             prepared: list[_Prepared] = []
+            parts = list(split(instants_of(batch, spec.order), timeframe.period))
+            batch, contents = stamp(spec, batch, parts, arrived_at)
             try:
-                for label, start, stop in split(instants_of(batch, spec.order), timeframe.period):
+                for label, start, stop in parts:
                     rows = batch.slice(start, stop - start)
-                    counts += _prepare_partition(root, place, spec, label, rows, lineage, arrived_at, prepared)
+                    counts += _prepare_partition(
+                        root, place, spec, label, rows, lineage, arrived_at, contents.get(label), prepared
+                    )
                 _replace(root, place, prepared)
             finally:
                 for item in prepared:
@@ -148,10 +152,12 @@ def _prepare_partition(
     rows: pa.Table,
     lineage: Lineage,
     arrived_at: pd.Timestamp | None,
+    first_content: str | None,
     prepared: list[_Prepared],
 ) -> np.ndarray:
     """Merge rows into one partition and write its next file beside it; returns rows added, revised and unchanged.
 
+    ``first_content`` is the content hash of a partition that holds these rows and nothing else, where it is known.
     All that can fail for the data's sake fails here, before any partition of the write is replaced.
     """
     partition = place.partition(root, label)
@@ -166,7 +172,8 @@ def _prepare_partition(
         folder = make_folder(root, (*place.parts, f"period={label}"), sync_last=False)
         for path in folder.glob(f".*{TEMPORARY_SUFFIX}"):
             path.unlink(missing_ok=True)  # its writer is dead: this process holds the lock of the series
-        content = content_hash(merged.table, without=spec.provenance)
+        content = first_content if stored is None else None
+        content = content or content_hash(merged.table, without=spec.provenance)
         fresh = Footer.of(spec, merged.table, place.timeframe, content, merged.superseded)
         prepared.append(_Prepared(label, write_temporary(merged.table, fresh, folder), partition.path))
         held = (None, 0) if footer is None else (footer.content, footer.rows)

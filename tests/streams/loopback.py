@@ -63,7 +63,7 @@ class Venue:
     @asynccontextmanager
     async def serving(self):
         server = web.Server(self._handle)
-        runner = web.ServerRunner(server, shutdown_timeout=0.01)
+        runner = web.ServerRunner(server, shutdown_timeout=0.01, access_log=None)
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", 0)
         await site.start()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Mapping
-from typing import Final
+from typing import Any, Final
 
 from tapeline.core.errors import ConfigurationError, ProviderError, TapelineError, TemporaryError, ThrottledError
 
@@ -18,6 +18,7 @@ THROTTLED_STATUS: Final = (418, 429)
 
 MESSAGE_LENGTH: Final = 300
 _TEMPORARY_STATUS: Final = (408, 425)
+_SIGNATURE: Final = re.compile(r"(?i)(sign(?:ature)?=)[^&\s'\"]+")
 _QUERY: Final = re.compile(r"(https?://[^\s?'\"]*)\?[^\s'\"]*")
 _HIDDEN: Final = "***"
 
@@ -119,6 +120,12 @@ OF_CCXT: Final[Mapping[str, type[TapelineError]]] = {
 }
 """By the name of ccxt's class. A class that ccxt adds is found by its nearest base until it has its own line."""
 
+_REFINED: Final[Mapping[str, Mapping[str, str]]] = {
+    # Bybit v5, "Error Codes": server error; Kraken, "General Errors".
+    "bybit": {"10016": "ExchangeNotAvailable"},
+    "kraken": {"EQuery:Unknown asset pair": "BadSymbol"},
+}
+
 _HINTS: Final[Mapping[type[TapelineError], str]] = {
     CredentialsError: "check 'exchanges.<name>' in the settings: key, secret, password, token, sandbox",
     AccessDeniedError: "the venue's web page says what the key and the account may do",
@@ -148,8 +155,8 @@ def exchange_error(
         How messages begin.
     status, retry_after:
         The HTTP status of the answer, and the seconds that its ``Retry-After`` asked for, where there were any. A
-        status of 429 or 418 is throttling whatever ccxt calls it; another 4xx is a refusal where ccxt says only
-        that the venue was not available, because it does not heal by itself.
+        status of 429 or 418 is throttling whatever ccxt calls it. Where ccxt says no more than that something failed,
+        401 is about credentials, another 4xx a refusal, which does not heal by itself, and 5xx a venue that is down.
     secrets:
         Texts that must not appear in the message. Queries of addresses, where venues put signatures, are cut too.
 
@@ -168,10 +175,23 @@ def exchange_error(
     if kind is ThrottledError or status in THROTTLED_STATUS:
         wait = "later" if retry_after is None else f"in {retry_after:g} s"
         return ThrottledError(message, retry_after=retry_after, hint=f"try again {wait}")
+    if status == 401 and kind in (ProviderError, VenueUnavailableError):
+        kind = CredentialsError
+    if status is not None and status >= 500 and kind is ProviderError:
+        kind = VenueUnavailableError
     refused = status is not None and 400 <= status < 500 and status not in _TEMPORARY_STATUS
     if refused and kind in (VenueUnavailableError, ProviderError, UnreadableAnswerError):
         return RequestRefusedError(message, hint=f"the server refused with HTTP status {status}")
     return kind(message, hint=_HINTS.get(kind))
+
+
+def refine(client: Any) -> None:
+    """Teach a client of ccxt the codes of its venue that ccxt reads as no more than "something failed"."""
+    import ccxt
+
+    known = client.exceptions.get("exact", {})
+    for code, name in _REFINED.get(client.id, {}).items():
+        known[code] = getattr(ccxt, name)
 
 
 def redact(text: str, secrets: Iterable[str] = ()) -> str:
@@ -186,7 +206,7 @@ def redact(text: str, secrets: Iterable[str] = ()) -> str:
     # The longest first: a secret may be a part of another.
     for secret in sorted((secret for secret in secrets if secret), key=len, reverse=True):
         line = line.replace(secret, _HIDDEN)
-    return _QUERY.sub(r"\1", line)[:MESSAGE_LENGTH]
+    return _SIGNATURE.sub(rf"\1{_HIDDEN}", _QUERY.sub(r"\1", line))[:MESSAGE_LENGTH]
 
 
 def retry_after_of(headers: Mapping[str, str] | None) -> float | None:

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from tapeline.core.errors import ConfigurationError, ProviderError, TapelineError, ThrottledError
-from tapeline.core.exchange_errors import UnreadableAnswerError, exchange_error, retry_after_of
+from tapeline.core.exchange_errors import UnreadableAnswerError, exchange_error, refine, retry_after_of
 from tapeline.core.settings import NetworkSettings
 from tapeline.core.symbol import Symbol
 from tapeline.core.token_bucket import TokenBucket
@@ -254,7 +254,9 @@ def _new_client(exchange: str, network: NetworkSettings) -> Any:
             f"ccxt knows no exchange {exchange!r}",
             hint=f"did you mean {', '.join(near)}?" if near else "for instance binance, bybit, kraken, coinbase, okx",
         )
-    return getattr(ccxt, exchange)({"enableRateLimit": True, "timeout": int(network.timeout_seconds * 1000)})
+    client = getattr(ccxt, exchange)({"enableRateLimit": True, "timeout": int(network.timeout_seconds * 1000)})
+    refine(client)
+    return client
 
 
 def _guarded(client: Any) -> Any:

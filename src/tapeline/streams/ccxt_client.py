@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from typing import Any, Final, TypeVar
@@ -17,6 +18,7 @@ from tapeline.core.exchange_errors import (
     NotOfferedError,
     UnreadableAnswerError,
     exchange_error,
+    refine,
     retry_after_of,
 )
 from tapeline.core.settings import ExchangeSettings, NetworkSettings
@@ -34,6 +36,7 @@ PAUSE_WITHOUT_WORD: Final = 30.0
 
 LONGEST_PAUSE: Final = 3_600.0
 _MAXIMUM_ARRIVALS: Final = 1_000
+_SIGNED: Final = re.compile(r"(?i)sign|key|auth|pass|token")
 _SETTINGS: Final = (("key", "apiKey"), ("secret", "secret"), ("password", "password"), ("token", "token"))
 
 Result = TypeVar("Result")
@@ -253,7 +256,9 @@ class CcxtClient:
 
     def _error(self, error: Exception) -> Exception:
         status, wait = getattr(error, "status_of_answer", None), getattr(error, "retry_after_of_answer", None)
-        return exchange_error(error, self.name, status=status, retry_after=wait, secrets=self._secrets)
+        # A venue may answer with what it was sent: the signature of that request is as good as a key for a while.
+        secrets = (*self._secrets, *getattr(error, "sent_secrets", ()))
+        return exchange_error(error, self.name, status=status, retry_after=wait, secrets=secrets)
 
     def _require(self, offered: bool, what: str) -> None:
         if not offered:
@@ -262,6 +267,7 @@ class CcxtClient:
     def _new_client(self) -> Any:
         client = self._kind({"enableRateLimit": True, "timeout": int(self._network.timeout_seconds * 1000)})
         client.timeout_on_exit = 0
+        refine(client)
         # ccxt's own logger writes each request's headers, keys among them, at the level DEBUG.
         client.logger = logging.Logger(f"ccxt.{self.name}", level=logging.CRITICAL + 1)
         for ours, theirs in _SETTINGS:
@@ -288,10 +294,11 @@ class CcxtClient:
 
         def errors(code: int, reason: str, url: str, method: str, headers: Any, body: Any, *rest: Any) -> Any:
             wait = retry_after_of(headers)
+            client.sent_secrets = _signatures(rest[1] if len(rest) > 1 else None)
             client.retry_after_of_answer = wait
             if code in THROTTLED_STATUS:
                 bucket.pause(min(PAUSE_WITHOUT_WORD if wait is None else wait, LONGEST_PAUSE))
-            with _marked(code, wait):
+            with _marked(code, wait, client.sent_secrets):
                 if code == 200 and isinstance(body, str) and not body.startswith(("{", "[", '"')):
                     start = body.strip()[:80]
                     what = "a web page" if start.startswith("<") else "nothing" if not start else "no JSON"
@@ -299,7 +306,7 @@ class CcxtClient:
                 return handle_errors(code, reason, url, method, headers, body, *rest)
 
         def status(code: int, reason: str, url: str, method: str, body: Any) -> Any:
-            with _marked(code, client.retry_after_of_answer):
+            with _marked(code, client.retry_after_of_answer, client.sent_secrets):
                 return handle_status(code, reason, url, method, body)
 
         client.throttle, client.handle_errors, client.handle_http_status_code = throttle, errors, status
@@ -308,12 +315,16 @@ class CcxtClient:
 class _marked:  # noqa: N801 - reads as a verb
     """Notes on an exception the status of the answer that it was raised for; ccxt's async side keeps no response."""
 
-    def __init__(self, status: int, retry_after: float | None) -> None:
-        self._status, self._retry_after = status, retry_after
+    def __init__(self, status: int, retry_after: float | None, secrets: tuple[str, ...]) -> None:
+        self._noted = {"status_of_answer": status, "retry_after_of_answer": retry_after, "sent_secrets": secrets}
 
     def __enter__(self) -> None:
         pass
 
     def __exit__(self, _kind: Any, error: Any, _trace: Any) -> None:
         if error is not None:
-            error.status_of_answer, error.retry_after_of_answer = self._status, self._retry_after
+            vars(error).update(self._noted)
+
+
+def _signatures(headers: Any) -> tuple[str, ...]:
+    return tuple(str(value) for name, value in (headers or {}).items() if _SIGNED.search(name))

@@ -69,6 +69,18 @@ class NetworkSettings(_Section):
     backoff_seconds: float = Field(1.0, ge=0, le=60)
 
 
+class StreamSettings(_Section):
+    """Live feeds: where the venue is reached, and how often what was collected is moved to the lake."""
+
+    binance_stream: str = Field("wss://stream.binance.com:9443/stream", description="address of combined streams")
+    binance_rest: str = Field("https://api.binance.com", description="address of trade history and book snapshots")
+    drain_seconds: float = Field(30.0, ge=0.01, le=3600, description="the journal is written to the lake so often")
+    report_seconds: float = Field(15.0, ge=0.05, le=3600, description="a run's table is renewed so often")
+    poll_seconds: float = Field(0.25, ge=0.01, le=60, description="a MetaTrader terminal is asked for ticks so often")
+    stale_seconds: float = Field(60.0, ge=0.1, le=86_400, description="a connection without data for so long is ended")
+    maximum_attempts: int = Field(20, ge=1, le=100_000, description="failures in a row after which a feed gives up")
+
+
 class TrainingSettings(_Section):
     """Bounds of a training run."""
 
@@ -121,6 +133,7 @@ class Settings(BaseSettings):
     metatrader: MetaTraderSettings = MetaTraderSettings()
     exchanges: dict[str, ExchangeSettings] = Field({}, description="credentials by exchange, such as binance or oanda")
     network: NetworkSettings = NetworkSettings()
+    stream: StreamSettings = StreamSettings()
     training: TrainingSettings = TrainingSettings()
     scoring: ScoringSettings = ScoringSettings()
     costs: CostSettings = CostSettings()

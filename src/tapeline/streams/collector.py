@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Protocol
 
 from tapeline.core.errors import DataError, ProviderError, TapelineError, TemporaryError, ThrottledError
@@ -143,6 +143,10 @@ class TickCollector:
             for name, value in vars(sequence.counters).items():
                 setattr(total, name, getattr(total, name) + value)
         return total
+
+    def symbol_counters(self) -> dict[Symbol, SequenceCounters]:
+        """The counters of each instrument."""
+        return {symbol: replace(sequence.counters) for symbol, sequence in self._sequences.items()}
 
     def catch_up(self) -> None:
         """Ask the history for what came after the last trade of each instrument: at the start and after a break.

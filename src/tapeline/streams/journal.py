@@ -93,7 +93,7 @@ class Journal:
         self._closing = self._closed = False
         self._writer: SegmentWriter | None = None
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._lock_file = filelock.FileLock(self.folder / ".lock", timeout=0)
+        self._lock_file = filelock.FileLock(self.folder / ".lock", timeout=0, thread_local=False)
         try:
             self._lock_file.acquire()
         except filelock.Timeout as error:

@@ -35,6 +35,8 @@ class FeedManager:
         By instrument, the last trade id that the sink has.
     on_record:
         Sees every other record: books, tickers, what could not be read.
+    on_break:
+        Called when a connection was lost: what was kept from it, as a book, is no longer what the venue shows.
     on_alert:
         Takes all alerts, also those of the venue's clock.
     check_every, statuses_every:
@@ -51,6 +53,7 @@ class FeedManager:
         feed: LiveFeed | None = None,
         last_ids: Mapping[str, int] | None = None,
         on_record: Callable[[Record, int], None] | None = None,
+        on_break: Callable[[], None] | None = None,
         on_alert: OnAlert = ignore,
         url: str = SPOT,
         name: str = "binance",
@@ -65,7 +68,7 @@ class FeedManager:
         self.feed = feed or LiveFeed(timing=self.timing)
         self.drift = drift or DriftMonitor()
         self.breaks = self.quarantined = self.status_failures = 0
-        self._history, self._on_record, self._on_alert = history, on_record, on_alert
+        self._history, self._on_record, self._on_alert, self._on_break = history, on_record, on_alert, on_break
         self._check_every, self._statuses_every = check_every, statuses_every
         self.collector = TickCollector(
             sink,
@@ -155,6 +158,8 @@ class FeedManager:
 
     def _broken(self, _reason: str) -> None:
         self.breaks += 1
+        if self._on_break is not None:
+            self._on_break()
 
     async def _check(self) -> None:
         while True:

@@ -39,6 +39,8 @@ features_application = typer.Typer(help="Feature sets and their versions.", no_a
 models_application = typer.Typer(help="Registered models: list, promote, roll back.", no_args_is_help=True)
 application.add_typer(features_application, name="features")
 application.add_typer(models_application, name="models")
+metrics_application = typer.Typer(help="The numbers of all runs, for Prometheus and for people.", no_args_is_help=True)
+application.add_typer(metrics_application, name="metrics")
 MODEL_TAGS: Final = ("feature_set_version", "label_version", "data_version", "reason")
 
 Symbols = Annotated[str, typer.Option(help="Comma-separated, as the source spells them: EURUSD,BTC/USDT.")]
@@ -240,6 +242,42 @@ def models_rollback(name: str) -> None:
     say(f"{name}: version {rollback(load_settings(), name).version} is the champion again")
 
 
+@metrics_application.command("serve")
+def metrics_serve(
+    host: Annotated[
+        str, typer.Option(help="The address to listen on; other machines reach only another one.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65_535, help="Where Prometheus scrapes.")] = 9464,
+) -> None:
+    """Serve the metrics to Prometheus until Ctrl-C."""
+    from tapeline.core.errors import ConfigurationError
+    from tapeline.monitoring.exporter import serve
+
+    try:
+        _, thread = serve(open_exporter(), host=host, port=port)
+    except OSError as error:
+        raise ConfigurationError(f"cannot listen on {host}:{port}: {error.strerror or error}") from error
+    say(f"Metrics at http://{host}:{port}/metrics; Ctrl-C stops.")
+    thread.join()
+
+
+@metrics_application.command("show")
+def metrics_show(
+    match: Annotated[str, typer.Option(help="Only metrics whose name holds this text.")] = "",
+) -> None:
+    """Print every metric as it stands now; of a histogram the count and the mean."""
+    import pandas as pd
+
+    rows = []
+    for one in open_exporter().series():
+        if match in one.metric.name:
+            count = one.buckets[-1][1] if one.buckets else None
+            value = one.value / count if count else one.value
+            labels = ", ".join(f"{name}={text}" for name, text in sorted(one.labels.items()))
+            rows.append((one.metric.name, labels, f"{value:.6g}", "" if count is None else f"{count:.0f}"))
+    print_table("Metrics", pd.DataFrame(rows, columns=["metric", "labels", "value", "count"]))
+
+
 def main() -> None:
     """Run the command line: an error is one clear line with a hint and a status that is not 0."""
     verbose = "--verbose" in sys.argv[1:]
@@ -324,6 +362,19 @@ def open_lake() -> Any:
     from tapeline.lake.lake import Lake
 
     return Lake(load_settings().lake_path)
+
+
+def open_exporter() -> Any:
+    """The exporter over the store of metrics and the lake of the settings in force."""
+    from tapeline.core.settings import load_settings
+    from tapeline.lake.lake import Lake
+    from tapeline.monitoring.exporter import Exporter
+    from tapeline.monitoring.metric_store import STORE_FILE, MetricStore
+    from tapeline.quality.freshness import LakeInventory
+
+    settings = load_settings()
+    inventory = LakeInventory(Lake(settings.lake_path), settings.calendars)
+    return Exporter(MetricStore(settings.state_path / STORE_FILE), inventory)
 
 
 def components_to_audit(targets: list[str]) -> list[Component]:

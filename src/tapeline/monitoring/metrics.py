@@ -124,6 +124,7 @@ METRICS: Final = _catalogue(
         ("table", "symbol", "timeframe"),
     ),
     Metric("tapeline_timeframe_seconds", "gauge", "Length of a timeframe's bar.", ("timeframe",)),
+    Metric("tapeline_lake_series", "gauge", "Series that the lake holds."),
     Metric("tapeline_lake_rows", "gauge", "Rows of a series.", ("table", "symbol", "timeframe")),
     Metric("tapeline_lake_size_bytes", "gauge", "Bytes of a series on disk.", ("table", "symbol", "timeframe")),
     Metric(

@@ -147,3 +147,22 @@ def test_rollback_of_a_model_that_does_not_exist_is_a_clear_error(tapeline):
     status, _, err = tapeline("models", "rollback", "direction-H1-NONE")
     assert status not in (0, console.UNEXPECTED)
     assert "direction-H1-NONE" in err
+
+
+def test_trace_prints_the_lineage_of_a_stored_row(tapeline, tmp_path: Path):
+    from tapeline.core.schemas import RAW_BARS
+    from tapeline.core.settings import load_settings
+    from tapeline.lake import Lake, Lineage
+    from tests.lake.support import EURUSD, H1, raw
+    from tests.support import make_bars
+
+    bars = raw(make_bars(5), source="files:eurusd.csv")
+    lineage = Lineage("run-7", "ingest", ("eurusd.csv, SHA-256 9f86d081",))
+    Lake(load_settings().lake_path).write(RAW_BARS, bars, EURUSD, H1, lineage=lineage)
+    status, out, _ = tapeline("trace", "EURUSD", "H1", bars.index[2].isoformat())
+    assert status == 0
+    assert "raw/bars EURUSD H1" in out
+    assert "brought by run run-7, ingest, from eurusd.csv, SHA-256 9f86d081" in out
+    status, _, err = tapeline("trace", "EURUSD", "H1", "1999-01-01")
+    assert status != 0
+    assert "holds no row" in err

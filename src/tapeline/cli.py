@@ -93,6 +93,27 @@ def backfill(
 
 
 @application.command()
+def stream(
+    source: Annotated[str, typer.Option(help="binance | mt5")] = "binance",
+    symbols: Symbols = "BTCUSDT",
+    channels: Annotated[str | None, typer.Option(help="aggTrade or trade, bookTicker; both if absent.")] = None,
+    depth: Annotated[int, typer.Option(min=0, max=1000, help="Levels a side to sample; 0 keeps no books.")] = 0,
+    depth_seconds: Annotated[float, typer.Option(help="Seconds between two samples of the books.")] = 1.0,
+    seconds: Annotated[float | None, typer.Option(help="End after so long; until Ctrl-C if absent.")] = None,
+) -> None:
+    """Collect a live feed into the lake until Ctrl-C; what a crash or a lost line left out is fetched at the start."""
+    from tasks.live_venue import parse_stream
+
+    names, kinds = split_symbols(symbols), split_symbols(channels) if channels else None
+    asked = {"depth_levels": depth, "depth_seconds": depth_seconds, "maximum_seconds": seconds}
+    parse_stream(source, names, kinds, **asked)  # type: ignore[arg-type]
+    with orchestration():
+        from flows.stream import stream as stream_flow
+
+        stream_flow(source=source, symbols=names, channels=kinds, **asked)
+
+
+@application.command()
 def score(
     source: SourceName = "sample",
     symbols: Symbols = "EURUSD",
@@ -188,6 +209,26 @@ def sql(
     else:
         shown = result.slice(0, limit).to_pandas()
         print_table(f"{result.num_rows} rows" + (f", the first {limit}" if result.num_rows > limit else ""), shown)
+
+
+@application.command()
+def trace(
+    symbol: Annotated[str, typer.Argument(help="As the lake spells it: EURUSD, BTC/USDT.")],
+    timeframe: Annotated[str, typer.Argument(help="M1, H1, D1, ... or tick.")],
+    ts: Annotated[str, typer.Argument(help="The row's time, UTC, such as 2017-03-01T12:00.")],
+    table: Annotated[
+        str | None, typer.Option(help="<zone>/<table>; the last of raw, clean, features, labels, scores if absent.")
+    ] = None,
+) -> None:
+    """Follow one row of any table back to the raw rows it was made from, and to their raw file or service."""
+    from tapeline.core.symbol import Symbol
+    from tapeline.core.timeframe import Timeframe
+    from tapeline.lake.trace import named_table, trace_lines
+    from tapeline.lake.trace import trace as follow
+
+    lake, name, step = open_lake(), Symbol.parse(symbol), Timeframe.parse(timeframe)
+    for line in trace_lines(follow(lake, named_table(lake, name, step, table), name, step, ts)):
+        say(one_line(line, keep_spaces=True))
 
 
 @features_application.command("diff")

@@ -8,7 +8,7 @@ import pytest
 from tapeline.core.errors import DataError
 from tapeline.core.schemas import CLEAN_BARS, RAW_BARS, RAW_TICKS, features_spec
 from tapeline.lake import Lake, Lineage
-from tapeline.lake.trace import trace
+from tapeline.lake.trace import named_table, trace, trace_lines
 from tests.lake.support import D1, EURUSD, H1, SWAP, raw
 from tests.lake.ticks import TICK, ticks
 from tests.support import make_bars
@@ -111,3 +111,22 @@ def test_texts_that_only_look_like_inputs_are_provenance(tmp_path):
     steps = trace(lake, RAW_BARS, EURUSD, H1, make_bars(5).index[0])
     assert len(steps) == 1
     assert steps[0].provenance == strange[:3]
+
+
+def test_a_trace_reads_as_text_down_to_the_file_of_each_revision(tmp_path):
+    lake = Lake(tmp_path)
+    bars = chain(lake, EURUSD)
+    spec = named_table(lake, EURUSD, H1)
+    assert spec.path == FEATURES.path, "the furthest table where none is named"
+    text = trace_lines(trace(lake, spec, EURUSD, H1, bars.index[50]))
+    assert text[0].startswith(f"{FEATURES.path} EURUSD H1, period 2017, version ")
+    raw_at = next(number for number, line in enumerate(text) if line.startswith("raw/bars EURUSD H1"))
+    first, brought, second, again = text[raw_at + 1 : raw_at + 5]
+    assert "revision 0 of files:eurusd: time by provider" in first
+    assert "stored 2018-06-01T00:00:00+00:00" in first
+    assert FILE in brought
+    assert "revision 1" in second
+    assert again.strip() == "brought by run run-2, ingest, from Yahoo Finance chart of EURUSD"
+    with pytest.raises(DataError, match="holds no clean/ticks of EURUSD H1") as told:
+        named_table(lake, EURUSD, H1, "clean/ticks")
+    assert "clean/bars" in str(told.value.hint)

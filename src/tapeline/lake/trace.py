@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -10,7 +11,7 @@ import pandas as pd
 import pyarrow as pa
 
 from tapeline.core.errors import ConfigurationError, DataError
-from tapeline.core.schemas import ZONES, TableSpec
+from tapeline.core.schemas import ZONES, TableSpec, Zone
 from tapeline.core.symbol import Symbol, parse_name
 from tapeline.core.timeframe import Timeframe
 from tapeline.lake.lake import Lake
@@ -21,6 +22,8 @@ from tapeline.lake.reader import Instant, nanoseconds
 from tapeline.lake.status import spec_of
 
 MAXIMUM_STEPS: Final = 64
+CHAIN: Final[tuple[Zone, ...]] = ("raw", "clean", "features", "labels", "scores")
+"""The zones in the order in which a row is made of another."""
 _INPUT: Final = re.compile(
     r"(?P<zone>[a-z]+)/(?P<table>[^:]+):(?P<symbol>.+):(?P<timeframe>[A-Za-z0-9]+)(?:@(?P<version>\w+))?"
 )
@@ -150,6 +153,64 @@ def trace(lake: Lake, spec: TableSpec, symbol: Symbol, timeframe: Timeframe, ts:
             for inner, found in _inputs(step).items():
                 waiting.setdefault(inner, found)
     return steps
+
+
+def named_table(lake: Lake, symbol: Symbol, timeframe: Timeframe, name: str | None = None) -> TableSpec:
+    """The table of a series by ``<zone>/<table>``; without a name the furthest one that the series went through.
+
+    Raises
+    ------
+    DataError
+        The lake holds no such table of the series; the hint names what it holds.
+    """
+    held = {s.spec.path: s.spec for s in lake.series() if s.symbol == symbol and s.timeframe == timeframe}
+    if name is not None and name in held:
+        return held[name]
+    furthest = [spec for zone in CHAIN for spec in held.values() if spec.zone == zone]
+    if name is not None or not furthest:
+        raise DataError(
+            f"the lake holds no {name or 'table'} of {symbol} {timeframe}",
+            hint=f"it holds {', '.join(sorted(held)) or 'nothing of it'}",
+        )
+    return furthest[-1]
+
+
+def trace_lines(steps: Sequence[Step]) -> list[str]:
+    """A trace as text, one line a table, row, run and raw file; rows and runs stand below their table.
+
+    Examples
+    --------
+    >>> from tapeline.core.symbol import Symbol
+    >>> eurusd, hourly = Symbol.parse("EURUSD"), Timeframe.parse("H1")
+    >>> step = Step("raw/bars", eurusd, hourly, "2017", "0123abcd", 0, (), (), (), ("eurusd.csv, SHA-256 9f86",))
+    >>> trace_lines([step])
+    ['raw/bars EURUSD H1, period 2017, version 0123abcd: 0 rows', '  from eurusd.csv, SHA-256 9f86']
+    """
+    lines = []
+    for step in steps:
+        head = f"{step.table} {step.symbol} {step.timeframe}, period {step.period}, version {step.data_version}"
+        read = f", read as {', '.join(step.read_versions)}" if step.read_versions else ""
+        lines.append(f"{head}{read}: {step.rows} row{'' if step.rows == 1 else 's'}")
+        for row in step.origins:
+            estimate = " (estimated)" if row.known_at_is_estimate else ""
+            lines.append(
+                f"  row {row.ts.isoformat()} revision {row.revision} of {row.source_id or 'no source'}: "
+                f"time by {row.ts_origin or 'unknown'}, known {_shown(row.known_at)}{estimate}, "
+                f"stored {_shown(row.ingested_at)}, data version {row.data_version or 'unknown'}"
+            )
+            lines.extend(
+                f"    brought by run {lineage.run_id}, {lineage.stage}, from {'; '.join(lineage.inputs) or 'nothing'}"
+                for lineage in row.brought_by
+            )
+        brought = {lineage for row in step.origins for lineage in row.brought_by}
+        if not brought:
+            lines.extend(f"  run {change.lineage.run_id}, {change.lineage.stage}" for change in step.changes)
+            lines.extend(f"  from {text}" for text in step.provenance)
+    return lines
+
+
+def _shown(instant: pd.Timestamp | None) -> str:
+    return "unknown" if instant is None else instant.isoformat()
 
 
 def spec_of_series(lake: Lake, place: Place) -> TableSpec | None:

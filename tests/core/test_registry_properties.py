@@ -70,14 +70,16 @@ def test_it_says_what_it_is(component: Component) -> None:
 
 
 @pytest.mark.parametrize("component", FEATURES, ids=lambda component: component.name)
-def test_a_feature_is_float64_finite_or_nan_and_knows_no_price_level(component: Component) -> None:
-    """Prices times 1024 and volumes times 8, both exact in binary, must not change a feature."""
+def test_a_feature_is_float64_finite_or_nan_and_scales_as_it_declares(component: Component) -> None:
+    """Prices times 1024 and volumes times 8, both exact in binary, multiply a feature by what its degrees say."""
     context = {name: np.linspace(10.0, 20.0, 900) for name in CONTEXT}
     bars = rough(900).assign(**context)
     scaled = bars.assign(
         **{name: bars[name] * 1024.0 for name in ("open", "high", "low", "close")}, volume=bars["volume"] * 8.0
     )
     before, after = component.compute(bars), component.compute(scaled)
+    in_price, in_volume = component.scale
+    after /= 1024.0**in_price * 8.0**in_volume
     assert (before.dtypes == np.float64).all()
     assert not np.isinf(before.to_numpy()).any()
     pd.testing.assert_frame_equal(before, after, rtol=1e-6, atol=1e-7)

@@ -64,6 +64,9 @@ class Component:
     delay:
         By how many bars the output follows its input under these parameters: the group delay of a filter at low
         frequencies, the bars a finding waits for its confirmation. 0 where the current value speaks of the current bar.
+    scale:
+        The degrees in price and in volume: where all prices are a times and all volumes b times as large, the output
+        is ``a ** scale[0] * b ** scale[1]`` times as large. (0, 0), a number without unit, is what models should see.
     """
 
     kind: Kind
@@ -75,6 +78,7 @@ class Component:
     requires: tuple[str, ...] = ()
     tolerance: Tolerance = field(default_factory=Tolerance)
     delay: Delay = 0
+    scale: tuple[int, int] = (0, 0)
 
     @property
     def defaults(self) -> dict[str, Any]:
@@ -222,12 +226,13 @@ def feature(
     requires: Iterable[str] = (),
     tolerance: Tolerance | None = None,
     delay: Delay = 0,
+    scale: tuple[int, int] = (0, 0),
 ) -> Callable[[Function], Function]:
     """Register a per-bar feature: a function of the bars that gives a Series or a frame on their index.
 
     A function marked with :func:`research` is refused.
     """
-    return _register("feature", lookback, outputs, reference, requires, tolerance, delay)
+    return _register("feature", lookback, outputs, reference, requires, tolerance, delay, scale)
 
 
 def research(function: Function) -> Function:
@@ -293,6 +298,7 @@ def _register(
     requires: Iterable[str],
     tolerance: Tolerance | None,
     delay: Delay = 0,
+    scale: tuple[int, int] = (0, 0),
 ) -> Callable[[Function], Function]:
     def attach(function: Function) -> Function:
         if getattr(inspect.unwrap(function), _RESEARCH, False):
@@ -310,6 +316,7 @@ def _register(
             requires=tuple(requires),
             tolerance=tolerance or Tolerance(),
             delay=delay,
+            scale=scale,
         )
         setattr(function, _ATTRIBUTE, component)
         return function

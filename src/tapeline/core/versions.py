@@ -85,7 +85,8 @@ def code_digest(code: Callable[..., Any] | str) -> str:
         plain = inspect.unwrap(code)
         name = plain.__module__
         source = inspect.getsourcefile(plain) if hasattr(plain, "__code__") else None
-        file = Path(source) if source else None
+        # A function that a factory made lives in the module that called it, which imports the factory.
+        file = (_module_file(name) or Path(source)) if source and Path(source).is_file() else None
     if file is None or not file.is_file():
         raise ConfigurationError(
             f"the source of {name} cannot be found, so its code has no version", hint="define it in a file"

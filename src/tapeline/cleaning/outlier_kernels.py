@@ -45,8 +45,8 @@ def past_moments(values: np.ndarray, window: int, minimum: int) -> tuple[np.ndar
             slot = (slot + 1) % window
             if slot == 0:
                 # Once a turn the moments are taken afresh, so that rounding cannot pile up.
-                mean = np.mean(ring)
-                squares = np.sum((ring - mean) ** 2)
+                mean = float(np.mean(ring))
+                squares = float(np.sum((ring - mean) ** 2))
     return centre, scale
 
 

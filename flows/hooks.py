@@ -22,9 +22,11 @@ from tapeline.core.settings import Settings, load_settings
 from tapeline.core.versions import digest
 from tapeline.monitoring.channels import Channel, Delivery, open_channels, seconds, within
 from tapeline.monitoring.formatting import plain_text
+from tapeline.monitoring.metric_store import Update
 from tapeline.monitoring.notification import Notification, Severity, clean_text, shorten, utc_text
 from tapeline.monitoring.notifier import Notifier
 from tapeline.monitoring.redaction import MASK, SENSITIVE_NAME, Redactor, redacted_logs, secret_parts
+from tasks.observe import measure_all
 
 Hook = Callable[..., None]
 
@@ -103,6 +105,54 @@ def notify_task_failure(task: Any, task_run: Any, state: Any) -> None:
         notes=_hint(error, redact),
     )
     _tell(open_notifier(settings), notification, task_run)
+
+
+def tell(
+    title: str,
+    body: str,
+    *,
+    key: str,
+    severity: Severity = Severity.ERROR,
+    error_type: str | None = None,
+    link: str | None = None,
+    notes: tuple[str, ...] = (),
+    once: bool = False,
+) -> None:
+    """Tell people something from inside a flow or beside one: a feed's alert, a clock that drifts. Never raises.
+
+    Parameters
+    ----------
+    title, body, severity, error_type, notes, once:
+        As of :class:`tapeline.monitoring.notification.Notification`; secrets of the settings are masked.
+    key:
+        What makes two the same: within the deduplication window the second is counted, not sent.
+    link:
+        Where to see more; the page of the flow run around the call where absent.
+    """
+    run = None
+    try:
+        context = FlowRunContext.get()
+        run = context.flow_run if context is not None else None
+        settings = load_settings()
+        redact = Redactor.of(settings)
+        notification = Notification(
+            title=redact(title),
+            body=redact(clean_text(body)),
+            severity=severity,
+            key=key,
+            link=link or (_link("flow-run", run.id) if run is not None else None),
+            error_type=error_type,
+            notes=tuple(redact(note) for note in notes),
+            once=once,
+        )
+        _tell(open_notifier(settings), notification, run)
+    except Exception as error:  # noqa: BLE001 - saying that something is wrong must not make it worse
+        _logger(run).warning("not told: %s", Redactor()(f"{type(error).__name__}: {error}"))
+
+
+def crash_key(flow_run_id: Any) -> str:
+    """The key of a run's crash, so that the run itself and whoever finds it dead tell it once between them."""
+    return f"crashed/{flow_run_id}"
 
 
 def on_hooks(*, completion: bool = False) -> dict[str, list[Hook]]:
@@ -224,10 +274,23 @@ def _report(flow: Any, flow_run: Any, state: Any, verb: str) -> None:
     notifier = open_notifier(settings)
     if notifier.channel_names:
         notifier.failed(_subject(flow, flow_run), shorten(text, 300))
+        if verb == "crashed":
+            notifier.mark_told(crash_key(flow_run.id))
+    count_run(flow, flow_run, state)
     _tell(notifier, notification, flow_run)
 
 
+def count_run(flow: Any, flow_run: Any, state: Any) -> None:
+    """Count an ended run and its length for the metrics."""
+    updates = [Update("tapeline_flow_runs_total", 1, {"flow": flow.name, "state": state.name})]
+    if flow_run.start_time is not None:
+        length = (state.timestamp - flow_run.start_time).total_seconds()
+        updates.append(Update("tapeline_flow_duration_seconds", max(length, 0.0), {"flow": flow.name}))
+    measure_all(*updates)
+
+
 def _complete(flow: Any, flow_run: Any, state: Any, *, announce: bool) -> None:
+    count_run(flow, flow_run, state)
     settings = load_settings()
     notifier = open_notifier(settings)
     if not notifier.channel_names:
@@ -258,7 +321,14 @@ def _complete(flow: Any, flow_run: Any, state: Any, *, announce: bool) -> None:
 
 
 def _tell(notifier: Notifier, notification: Notification, run: Any) -> None:
-    for delivery in notifier.notify(notification):
+    deliveries = notifier.notify(notification)
+    measure_all(
+        *(
+            Update("tapeline_notifications_total", 1, {"channel": delivery.channel, "outcome": delivery.outcome})
+            for delivery in deliveries
+        )
+    )
+    for delivery in deliveries:
         good = delivery.outcome in ("sent", "duplicate")
         detail = f" ({delivery.detail})" if delivery.detail else ""
         _logger(run).log(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
@@ -19,6 +19,16 @@ class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class NotificationRoute(_Section):
+    """Which notifications a channel takes; a channel that no route names takes all of them."""
+
+    channel: str = Field(
+        min_length=1, description="a channel's name or a pattern of it, such as telegram-* or mailto-*"
+    )
+    minimum_severity: Literal["info", "warning", "error", "critical"] = "info"
+    error_types: tuple[str, ...] = Field((), description="classes of errors or patterns of them; all where absent")
+
+
 class NotificationSettings(_Section):
     """Where alerts go. ``urls`` are apprise addresses (``tgram://token/chat``, ``slack://...``, ``json://...``)."""
 
@@ -27,6 +37,7 @@ class NotificationSettings(_Section):
     deduplicate_seconds: float = Field(900.0, ge=0, description="the same alert is not repeated within this time")
     maximum_per_hour: int = Field(30, ge=1, description="above this the rest is counted and sent as one digest")
     timeout_seconds: float = Field(10.0, gt=0, le=120)
+    routes: tuple[NotificationRoute, ...] = Field((), description="who takes what; all channels take all where absent")
 
 
 class MetaTraderSettings(_Section):
@@ -106,6 +117,20 @@ class CalendarSettings(_Section):
     sources: dict[str, str] = Field({}, description="calendars by source or pattern, such as ccxt:*")
 
 
+class ClockSettings(_Section):
+    """Which clocks the clock check asks, and when it tells; see docs/clock.md."""
+
+    references: dict[str, str] = Field(
+        {"ntp": "ntp://pool.ntp.org", "binance": "exchange:binance"},
+        description="by name: ntp://host[:port], http(s)://... (its Date header), exchange:<name>[@<address>], "
+        "mt5:<symbol> (the newest tick of the terminal)",
+    )
+    threshold_seconds: float = Field(1.0, gt=0, le=3600, description="an offset surely beyond this is told")
+    samples: int = Field(8, ge=1, le=64, description="round trips to each reference in a check")
+    timeout_seconds: float = Field(3.0, gt=0, le=60)
+    history_days: float = Field(7.0, gt=0, le=366, description="how much of the past the picture shows")
+
+
 class CostSettings(_Section):
     """What a round turn costs in the equity picture of a report."""
 
@@ -138,6 +163,7 @@ class Settings(BaseSettings):
     scoring: ScoringSettings = ScoringSettings()
     costs: CostSettings = CostSettings()
     calendars: CalendarSettings = CalendarSettings()
+    clock: ClockSettings = ClockSettings()
 
     @field_validator("root")
     @classmethod

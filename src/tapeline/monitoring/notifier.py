@@ -7,12 +7,13 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Final
 
-from tapeline.core.settings import Settings
+from tapeline.core.settings import NotificationRoute, Settings
 from tapeline.monitoring.channels import Channel, Delivery, Outcome, open_channels
-from tapeline.monitoring.notification import Notification, digest_of, utc_text
+from tapeline.monitoring.notification import Notification, Severity, digest_of, utc_text
 from tapeline.monitoring.outbox import Claim, Incident, Outbox, Pending
 from tapeline.monitoring.redaction import Redactor
 
@@ -34,6 +35,7 @@ class Notifier:
 
     - *Deduplicated*: an equal key within ``notifications.deduplicate_seconds`` is counted, not sent; the next message
       of that key says how many there were. A notification marked ``once`` is never sent again.
+    - *Routed*: a channel that ``notifications.routes`` names takes only what one of its routes takes.
     - *Rate-limited*: at most ``notifications.maximum_per_hour`` messages a channel within any 60 minutes, over all
       processes. What exceeds it is held and sent as one digest when the limit allows.
     - *Never in the way*: no method raises, whatever a channel, the disk or a lock does; the reason is logged and
@@ -128,6 +130,14 @@ class Notifier:
         except (sqlite3.Error, OSError) as error:
             return Pending({}, {}, {}, problem=self._reason(error))
 
+    def mark_told(self, key: str) -> None:
+        """Remember a ``once`` key as told without sending anything: somebody else has told it. Never raises."""
+        try:
+            told = Notification("told", "", Severity.INFO, key=key, once=True)
+            self._outbox.accept(told, (), self._rules.deduplicate_seconds)
+        except (sqlite3.Error, OSError) as error:
+            _log.warning("what was told could not be remembered: %s", self._reason(error))
+
     def failed(self, subject: str, reason: str) -> Incident | None:
         """Remember that ``subject`` (a flow, a feed) failed; None where it could not be remembered. Never raises."""
         try:
@@ -145,12 +155,15 @@ class Notifier:
             return None
 
     def _notify(self, notification: Notification) -> list[Delivery]:
+        chosen = [name for name in self._channels if takes(self._rules.routes, name, notification)]
+        if not chosen:
+            return []
         try:
-            accepted = self._outbox.accept(notification, self._channels, self._rules.deduplicate_seconds)
+            accepted = self._outbox.accept(notification, chosen, self._rules.deduplicate_seconds)
         except (sqlite3.Error, OSError) as error:
-            return self._send_without_state(notification, self._reason(error))
+            return self._send_without_state(notification, chosen, self._reason(error))
         deliveries = []
-        for name in self._channels:
+        for name in chosen:
             try:
                 done = dict(self._drain(name))
                 if not accepted.rows:
@@ -226,17 +239,17 @@ class Notifier:
             return Delivery(name, "failed", f"kept: {fate.reason}")
         return Delivery(name, "throttled", "kept: older messages go first")
 
-    def _send_without_state(self, notification: Notification, reason: str) -> list[Delivery]:
+    def _send_without_state(self, notification: Notification, chosen: list[str], reason: str) -> list[Delivery]:
         now = self._clock()
         if notification.once:
             text = f"not sent, as it could not be told whether it was sent before: {reason}"
-            return [Delivery(name, "failed", text) for name in self._channels]
+            return [Delivery(name, "failed", text) for name in chosen]
         spoken = self._spoken.get(notification.key)
         if spoken is not None and 0 <= now - spoken < self._rules.deduplicate_seconds:
-            return [Delivery(name, "duplicate", f"this process has sent it; {reason}") for name in self._channels]
+            return [Delivery(name, "duplicate", f"this process has sent it; {reason}") for name in chosen]
         self._spoken[notification.key] = now
         _log.warning("the state file of the notifications cannot be used, sending without it: %s", reason)
-        sent = [self._send(name, notification) for name in self._channels]
+        sent = [self._send(name, notification) for name in chosen]
         return [
             Delivery(d.channel, d.outcome, f"{d.detail} (without the state file: {reason})", d.retry_after)
             for d in sent
@@ -244,6 +257,27 @@ class Notifier:
 
     def _reason(self, error: BaseException) -> str:
         return self._redact(f"{type(error).__name__}: {error}")
+
+
+def takes(routes: Iterable[NotificationRoute], channel: str, notification: Notification) -> bool:
+    """Whether a channel takes a notification: any of the routes that name it does, or no route names it.
+
+    Examples
+    --------
+    >>> routes = [NotificationRoute(channel="telegram-*", minimum_severity="error", error_types=("Provider*",))]
+    >>> note = Notification("late", "", Severity.CRITICAL, key="late", error_type="DataError")
+    >>> takes(routes, "telegram-1a2b", note), takes(routes, "slack-1a2b", note)
+    (False, True)
+    """
+    own = [route for route in routes if fnmatchcase(channel, route.channel)]
+    return not own or any(
+        notification.severity.rank >= Severity(route.minimum_severity).rank
+        and (
+            not route.error_types
+            or any(fnmatchcase(notification.error_type or "", pattern) for pattern in route.error_types)
+        )
+        for route in own
+    )
 
 
 def _instant(posix_seconds: float) -> datetime:

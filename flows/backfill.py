@@ -10,6 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from flows.hooks import HOOKS
 from tapeline.core.errors import ConfigurationError
+from tasks.arrival import announce
 from tasks.backfill import CHUNK_ROWS, Reports, backfill_bars
 from tasks.job import StageResult, plan_jobs
 
@@ -22,6 +23,7 @@ MAXIMUM_WORKERS = 2
     flow_run_name="backfill {timeframe} of {source}",
     task_runner=ThreadPoolTaskRunner(max_workers=MAXIMUM_WORKERS),
     persist_result=False,
+    timeout_seconds=24 * 3600,
     **HOOKS,
 )
 def backfill(
@@ -67,6 +69,8 @@ def backfill(
         key="backfill",
         description=f"Rows loaded from {source}",
     )
+    # Also where another symbol failed: what did arrive is there.
+    announce(results)
     failures = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
     if failures:
         raise failures[0]

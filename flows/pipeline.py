@@ -25,6 +25,7 @@ from tasks.train import train_model
     flow_run_name="pipeline {timeframe} of {source}",
     task_runner=ThreadPoolTaskRunner(max_workers=4),
     persist_result=False,
+    timeout_seconds=12 * 3600,
     **HOOKS,
 )
 def pipeline(

@@ -24,6 +24,8 @@ from tasks.summary import RunSummary, publish
     flow_run_name="score {timeframe} of {source}",
     task_runner=ThreadPoolTaskRunner(max_workers=4),
     persist_result=False,
+    # A run that hangs must not hold back the next bars' run for long.
+    timeout_seconds=1800,
     **HOOKS,
 )
 def score(

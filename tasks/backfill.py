@@ -28,9 +28,13 @@ from tasks.artifacts import Progress
 from tasks.ingest import store_bars
 from tasks.job import ASKS_A_SOURCE, Job, StageResult, open_lake
 from tasks.observe import observes
+from tasks.venue_turn import venue_turn
 
 CHUNK_ROWS = 20_000
 """Bars a piece: what a crash may cost, and how often the progress moves."""
+
+BACKFILL_SECONDS = 12 * 3600.0
+"""A backfill of one series ends as timed out after so long; the next run goes on from there."""
 
 Report = Callable[[int, int], None]
 """Told after each piece how many of how many are done."""
@@ -52,7 +56,7 @@ class Reports:
 @task(
     task_run_name="backfill {job.name}",
     cache_policy=NO_CACHE,
-    **ASKS_A_SOURCE,
+    **{**ASKS_A_SOURCE, "timeout_seconds": BACKFILL_SECONDS},
     tags=["backfill"],
 )
 @observes("backfill")
@@ -106,8 +110,10 @@ def load_history(
     report(0, len(pieces))
     for number, piece in enumerate(pieces, 1):
         start, end = piece.bounds
-        for outcome in follow(source, BarRequest(job.symbol, job.timeframe, start, end)):
-            if isinstance(outcome, Data):
+        with venue_turn(job.source):
+            for outcome in follow(source, BarRequest(job.symbol, job.timeframe, start, end)):
+                if not isinstance(outcome, Data):
+                    continue
                 total = _sum(total, store_bars(outcome, job, lake, now=now, stage="backfill"))
         held = lake.read(RAW_BARS, job.symbol, job.timeframe, start=start, end=end, columns=["close"])
         ledger.add(Loaded(piece.start, piece.end, len(held)))

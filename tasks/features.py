@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pandas as pd
 from prefect import task
-from prefect.cache_policies import NO_CACHE
 
 from tapeline.core.errors import DataError
 from tapeline.core.schemas import CLEAN_BARS, TableSpec, features_spec
@@ -15,11 +14,18 @@ from tapeline.features.engine import compute
 from tapeline.features.feature_set import FeatureSet, load_feature_set
 from tapeline.lake.lake import Lake
 from tapeline.quality.integrity_log import CheckRecord
-from tasks.job import Job, StageResult, history_start, open_lake
+from tasks.job import STAGE_SECONDS, Job, StageResult, history_start, open_lake
 from tasks.observe import observes
+from tasks.reuse import UnchangedInputs, remember
 
 
-@task(task_run_name="features {job.name}", cache_policy=NO_CACHE, tags=["features"])
+@task(
+    task_run_name="features {job.name}",
+    cache_policy=UnchangedInputs(stage="features"),
+    persist_result=True,
+    timeout_seconds=STAGE_SECONDS,
+    tags=["features"],
+)
 @observes("features")
 def build_features(job: Job) -> StageResult:
     """Compute the feature set on a job's clean bars and store it under its version.
@@ -35,6 +41,7 @@ def build_features(job: Job) -> StageResult:
     version = lake.version(CLEAN_BARS, job.symbol, job.timeframe, start=bars.index[0], end=job.end)
     inputs = (job.input_of(CLEAN_BARS.path, version), feature_set.version)
     receipt = lake.write(spec, frame, job.symbol, job.timeframe, lineage=job.lineage("features", *inputs))
+    remember("features", job, settings, lake)
     notes = (f"{len(feature_set.columns)} columns",)
     missing = int(frame[list(feature_set.columns)].isna().any(axis=1).sum())
     present = CheckRecord.of_output(

@@ -15,6 +15,7 @@ from tapeline.quality.quarantine import quarantine, quarantine_rejected
 from tapeline.sources.base import BarRequest, Data, open_source, require
 from tasks.job import ASKS_A_SOURCE, Job, StageResult, open_lake
 from tasks.observe import observes
+from tasks.venue_turn import venue_turn
 
 WATCHING_BARS = 2
 """A bar seen within this many bar lengths of its close was seen live: its arrival time is known, not estimated."""
@@ -35,9 +36,10 @@ def ingest_bars(job: Job, *, now: pd.Timestamp | None = None) -> StageResult:
     """
     settings, lake = open_lake()
     now = now or pd.Timestamp.now("UTC")
-    outcome = require(
-        open_source(job.source, settings).fetch(BarRequest(job.symbol, job.timeframe, job.start, job.end))
-    )
+    with venue_turn(job.source):
+        outcome = require(
+            open_source(job.source, settings).fetch(BarRequest(job.symbol, job.timeframe, job.start, job.end))
+        )
     if not isinstance(outcome, Data):
         return StageResult("ingest", job, 0, 0, "", "", notes=(outcome.reason,))
     return store_bars(outcome, job, lake, now=now, stage="ingest")

@@ -144,10 +144,16 @@ def is_temporary(_task: object, _run: object, state: object) -> bool:
     return False
 
 
+ASK_SECONDS: Final = 3600.0
+"""A task that asks a source ends as timed out after so long, its retries apart."""
+STAGE_SECONDS: Final = 3600.0
+"""A task that computes ends as timed out after so long."""
+
 ASKS_A_SOURCE: Final[dict[str, Any]] = {
     "retries": 3,
     "retry_delay_seconds": exponential_backoff(2),
     "retry_jitter_factor": 0.5,
     "retry_condition_fn": is_temporary,
+    "timeout_seconds": ASK_SECONDS,
 }
 """``@task(**ASKS_A_SOURCE)``: tries again, ever more slowly, what may succeed later."""

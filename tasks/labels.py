@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 from prefect import task
-from prefect.cache_policies import NO_CACHE
 
 from tapeline.core.schemas import CLEAN_BARS, labels_spec
 from tapeline.labels.label_set import compute, load_label_set
 from tapeline.quality.integrity_log import CheckRecord
 from tasks.features import read_clean
-from tasks.job import Job, StageResult, open_lake
+from tasks.job import STAGE_SECONDS, Job, StageResult, open_lake
 from tasks.observe import observes
+from tasks.reuse import UnchangedInputs, remember
 
 
-@task(task_run_name="labels {job.name}", cache_policy=NO_CACHE, tags=["labels"])
+@task(
+    task_run_name="labels {job.name}",
+    cache_policy=UnchangedInputs(stage="labels"),
+    persist_result=True,
+    timeout_seconds=STAGE_SECONDS,
+    tags=["labels"],
+)
 @observes("labels")
 def build_labels(job: Job) -> StageResult:
     """Label a job's clean bars and store the labels under their version; a label not yet known has no row."""
-    _, lake = open_lake()
+    settings, lake = open_lake()
     label_set = load_label_set()
     bars, rows = read_clean(lake, job, lookback=label_set.lookback)
     frame = compute(label_set, bars, job.timeframe).loc[bars.index[-rows] :]
@@ -26,6 +32,7 @@ def build_labels(job: Job) -> StageResult:
     receipt = lake.write(
         labels_spec(label_set.version), frame, job.symbol, job.timeframe, lineage=job.lineage("labels", *inputs)
     )
+    remember("labels", job, settings, lake)
     ambiguous = int((frame["value"] == 0).sum())
     notes = (f"{ambiguous} ambiguous (both barriers inside one bar)",)
     clear = CheckRecord.of_output(

@@ -164,13 +164,17 @@ class DriftMonitor:
         return result.set_axis(index, axis=0)
 
 
-def plot_drift(history: pd.DataFrame, *, threshold: int = THRESHOLD) -> Figure:
+def plot_drift(
+    history: pd.DataFrame, *, threshold: int = THRESHOLD, label: str = "venue time less reference time"
+) -> Figure:
     """Median drift of each feed over time with its 5 to 95 % band, and the alert threshold.
 
     Parameters
     ----------
     history:
         As :meth:`DriftMonitor.frame` gives it.
+    label:
+        What is drawn, without its unit.
 
     Returns
     -------
@@ -186,7 +190,7 @@ def plot_drift(history: pd.DataFrame, *, threshold: int = THRESHOLD) -> Figure:
         axes.fill_between(times, rows["low_ms"], rows["high_ms"], alpha=0.2, color=line.get_color())
     for sign in (1, -1):
         axes.axhline(sign * threshold / 1e6, linestyle="--", linewidth=1, color="black", alpha=0.5)
-    axes.set_ylabel("venue time less reference time, ms")
+    axes.set_ylabel(f"{label}, ms")
     axes.set_xlabel("UTC")
     if len(history):
         axes.legend()

@@ -9,7 +9,7 @@ from typing import Final
 
 import pandas as pd
 
-from tapeline.clock.offset import OffsetEstimate, OffsetFilter
+from tapeline.clock.offset import OffsetEstimate, OffsetFilter, OffsetSample
 from tapeline.clock.probes import Nanoseconds, Probe
 from tapeline.core.errors import ConfigurationError, ProviderError, TapelineError, TemporaryError
 
@@ -57,6 +57,12 @@ class TimeSync:
                 failed[name] = error
                 self._failures[name] += 1
         return failed
+
+    def add(self, name: str, sample: OffsetSample) -> None:
+        """Take a sample that was measured before, such as the stored ones of an earlier process; oldest first."""
+        if name not in self._filters:
+            raise ConfigurationError(f"reference {name!r} is unknown", hint=f"one of {', '.join(self._filters)}")
+        self._filters[name].add(sample)
 
     def estimate(self, name: str) -> OffsetEstimate:
         """The offset of a reference: its time less ours.

@@ -276,11 +276,13 @@ def open_source(text: str, settings: Settings, *, clock: Clock | None = None) ->
 
         return DeribitVolatilitySource(settings.network, clock=now)
     if kind == "mt5" and not detail:
+        from tapeline.sources.broker_clock import offsets_file
         from tapeline.sources.metatrader import MetaTraderSource
         from tapeline.sources.metatrader_session import open_gateway
 
         gateway = open_gateway(settings.metatrader, settings.network)
-        return MetaTraderSource(gateway, settings.metatrader, network=settings.network, clock=now)
+        offsets = offsets_file(settings.state_path)
+        return MetaTraderSource(gateway, settings.metatrader, network=settings.network, clock=now, offsets=offsets)
     raise ConfigurationError(
         f"source {text!r} is unknown", hint="use sample, files, files:<folder>, ccxt:<exchange>, yahoo, deribit or mt5"
     )

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import json
+import os
+import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final, Protocol
 
 import numpy as np
 import pandas as pd
 
-from tapeline.core.errors import ConfigurationError
+from tapeline.core.errors import ConfigurationError, DataError
 
 _HOUR: Final = 3_600_000_000_000
 NEW_YORK: Final = "America/New_York"
+_ENDS: Final = ("first", "last")
 NEW_YORK_CLOSE_HOURS: Final = 7
 """Hours that such a server runs ahead of New York, so that its day begins at 17:00 there, as the FX day does."""
 
@@ -114,8 +120,24 @@ def agrees(clock: BrokerClock, measured_hours: float, now: pd.Timestamp) -> bool
     return abs(measured_hours * 3600 - (clock.to_server(now) - now.timestamp())) < 60
 
 
-def choose_clock(configured_hours: float | None, measured_hours: float | None, now: pd.Timestamp) -> BrokerClock:
+def choose_clock(
+    configured_hours: float | None,
+    measured_hours: float | None,
+    now: pd.Timestamp,
+    stored: Sequence[tuple[pd.Timestamp, float]] = (),
+) -> BrokerClock:
     """The configured offset, else the New York close rule, if the measurement does not speak against it.
+
+    Parameters
+    ----------
+    configured_hours:
+        The setting, None where the rule is to hold.
+    measured_hours:
+        What a fresh tick shows ``now``, None where there is none: the market is closed.
+    stored:
+        Earlier measurements (instant, hours). The newest of them stands in for a missing fresh one. Where nothing is
+        configured, one and the same offset on both sides of a change of New York's clock proves that the server does
+        not follow it, and is used.
 
     Raises
     ------
@@ -125,11 +147,74 @@ def choose_clock(configured_hours: float | None, measured_hours: float | None, n
         half of the history by an hour.
     """
     clock = expected_clock(configured_hours)
-    if measured_hours is not None and not agrees(clock, measured_hours, now):
+    seen = sorted(stored)
+    if measured_hours is not None:
+        seen.append((now, measured_hours))
+    if not seen:
+        return clock
+    at, measured_hours = seen[-1]
+    if not agrees(clock, measured_hours, at):
+        if configured_hours is None and _is_fixed(clock, seen):
+            return FixedOffset(measured_hours)
         rule = "the rule 'New York + 7 h'" if configured_hours is None else "the setting"
-        expected = (clock.to_server(now) - now.timestamp()) / 3600
+        expected = (clock.to_server(at) - at.timestamp()) / 3600
+        when = "now" if at == now else f"(measured {at:%Y-%m-%d %H:%M} UTC)"
         raise ConfigurationError(
-            f"the broker's clock runs {measured_hours:+g} h from UTC now, {rule} says {expected:+.2f} h",
+            f"the broker's clock runs {measured_hours:+g} h from UTC {when}, {rule} says {expected:+.2f} h",
             hint="set metatrader.utc_offset_hours if the broker's clock is fixed",
         )
     return clock
+
+
+def _is_fixed(rule: BrokerClock, seen: Sequence[tuple[pd.Timestamp, float]]) -> bool:
+    """True where the same offset was measured while the rule had two different ones."""
+    ruled = {rule.to_server(at) - int(at.timestamp()) for at, _ in seen}
+    return len({hours for _, hours in seen}) == 1 and len(ruled) > 1
+
+
+def offsets_file(state_path: Path) -> Path:
+    """Where the measured offsets of all servers are kept."""
+    return state_path / "clock" / "broker_offsets.json"
+
+
+def read_offsets(path: Path, server: str) -> list[tuple[pd.Timestamp, float]]:
+    """The measured offsets of a server: the first and the last instant at which each was seen, oldest first.
+
+    Raises
+    ------
+    DataError
+        The file is not what :func:`store_offset` writes.
+    """
+    if not path.is_file():
+        return []
+    try:
+        runs = json.loads(path.read_text(encoding="utf-8")).get(server, [])
+        seen = [(pd.Timestamp(int(run[end]), unit="s", tz="UTC"), float(run["hours"])) for run in runs for end in _ENDS]
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
+        raise DataError(
+            f"{path.name} holds no measured offsets: {error}", hint="delete it; it is measured again"
+        ) from error
+    return sorted(set(seen))
+
+
+def store_offset(path: Path, server: str, at: pd.Timestamp, hours: float) -> None:
+    """Keep a measurement. One that repeats the last offset only moves the instant at which it was last seen.
+
+    The file is replaced in one step. It is derived from the measurements in the lake, so that two checks at once cost
+    at most one entry, which the next check brings back.
+    """
+    try:
+        held = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    except ValueError:
+        held = {}
+    runs = held.setdefault(server, [])
+    second = int(at.timestamp())
+    if runs and runs[-1]["hours"] == hours:
+        runs[-1]["last"] = max(second, runs[-1]["last"])
+    else:
+        runs.append({"first": second, "last": second, "hours": hours})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, scratch = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    with os.fdopen(handle, "w", encoding="utf-8") as file:
+        json.dump(held, file, indent=1, sort_keys=True)
+    Path(scratch).replace(path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -20,6 +21,7 @@ from tapeline.sources.broker_clock import (
     choose_clock,
     expected_clock,
     measured_offset_hours,
+    read_offsets,
 )
 from tapeline.sources.frame import as_record, cut, epoch_nanoseconds, make_bars, make_rejected
 from tapeline.sources.metatrader_errors import error_for
@@ -43,7 +45,9 @@ class MetaTraderSource:
     ----------
     settings:
         ``utc_offset_hours`` fixes the broker's offset; without it the server is taken to keep New York time plus seven
-        hours, which is checked against the newest tick where that is fresh.
+        hours, which is checked against the newest tick where that is fresh, else against the last measured offset.
+    offsets:
+        The file of measured offsets that the clock check keeps (:func:`~tapeline.sources.broker_clock.offsets_file`).
     """
 
     name = "mt5"
@@ -56,8 +60,10 @@ class MetaTraderSource:
         network: NetworkSettings | None = None,
         clock: Clock = utc_now,
         sleep: Callable[[float], None] = time.sleep,
+        offsets: Path | None = None,
     ) -> None:
         self._gateway = gateway
+        self._offsets = offsets
         self._settings = settings
         self._clock = clock
         self._sleep = sleep
@@ -96,7 +102,8 @@ class MetaTraderSource:
             )
         now = self._clock()
         measured = self._measure(str(request.symbol), now)
-        clock = choose_clock(self._settings.utc_offset_hours, measured, now)
+        stored = [] if self._offsets is None else read_offsets(self._offsets, self._gateway.server())
+        clock = choose_clock(self._settings.utc_offset_hours, measured, now, stored)
         rates, resume = self._rates(request, timeframe, clock, now)
         bars, rejected, volume_kind = rates_to_bars(rates, clock)
         bars, unfinished = cut(bars, request, now)
@@ -104,7 +111,10 @@ class MetaTraderSource:
             held = f"; {unfinished} had not closed yet" if unfinished else ""
             return Empty(f"MetaTrader 5 has no complete {request.timeframe} bar of {request.symbol} in the range{held}")
         notes = []
-        if measured is None and isinstance(clock, NewYorkClose):
+        if measured is None and stored:
+            at, hours = stored[-1]
+            notes.append(f"the broker's clock was last measured at {at:%Y-%m-%d %H:%M} UTC: {hours:+g} h")
+        elif measured is None and isinstance(clock, NewYorkClose):
             notes.append("the broker's clock was taken to be New York + 7 h; no fresh tick could confirm it")
         server = self._gateway.server()
         return Data(

@@ -61,11 +61,11 @@ class Venue:
         return f"ws://127.0.0.1:{self.port}"
 
     @asynccontextmanager
-    async def serving(self):
-        server = web.Server(self._handle)
-        runner = web.ServerRunner(server, shutdown_timeout=0.01, access_log=None)
+    async def serving(self, port: int = 0):
+        server = web.Server(self._handle, access_log=None)
+        runner = web.ServerRunner(server, shutdown_timeout=0.01)
         await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0)
+        site = web.TCPSite(runner, "127.0.0.1", port)
         await site.start()
         self.port = site._server.sockets[0].getsockname()[1]
         try:

@@ -192,6 +192,7 @@ class CcxtClient:
         client = self._new_client()
         self._share_bucket(client)
         client.set_markets_from_exchange(self._client)
+        client.ssl_context = self._client.ssl_context
         arrivals: asyncio.Queue[list[Record] | Exception] = asyncio.Queue(_MAXIMUM_ARRIVALS)
         tasks = [asyncio.create_task(self._pump(client, channel, each, timeframe, arrivals)) for each in symbols]
         try:
@@ -200,6 +201,9 @@ class CcxtClient:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            if client.session is not None:
+                # At once: a venue that has fallen silent would not answer a close frame either.
+                await client.session.connector.close()
             await client.close()
 
     async def _pump(

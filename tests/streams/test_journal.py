@@ -413,3 +413,13 @@ def test_rows_are_numbered_within_their_instant(instants):
         expected.append(seen.get(instant, 0))
         seen[instant] = seen.get(instant, 0) + 1
     assert number_rows(np.array(instants, dtype=np.int64)).tolist() == expected
+
+
+def test_a_journal_that_one_thread_opened_another_can_release(tmp_path):
+    opened = []
+    thread = threading.Thread(target=lambda: opened.append(Journal(tmp_path)))
+    thread.start()
+    thread.join()
+    opened[0].close()
+    with Journal(tmp_path) as journal:
+        put(journal, 0, 1)

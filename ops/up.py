@@ -1,8 +1,9 @@
 """Start Tapeline's services on this machine, print their links, and stop them all on Ctrl-C.
 
 The Prefect server with its UI, a process work pool with one worker, every deployment of ``prefect.yaml`` with its
-schedules, and the MLflow UI. Each service runs in a process group of its own, so that Ctrl-C reaches this supervisor
-first and the services are stopped in order: the worker before the server it talks to.
+schedules, the automations that watch over them, the MLflow UI and the exporter of the metrics. Each service runs in a
+process group of its own, so that Ctrl-C reaches this supervisor first and the services are stopped in order: the worker
+before the server it talks to.
 """
 
 from __future__ import annotations
@@ -77,6 +78,7 @@ def main() -> int:
     ask = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     ask.add_argument("--prefect-port", type=int, default=4200)
     ask.add_argument("--mlflow-port", type=int, default=5000)
+    ask.add_argument("--metrics-port", type=int, default=9464)
     arguments = ask.parse_args()
 
     def stop(_number: int, _frame: FrameType | None) -> None:
@@ -85,7 +87,7 @@ def main() -> int:
     signal.signal(signal.SIGINT, stop)
     signal.signal(signal.SIGTERM, stop)
     try:
-        run(arguments.prefect_port, arguments.mlflow_port)
+        run(arguments.prefect_port, arguments.mlflow_port, arguments.metrics_port)
     except StopRequest:
         say("stopped.")
         return 0
@@ -95,11 +97,12 @@ def main() -> int:
     return 0
 
 
-def run(prefect_port: int, mlflow_port: int) -> None:
+def run(prefect_port: int, mlflow_port: int, metrics_port: int) -> None:
     """Start everything, print the links, then watch until a signal or until a service ends."""
     server_url = f"http://127.0.0.1:{prefect_port}"
     mlflow_url = f"http://127.0.0.1:{mlflow_port}"
-    for port in (prefect_port, mlflow_port):
+    metrics_url = f"http://127.0.0.1:{metrics_port}/metrics"
+    for port in (prefect_port, mlflow_port, metrics_port):
         if answers(f"http://127.0.0.1:{port}"):
             raise RuntimeError(f"port {port} is taken already; stop what runs there or pass another --…-port")
     project = Path(os.environ.get("TAPELINE_ROOT", ROOT)).resolve()
@@ -119,6 +122,8 @@ def run(prefect_port: int, mlflow_port: int) -> None:
         "PREFECT_SERVER_UI_API_URL": f"{server_url}/api",
         "PREFECT_UI_URL": server_url,
         "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
+        # The shortest that Prefect allows: a run that was killed is noticed by its silence.
+        "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
         # Only the pages are wanted; MLflow's job workers would take two gigabytes of memory.
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
     }
@@ -144,6 +149,14 @@ def run(prefect_port: int, mlflow_port: int) -> None:
                 logs,
             )
         )  # fmt: skip
+        metrics = services.enter_context(
+            Service(
+                "metrics",
+                [str(BIN / "tapeline"), "metrics", "serve", "--port", str(metrics_port)],
+                environment,
+                logs,
+            )
+        )
         wait_until_ready(f"{server_url}/api/health", server)
         say("registering the work pool and the deployments of prefect.yaml ...")
         prefect(environment, "work-pool", "create", POOL, "--type", "process", "--overwrite")
@@ -151,9 +164,15 @@ def run(prefect_port: int, mlflow_port: int) -> None:
         worker = services.enter_context(
             Service("prefect-worker", [str(BIN / "prefect"), "worker", "start", "--pool", POOL], environment, logs)
         )
+        # A process beside the worker: it must be able to say that the worker is gone.
+        alerts = services.enter_context(
+            Service("alerts", [sys.executable, "-m", "flows.automations"], environment, logs)
+        )
         wait_until_ready(f"{mlflow_url}/health", mlflow)
+        wait_until_ready(metrics_url, metrics)
         say(
             f"\n  Prefect UI    {server_url}\n  Deployments   {server_url}/deployments\n  MLflow UI     {mlflow_url}\n"
+            f"  Metrics       {metrics_url}\n"
             f"  Logs          {logs}\n\n"
             "  Run one by hand, from another terminal in this folder:\n"
             f"    export PREFECT_API_URL={server_url}/api\n"
@@ -161,7 +180,7 @@ def run(prefect_port: int, mlflow_port: int) -> None:
             "  Ctrl-C stops everything.\n"
         )
         while True:
-            for service in (server, mlflow, worker):
+            for service in (server, mlflow, worker, metrics, alerts):
                 service.require_alive()
             time.sleep(1.0)
 

@@ -135,6 +135,36 @@ def score(
 
 
 @application.command()
+def profile(
+    symbols: Annotated[str, typer.Argument(metavar="SYMBOL", help="One or several, comma-separated: EURUSD,BTC/USDT.")],
+    timeframe: Annotated[str, typer.Option(help="M1, H1, D1, ... or tick for ticks and trades.")] = "H1",
+    table: Annotated[str, typer.Option(help="raw/bars, clean/bars, raw/ticks, features, ...")] = "raw/bars",
+    period: Annotated[str | None, typer.Option(help="day | week | month | year; by the timeframe if absent.")] = None,
+    start: Annotated[str | None, typer.Option(help="First row, UTC, inclusive.")] = None,
+    end: Annotated[str | None, typer.Option(help="First row left out, UTC.")] = None,
+) -> None:
+    """Describe each finished batch of a stored table column by column, and how far it drifted from those before."""
+    from tapeline.core.request import parse_request
+    from tapeline.core.timeframe import Timeframe
+
+    names = split_symbols(symbols)
+    parse_request(names, "M1" if Timeframe.parse(timeframe).is_tick else timeframe, start, end)
+    with orchestration():
+        from flows.profile import profile as profile_flow
+
+        profile_flow(symbols=names, timeframe=timeframe, table=table, period=period, start=start, end=end)
+
+
+@application.command()
+def clock() -> None:
+    """Measure the clocks of the settings against this machine's, store and draw them, and tell which are off."""
+    with orchestration():
+        from flows.clock import clock as clock_flow
+
+        clock_flow()
+
+
+@application.command()
 def status() -> None:
     """What the lake holds: table, symbol, timeframe, rows, first, last, gaps, versions."""
     lake = open_lake()
@@ -367,6 +397,7 @@ def orchestration() -> Iterator[None]:
         sys.path.insert(0, str(Path.cwd()))
     os.environ.setdefault("PREFECT_HOME", str(load_settings().root / ".prefect"))
     os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+    os.environ.setdefault("PREFECT_FLOWS_HEARTBEAT_FREQUENCY", "30")
     os.environ.setdefault("DO_NOT_TRACK", "1")
     if "PREFECT_API_URL" in os.environ:
         yield

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -16,6 +17,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from tapeline.core.schemas import SCORES
 from tapeline.core.symbol import Symbol
@@ -43,6 +45,7 @@ class Up:
     project: Path
     server: str
     tracking: str
+    metrics: str
     output: list[str]
 
 
@@ -50,7 +53,7 @@ class Up:
 def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
     """All services on free ports in a project folder of their own."""
     project = tmp_path_factory.mktemp("up")
-    server, tracking = free_ports(2)
+    server, tracking, metrics = free_ports(3)
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "TAPELINE_"))}
     environment |= {
         "TAPELINE_ROOT": str(project),
@@ -60,7 +63,8 @@ def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
         "DO_NOT_TRACK": "1",
     }
     process = subprocess.Popen(
-        [sys.executable, "ops/up.py", "--prefect-port", str(server), "--mlflow-port", str(tracking)],
+        [sys.executable, "ops/up.py", "--prefect-port", str(server), "--mlflow-port", str(tracking),
+         "--metrics-port", str(metrics)],
         cwd=REPOSITORY, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
     output: list[str] = []
@@ -77,7 +81,15 @@ def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
     try:
         assert ready.wait(300), "".join(output)
         assert process.poll() is None, "".join(output)
-        yield Up(process, environment, project, f"http://127.0.0.1:{server}", f"http://127.0.0.1:{tracking}", output)
+        yield Up(
+            process,
+            environment,
+            project,
+            f"http://127.0.0.1:{server}",
+            f"http://127.0.0.1:{tracking}",
+            f"http://127.0.0.1:{metrics}/metrics",
+            output,
+        )
     finally:
         process.send_signal(signal.SIGTERM)
         try:
@@ -88,7 +100,7 @@ def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
 
 def test_the_printed_links_answer(up: Up):
     text = "".join(up.output)
-    for link in (up.server, up.tracking):
+    for link in (up.server, up.tracking, up.metrics):
         assert link in text
         with urllib.request.urlopen(link, timeout=20) as page:
             assert page.status == 200
@@ -116,6 +128,30 @@ def test_an_ad_hoc_run_from_prefects_own_command_line(up: Up):
     scores = Lake(up.project / "data").read(SCORES, Symbol.parse("EURUSD"), Timeframe.parse("H1"))
     assert len(scores) > 1000
     assert (up.project / "data" / "_reports" / "direction-H1-EURUSD.html").exists()
+
+
+def test_a_scrape_tells_of_that_run(up: Up):
+    with urllib.request.urlopen(up.metrics, timeout=20) as page:
+        found = {
+            (sample.name, *sorted(sample.labels.values())): sample.value
+            for family in text_string_to_metric_families(page.read().decode())
+            for sample in family.samples
+        }
+    for stage in ("ingest", "clean", "features", "labels", "train", "score"):
+        assert found["tapeline_stage_runs_total", "finished", "pipeline", stage] == 1
+    assert found["tapeline_flow_runs_total", "Completed", "pipeline"] == 1
+    assert found["tapeline_stage_rows_total", "in", "ingest", "pipeline"] > 5_000
+    assert found["tapeline_freshness_seconds", "EURUSD", "H1", "raw/bars"] > 365 * 86_400, "the sample is of 2017"
+    assert found["tapeline_exporter_problems", "lake"] == found["tapeline_exporter_problems", "store"] == 0
+
+
+def test_the_automations_are_registered(up: Up):
+    ask = urllib.request.Request(
+        f"{up.server}/api/automations/filter", data=b"{}", headers={"Content-Type": "application/json"}
+    )
+    with urllib.request.urlopen(ask, timeout=30) as answer:
+        names = {one["name"] for one in json.load(answer) if one["enabled"]}
+    assert {"tapeline: a run has gone silent", "tapeline: score/hourly is overdue"} <= names
 
 
 def test_ctrl_c_stops_every_service(up: Up):

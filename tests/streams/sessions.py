@@ -14,6 +14,7 @@ from tapeline.streams.dialects.bybit import Bybit
 from tapeline.streams.dialects.coinbase import Coinbase
 from tapeline.streams.dialects.deribit import Deribit
 from tapeline.streams.dialects.kraken import Kraken
+from tapeline.streams.dialects.kraken_futures import KrakenFutures
 from tapeline.streams.recording import Received, merge, read_recording, replay
 
 L2 = "data/binance_ws_l2_2024"
@@ -50,6 +51,7 @@ SESSIONS = {
         (f"{WS}/BINANCE_FUTURES.ws.1.0", f"{WS}/BINANCE_FUTURES.http.0.0"), Binance, "binance-futures", 4, 764
     ),
     "kraken": Session((f"{WS}/KRAKEN.ws.50.0",), Kraken, "kraken", 10, 4_269),
+    "kraken futures": Session((f"{WS}/KRAKEN_FUTURES.ws.1.0",), KrakenFutures, "kraken-futures", 10, 7_014),
     "coinbase": Session((f"{WS}/COINBASE.ws.28.0",), Coinbase, "coinbase", 10, 9_719),
     "bybit linear": Session((f"{WS}/BYBIT.ws.25.0",), Bybit, "bybit-v2", 8, 3_252),
     "bybit inverse": Session((f"{WS}/BYBIT.ws.26.0",), Bybit, "bybit-v2", 2, 1_016),

@@ -20,6 +20,8 @@ from tapeline.streams.dialects.bybit import Bybit
 from tapeline.streams.dialects.coinbase import Coinbase
 from tapeline.streams.dialects.deribit import Deribit
 from tapeline.streams.dialects.kraken import Kraken
+from tapeline.streams.dialects.kraken_futures import KrakenFutures
+from tapeline.streams.dialects.oanda import Oanda
 from tapeline.streams.dialects.okx import Okx
 from tapeline.streams.messages import (
     BookDelta,
@@ -36,7 +38,7 @@ from tapeline.streams.messages import (
     Trade,
 )
 
-DIALECTS = (Binance, Kraken, Coinbase, Bybit, Okx, Deribit, Bitmex)
+DIALECTS = (Binance, Kraken, KrakenFutures, Coinbase, Bybit, Okx, Deribit, Bitmex, Oanda)
 
 VALID = {
     Binance: [
@@ -52,6 +54,18 @@ VALID = {
         b'{"channel":"book","type":"update","data":[{"symbol":"BTC/USD","bids":[{"price":1.50,"qty":2}],"asks":[],'
         b'"checksum":7}]}',
         b'[1,[["1.5","2","3.1","s","l",""]],"trade","XBT/EUR"]',
+    ],
+    KrakenFutures: [
+        b'{"feed":"book","product_id":"PI_X","side":"sell","seq":7,"price":3.5,"qty":0,"timestamp":1}',
+        b'{"feed":"book_snapshot","product_id":"PI_X","timestamp":1,"seq":6,"tickSize":null,"bids":[{"price":3.0,"qty":2}],'
+        b'"asks":[{"price":4.0,"qty":1.0}]}',
+        b'{"feed":"trade","product_id":"PI_X","uid":"e","side":"buy","type":"fill","seq":5,"time":1,"qty":3,"price":9.5}',
+        b'{"feed":"ticker_lite","product_id":"PI_X","bid":4.3,"ask":4.6,"change":2.6,"volume":34.0,"tag":"month"}',
+    ],
+    Oanda: [
+        b'{"type":"PRICE","time":"2016-10-27T08:38:43.094548890Z","instrument":"EUR_USD","tradeable":true,'
+        b'"bids":[{"price":"1.09","liquidity":100}],"asks":[{"price":"1.1","liquidity":100}]}',
+        b'{"type":"HEARTBEAT","time":"2016-10-27T08:38:43Z"}',
     ],
     Coinbase: [
         b'{"type":"l2update","product_id":"A-B","changes":[["buy","1.5","2"]],"time":"2021-04-17T16:43:37.075687Z"}',

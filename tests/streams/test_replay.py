@@ -12,7 +12,7 @@ from tapeline.clock.drift import DriftMonitor
 from tapeline.core.schemas import RAW_DEPTH
 from tapeline.streams.book_depth import DepthSampler, spread_statistics
 from tapeline.streams.book_sync import LiveBook, Outcome
-from tapeline.streams.messages import BookDelta, BookSnapshot, Level, Quarantined, Quote, SequenceBreak, Trade
+from tapeline.streams.messages import BookDelta, BookSnapshot, Level, Quarantined, Quote, SequenceBreak, Ticker, Trade
 from tapeline.streams.recording import Received
 from tests.streams.sessions import SESSIONS, Session
 
@@ -170,6 +170,42 @@ def test_a_dropped_kraken_update_is_found_by_the_checksum(recorded: dict[str, li
             if not faulty.gaps:
                 lossy[record.symbol] = faulty
     assert found > 20
+
+
+def test_a_dropped_change_of_kraken_futures_is_found_at_the_next_one(recorded: dict[str, list[Received]]) -> None:
+    records = _book_records(recorded["kraken futures"])
+    places = range(100, len(records), 250)
+    books = SESSIONS["kraken futures"].new_books()
+    whole = SESSIONS["kraken futures"].new_books()
+    lost: dict[str, BookDelta] = {}
+    for place, record in enumerate(records):
+        whole.take(record)
+        if place in places and isinstance(record, BookDelta) and record.symbol not in lost:
+            lost[record.symbol] = record
+            continue
+        books.take(record)
+    assert len(lost) >= 4
+    for live in books:
+        missing = lost.get(live.symbol)
+        followed = missing is not None and whole[live.symbol].last != missing.last
+        assert [gap.expected for gap in live.gaps][:1] == ([missing.last] if followed else [])
+        assert live.live is not followed
+
+
+def test_the_quotes_of_kraken_futures_are_those_of_the_book(recorded: dict[str, list[Received]]) -> None:
+    """An independent witness: the venue's own summary, sent about once a second, against the book kept from changes."""
+    books = SESSIONS["kraken futures"].new_books()
+    compared = same = 0
+    for received in recorded["kraken futures"]:
+        books.take(received.record)
+        ticker = received.record
+        if isinstance(ticker, Ticker) and any(live.symbol == ticker.symbol and live.live for live in books):
+            book = books[ticker.symbol].book
+            compared += 1
+            same += (book.best_bid[0], book.best_ask[0]) == (ticker.bid, ticker.ask)
+    assert compared > 80
+    # The summary is computed a moment before or after the changes beside it.
+    assert same / compared > 0.8
 
 
 def test_the_recorders_clock_raises_the_drift_alert(recorded: dict[str, list[Received]]) -> None:

@@ -45,7 +45,8 @@ def _market(client: Any, kind: str, number: str, symbol: str) -> dict[str, Any]:
     return client.safe_market_structure(
         {
             "id": number, "lowercaseId": number.lower(), "symbol": symbol, "base": base, "quote": quote,
-            "settle": settle or None, "baseId": base, "quoteId": quote, "type": kind, "spot": kind == "spot", "swap": kind == "swap",
+            "settle": settle or None, "baseId": base, "quoteId": quote, "type": kind,
+            "spot": kind == "spot", "swap": kind == "swap",
             "future": False, "option": False, "contract": kind != "spot", "linear": kind == "swap" or None,
             "inverse": False if kind == "swap" else None, "active": True, "contractSize": 1 if kind == "swap" else None,
             "precision": {"amount": 1e-8, "price": 1e-8}, "limits": {},

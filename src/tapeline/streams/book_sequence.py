@@ -29,7 +29,7 @@ Judge = Callable[[BookDelta, int | None, bool], Verdict]
 
 
 def consecutive(delta: BookDelta, last: int | None, _from_snapshot: bool) -> Verdict:
-    """Numbers without holes: Binance spot (``U`` to ``u``), Bybit v5 (``u``).
+    """Numbers without holes: Binance spot (``U`` to ``u``), Bybit v5 (``u``), Kraken Futures (``seq``).
 
     Binance, "How to manage a local order book correctly": drop ``u`` at or below the book's; the first event kept, and
     each one after it, must begin at or below the book's number plus one.
@@ -117,6 +117,7 @@ RULES: Final[Mapping[str, SequenceRule]] = {
     "binance": SequenceRule(consecutive, snapshot_by_request=True),
     "binance-futures": SequenceRule(binance_futures, snapshot_by_request=True),
     "kraken": SequenceRule(unnumbered, kraken_checksum),
+    "kraken-futures": SequenceRule(consecutive),
     "coinbase": SequenceRule(unnumbered),
     "bybit": SequenceRule(consecutive),
     "bybit-v2": SequenceRule(ascending),

@@ -146,7 +146,7 @@ def newest_period(vintages: pd.DataFrame, period: str = "period", known_at: str 
     """
     ordered = vintages.sort_values([known_at, period], kind="stable").reset_index(drop=True)
     codes = pd.Series(pd.factorize(ordered[period], sort=True)[0])
-    return ordered[codes == codes.cummax()].reset_index(drop=True)
+    return ordered[codes == codes.cummax()].drop_duplicates(known_at, keep="last").reset_index(drop=True)
 
 
 def _joined(base: pd.DataFrame, context: Context, closes: pd.DatetimeIndex) -> pd.DataFrame:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import timedelta
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,6 +26,8 @@ TENOR_DAYS: Final[Mapping[str, int]] = {"VIX9D": 9, "VIX": 30, "VIX3M": 93, "VIX
 NEW_YORK: Final = "America/New_York"
 LAST_VALUE: Final = pd.Timedelta(hours=16, minutes=15)
 """The VIX of a regular session is calculated until 16:15 New York; on a short day the stamp is late, never early."""
+EXCHANGE: Final = "XCBF"
+"""The CBOE Futures Exchange in ``exchange_calendars``."""
 MAXIMUM_BYTES: Final = 64 * 2**20
 
 
@@ -129,6 +132,35 @@ def term_structure(levels: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     return result
 
 
+def settlement_day(year: int, month: int) -> pd.Timestamp:
+    """The day on which the monthly VIX future of a month settles.
+
+    The Wednesday thirty days before the third Friday of the next month; where that Wednesday or that Friday is a
+    holiday, the business day before the Wednesday (CFE rule book, rule 1202).
+
+    Examples
+    --------
+    >>> settlement_day(2024, 1), settlement_day(2024, 6)  # a Tuesday, because of Juneteenth
+    (Timestamp('2024-01-17 00:00:00'), Timestamp('2024-06-18 00:00:00'))
+    """
+    after = pd.Timestamp(year=year + month // 12, month=month % 12 + 1, day=1)
+    friday = after + pd.Timedelta(days=(4 - after.day_of_week) % 7 + 14)
+    wednesday = friday - pd.Timedelta(days=30)
+    sessions = _exchange_days(year // 10 * 10)
+    if wednesday in sessions and friday in sessions:
+        return wednesday
+    return pd.Timestamp(sessions[sessions < wednesday][-1])
+
+
+@lru_cache(maxsize=8)
+def _exchange_days(decade: int) -> pd.DatetimeIndex:
+    """The days on which the exchange trades in ten years and the months around them."""
+    from exchange_calendars import get_calendar
+
+    days = get_calendar(EXCHANGE, start=f"{decade - 1}-12-01", end=f"{decade + 10}-03-01").sessions
+    return pd.DatetimeIndex(days)
+
+
 def futures_structure(futures: pd.DataFrame) -> pd.DataFrame:
     """The monthly VIX futures of each session, from the table of ``vix_utils.load_vix_term_structure``.
 
@@ -146,12 +178,17 @@ def futures_structure(futures: pd.DataFrame) -> pd.DataFrame:
     ------
     SchemaError
         A column is missing.
+    DataError
+        The table has the column ``Expiry``, and a monthly contract's is not its :func:`settlement_day`: vix_utils
+        0.1.7 is a day early under pandas 3.
     """
     needed = ["Trade Date", "Tenor_Monthly", "Tenor_Days", "Settle", "Weekly"]
     lacking = [name for name in needed if name not in futures.columns]
     if lacking:
         raise SchemaError(f"the futures lack the columns {lacking}", hint="update vix_utils")
     monthly = futures[~futures["Weekly"].astype(bool) & (futures["Settle"] > 0)]
+    if "Expiry" in monthly.columns:
+        _check_expiries(pd.DatetimeIndex(pd.to_datetime(monthly["Expiry"].dropna().unique())))
     dates = pd.DatetimeIndex(monthly["Trade Date"])
     dates = (dates.tz_localize(None) if dates.tz is not None else dates).normalize().as_unit("ns")
     table = monthly.assign(ts=dates.tz_localize("UTC")).drop_duplicates(["ts", "Tenor_Monthly"], keep="last")
@@ -161,6 +198,17 @@ def futures_structure(futures: pd.DataFrame) -> pd.DataFrame:
     days = wide["Tenor_Days"].get(1.0, blank)
     result = pd.DataFrame({"front": front, "second": second, "front_days": days, "slope": second / front - 1.0})
     return with_known_at(result.astype(np.float64))
+
+
+def _check_expiries(expiries: pd.DatetimeIndex) -> None:
+    days = (expiries.tz_localize(None) if expiries.tz is not None else expiries).normalize().sort_values()
+    for day in days:
+        settles = settlement_day(day.year, day.month)
+        if day != settles:
+            raise DataError(
+                f"the table lets a contract expire on {day.date()}, which must settle on {settles.date()}",
+                hint="vix_utils 0.1.7 under pandas 3 is a day early; its futures need pandas 2, its indices do not",
+            )
 
 
 def load_vix_utils(load: Callable[[], pd.DataFrame] | None = None) -> dict[str, pd.DataFrame]:

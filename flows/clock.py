@@ -10,8 +10,11 @@ from tapeline.console import print_table
 from tapeline.core.settings import load_settings
 from tasks.clock import ClockReport, check_clocks
 
+MAXIMUM_SECONDS = 480
+"""A check ends before the next one begins, whatever its references do."""
 
-@flow(name="clock", persist_result=False, **HOOKS)
+
+@flow(name="clock", persist_result=False, timeout_seconds=MAXIMUM_SECONDS, **HOOKS)
 def clock() -> ClockReport:
     """Measure the references of ``clock.references`` and tell those that are surely off by more than the threshold.
 

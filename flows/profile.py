@@ -19,6 +19,7 @@ MAXIMUM_WORKERS = 2
     flow_run_name="profile {table} {timeframe}",
     task_runner=ThreadPoolTaskRunner(max_workers=MAXIMUM_WORKERS),
     persist_result=False,
+    timeout_seconds=6 * 3600,
     **HOOKS,
 )
 def profile(

@@ -192,6 +192,16 @@ def catalog(
 
 
 @application.command()
+def exchanges(
+    names: Annotated[list[str] | None, typer.Argument(help="ccxt ids or oanda; those read natively if absent.")] = None,
+) -> None:
+    """What each exchange offers: by REST, as a stream, which credentials it wants, how fast it may be asked."""
+    from tapeline.streams.capabilities import capabilities_summary
+
+    print_table("Exchanges", capabilities_summary(tuple(names) if names else None))
+
+
+@application.command()
 def audit(
     targets: Annotated[
         list[str] | None,

@@ -1,0 +1,60 @@
+"""The profile flow on the packaged sample: what it stores and shows, and that a second run describes nothing twice."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tapeline.core.errors import ConfigurationError
+from tapeline.core.schemas import PROFILES, RAW_BARS
+from tapeline.core.settings import load_settings
+from tapeline.core.symbol import Symbol
+from tapeline.core.timeframe import Timeframe
+from tapeline.lake.lake import Lake
+from tapeline.sources.base import open_source
+
+pytestmark = pytest.mark.prefect
+
+
+def test_the_flow_describes_each_batch_once(prefect_server: str, tmp_path: Path, monkeypatch, capsys):
+    import pandas as pd
+    from prefect.client.orchestration import get_client
+
+    from flows.profile import profile
+    from tasks.backfill import load_history
+    from tasks.job import Job
+
+    monkeypatch.setenv("TAPELINE_ROOT", str(tmp_path))
+    monkeypatch.delenv("TAPELINE_SETTINGS", raising=False)
+    monkeypatch.chdir(tmp_path)
+    settings = load_settings()
+    lake, symbol, hourly = Lake(settings.lake_path), Symbol.parse("EURUSD"), Timeframe.parse("H1")
+    start, end = pd.Timestamp("2017-01-02", tz="UTC"), pd.Timestamp("2017-03-06", tz="UTC")
+    now = pd.Timestamp("2020-01-01", tz="UTC")
+    load_history(
+        Job("run", "sample", symbol, hourly, start, end), open_source("sample", settings), settings, lake, now=now
+    )
+    (first,) = profile(symbols=["EURUSD"], timeframe="H1")
+    assert (first.batches, first.profiled, first.newest) == (9, 9, pd.Timestamp("2017-02-27", tz="UTC"))
+    stored = lake.read(PROFILES, symbol, hourly)
+    closes = stored[stored["column"] == "close"]
+    assert len(closes) == 9
+    assert closes["rows"].sum() == len(lake.read(RAW_BARS, symbol, hourly)) > 900
+    assert "ingested_at" not in set(stored["column"]), "when a row was stored is no property of the market"
+    version = lake.version(PROFILES, symbol, hourly)
+    (second,) = profile(symbols=["EURUSD"], timeframe="H1")
+    assert (second.batches, second.profiled, second.alarms) == (9, 0, 0)
+    assert lake.version(PROFILES, symbol, hourly) == version
+    assert first.report is not None
+    page = first.report.read_text()
+    assert "2017-02-27 00:00 to 2017-03-06 00:00 UTC" in page
+    assert page.count("<svg") > 15
+    with get_client(sync_client=True) as client:
+        shown = {artifact.key: artifact for artifact in client.read_artifacts()}
+    table = shown["profile-raw-bars-eurusd-h1"]
+    assert '"log_return"' in str(table.data)
+    assert "profile-raw-bars-eurusd-h1-page" in shown
+    assert "Profiles of raw/bars" in capsys.readouterr().out
+    with pytest.raises(ConfigurationError, match="no table 'raw/ticks'"):
+        profile(symbols=["EURUSD"], timeframe="H1", table="raw/ticks")

@@ -44,7 +44,6 @@ MARKETS = {
     "kraken": ("spot", "XXBTZUSD", "BTC/USD"),
     "coinbase": ("spot", "BTC-USD", "BTC/USD"),
     "okx": ("spot", "BTC-USDT", "BTC/USDT"),
-    "bitmex": ("swap", "XBTUSD", "BTC/USD:BTC"),
 }
 
 

@@ -18,7 +18,6 @@ OANDA: Final = "oanda"
 PARSED: Final[Mapping[str, tuple[str, ...]]] = {
     "binance": ("trades", "quotes", "book", "bars", "ticker"),
     "binanceusdm": ("trades", "quotes", "book", "bars", "ticker"),
-    "bitmex": ("trades", "quotes", "book", "ticker"),
     "bybit": ("trades", "book", "ticker"),
     "coinbase": ("trades", "quotes", "book", "ticker"),
     "coinbaseexchange": ("trades", "book", "ticker"),
@@ -28,7 +27,10 @@ PARSED: Final[Mapping[str, tuple[str, ...]]] = {
     "okx": ("trades", "quotes", "book", "ticker"),
     OANDA: ("quotes",),
 }
-"""What the dialects of :mod:`tapeline.streams.dialects` read of each venue's messages, live or recorded."""
+"""What the dialects of :mod:`tapeline.streams.dialects` read of each venue's messages, live or recorded.
+
+BitMEX has a dialect too, but ccxt no longer has BitMEX, so that the manager cannot open it.
+"""
 
 OANDA_TIMEFRAMES: Final[Mapping[str, str]] = {
     "5s": "S5", "10s": "S10", "15s": "S15", "30s": "S30", "1m": "M1", "2m": "M2", "4m": "M4", "5m": "M5",
@@ -97,6 +99,8 @@ class Capabilities:
         return bool(getattr(self, f"stream_{channel}"))
 
 
+_CHANNELS: Final[tuple[StreamChannel, ...]] = ("trades", "quotes", "book", "bars")
+_REST: Final = ("bars", "trades", "ticker", "order_book", "server_time", "balance")
 _CREDENTIALS: Final = {"apiKey": "key", "secret": "secret", "password": "password", "token": "token", "uid": "account"}
 
 
@@ -170,6 +174,34 @@ def capability_table(exchanges: tuple[str, ...] | None = None) -> pd.DataFrame:
     names = [field.name for field in fields(Capabilities)]
     rows = [capabilities(exchange) for exchange in exchanges or sorted(PARSED)]
     return pd.DataFrame([[getattr(row, name) for name in names] for row in rows], columns=names)
+
+
+def capabilities_summary(exchanges: tuple[str, ...] | None = None) -> pd.DataFrame:
+    """The same for people: what belongs together in one column of words.
+
+    Examples
+    --------
+    >>> capabilities_summary(("oanda",)).iloc[0][["rest", "streams", "volume"]].tolist()
+    ['bars ticker order_book balance', 'quotes', 'price changes']
+    """
+    rows = []
+    for each in (capabilities(exchange) for exchange in exchanges or sorted(PARSED)):
+        rest = [name for name in _REST if getattr(each, name)]
+        streams = [channel for channel in _CHANNELS if each.streams(channel)]
+        rows.append(
+            {
+                "exchange": each.exchange,
+                "rest": " ".join(rest),
+                "streams": " ".join(streams),
+                "read natively": " ".join(each.parsed),
+                "credentials": ", ".join(each.credentials),
+                "sandbox": "yes" if each.sandbox else "no",
+                "requests/s": each.requests_per_second,
+                "bars a page": "" if each.bars_page is None else str(each.bars_page),
+                "volume": "traded" if each.traded_volume else "price changes",
+            }
+        )
+    return pd.DataFrame(rows)
 
 
 def ccxt_class(exchange: str) -> Any:

@@ -6,10 +6,11 @@ import pandas as pd
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from tapeline.cleaning.outliers import LOOKBACK
+from tapeline.cleaning.policy import CleaningPolicy
 from tapeline.cleaning.sanitizer import sanitize
 from tapeline.core.schemas import CLEAN_BARS, QUARANTINE, RAW_BARS
 from tapeline.lake.lake import Lake
+from tapeline.quality.calendars import choose_calendar
 from tapeline.quality.checks import check_bars, split
 from tapeline.quality.integrity_log import CheckRecord
 from tapeline.quality.quarantine import quarantine
@@ -22,7 +23,7 @@ from tasks.observe import observes
 @observes("clean")
 def clean_bars(job: Job) -> tuple[StageResult, StageResult]:
     """Check the job's raw bars row by row, quarantine what fails, sanitize the rest and write it to the clean zone."""
-    _, lake = open_lake()
+    settings, lake = open_lake()
     span = {"start": job.start, "end": job.end}
     raw_version = lake.version(RAW_BARS, job.symbol, job.timeframe, **span)
     raw_input = job.input_of(RAW_BARS.path, raw_version)
@@ -44,7 +45,16 @@ def clean_bars(job: Job) -> tuple[StageResult, StageResult]:
         reasons=count_reasons(refused),
         checks=(CheckRecord.of_rows(checked, raw, stage="validate", data_version=raw_version),),
     )
-    cleaned = sanitize(good, job.timeframe, history=history_before(lake, job))
+    policy, rules = CleaningPolicy.from_settings(settings.cleaning), settings.calendars
+    cleaned = sanitize(
+        good,
+        job.timeframe,
+        history=history_before(lake, job, policy.lookback(job.timeframe)),
+        policy=policy,
+        calendar=choose_calendar(
+            str(job.symbol), source, default=rules.default, symbols=rules.symbols, sources=rules.sources
+        ),
+    )
     receipt = lake.write(CLEAN_BARS, cleaned.bars, job.symbol, job.timeframe, lineage=job.lineage("clean", raw_input))
     notes = tuple(f"{row.change}: {row.rows}" for row in cleaned.report.itertuples())
     changes = {str(row.change): int(row.rows) for row in cleaned.report.itertuples()}
@@ -56,7 +66,7 @@ def clean_bars(job: Job) -> tuple[StageResult, StageResult]:
     )
 
 
-def history_before(lake: Lake, job: Job) -> pd.DataFrame | None:
+def history_before(lake: Lake, job: Job, bars: int) -> pd.DataFrame | None:
     """The clean bars just before the job's own, as many as cleaning looks back over; None for a job from the start."""
-    start = history_start(lake, job, LOOKBACK)
+    start = history_start(lake, job, bars)
     return None if start is None else lake.read(CLEAN_BARS, job.symbol, job.timeframe, start=start, end=job.start)

@@ -36,7 +36,7 @@ def test_sound_bars_come_back_as_they_were() -> None:
     bars = raw_bars(50)
     result = sanitize(bars, "H1")
     assert changes(result) == {}
-    assert list(result.report.columns) == ["change", "rows", "example"]
+    assert list(result.report.columns) == ["change", "rows", "example", "reason"]
     pd.testing.assert_frame_equal(result.bars[bars.columns], bars, check_freq=False)
     assert not result.bars[["repaired", "outlier"]].to_numpy().any()
     assert CLEAN_BARS.to_arrow(result.bars).num_rows == 50

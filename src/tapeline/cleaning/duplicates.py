@@ -32,11 +32,15 @@ class Deduplicated:
         ``exact`` rows equal to an earlier one in every column; ``conflicting`` further rows of a key that has
         several; ``keys`` how many keys had conflicting rows; ``without_key`` rows whose key is missing, which are all
         kept.
+    rows, exact:
+        The places of the removed rows among the given ones, and which of them were exact repetitions.
     """
 
     frame: pd.DataFrame
     removed: pd.DataFrame
     counts: dict[str, int]
+    rows: np.ndarray
+    exact: np.ndarray
 
 
 def remove_duplicates(
@@ -98,12 +102,12 @@ def remove_duplicates(
     missing = np.logical_or.reduce([column.isna().to_numpy() for column in columns.values()])
     counts = {"exact": 0, "conflicting": 0, "keys": 0, "without_key": int(missing.sum())}
     if _is_increasing(columns, missing):
-        return Deduplicated(frame, frame.iloc[:0], counts)
+        return _nothing(frame, counts)
     keys = pd.DataFrame({name: column.to_numpy() for name, column in columns.items()})
     tied = keys.duplicated(keep=False).to_numpy() & ~missing
     rows = np.flatnonzero(tied)
     if not rows.size:
-        return Deduplicated(frame, frame.iloc[:0], counts)
+        return _nothing(frame, counts)
 
     group = keys.iloc[rows].groupby(list(key), sort=False).ngroup().to_numpy()
     held = frame.iloc[rows]
@@ -115,13 +119,19 @@ def remove_duplicates(
     counts["keys"] = int(np.count_nonzero(sizes > 1))
 
     removed = np.zeros(len(frame), dtype=bool)
-    removed[np.flatnonzero(tied)[exact]] = True
+    repeated = np.flatnonzero(tied)[exact]
+    removed[repeated] = True
     kept = _kept(held, group, rule, sources, source_column)
     removed[rows[~kept]] = True
     out = frame[~removed]
     if rule == "aggregate" and counts["keys"]:
         out = _write_joined(out, frame, rows, group, kept, removed)
-    return Deduplicated(out, frame[removed], counts)
+    gone = np.flatnonzero(removed)
+    return Deduplicated(out, frame[removed], counts, gone, np.isin(gone, repeated))
+
+
+def _nothing(frame: pd.DataFrame, counts: dict[str, int]) -> Deduplicated:
+    return Deduplicated(frame, frame.iloc[:0], counts, np.empty(0, dtype=np.intp), np.empty(0, dtype=bool))
 
 
 def _check(frame: pd.DataFrame, key: Sequence[str], rule: str, sources: Sequence[str], source_column: str) -> None:

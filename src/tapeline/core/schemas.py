@@ -161,11 +161,19 @@ hence 0).
 CLEAN_BARS: Final = TableSpec(
     "clean",
     "bars",
-    pa.schema([*_BARS, *_fields(("repaired", pa.bool_(), False), ("outlier", pa.bool_(), False))]),
+    pa.schema(
+        [
+            *_BARS,
+            *_fields(("repaired", pa.bool_(), False), ("outlier", pa.bool_(), False), ("filled", pa.bool_(), True)),
+        ]
+    ),
     key=("ts",),
     bitemporal=True,
 )
-"""Bars that passed the gate: sorted, unique, consistent; ``repaired`` and ``outlier`` say what cleaning saw."""
+"""Bars that passed the gate: sorted, unique, consistent; ``repaired`` and ``outlier`` say what cleaning saw.
+
+``filled`` is true of a bar that was never served and stands in for an absent one by the run's policy, else null.
+"""
 
 # One instant may hold many rows: ``sequence`` keeps them apart and in order. It is the venue's own number where the
 # venue numbers its rows (a trade's id, a book's update), else the position among the rows of that instant, from 0 in

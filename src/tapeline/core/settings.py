@@ -131,6 +131,16 @@ class ClockSettings(_Section):
     history_days: float = Field(7.0, gt=0, le=366, description="how much of the past the picture shows")
 
 
+class CleaningSettings(_Section):
+    """What cleaning may do beyond what has one right answer; see docs/cleaning.md."""
+
+    missing: Literal["none", "forward"] = Field("none", description="what becomes of bars that were due and are absent")
+    missing_limit: int = Field(5, ge=1, le=100_000, description="how many absent bars in a row may be filled")
+    duplicates: Literal["first", "last", "best_source", "aggregate"] = "first"
+    sources: tuple[str, ...] = Field((), description="the order of trust for best_source, best first")
+    outliers: Literal["none", "hampel", "isolation_forest", "both"] = "hampel"
+
+
 class CostSettings(_Section):
     """What a round turn costs in the equity picture of a report."""
 
@@ -163,6 +173,7 @@ class Settings(BaseSettings):
     scoring: ScoringSettings = ScoringSettings()
     costs: CostSettings = CostSettings()
     calendars: CalendarSettings = CalendarSettings()
+    cleaning: CleaningSettings = CleaningSettings()
     clock: ClockSettings = ClockSettings()
 
     @field_validator("root")

@@ -459,6 +459,30 @@ way there and back, all in ns. Of a broker, ``zone_offset_hours`` is how far its
 ``offset`` leaves out.
 """
 
+GAPS: Final = TableSpec(
+    "audit",
+    "gaps",
+    pa.schema(
+        _fields(
+            ("ts", INSTANT, False),
+            ("end", INSTANT, False),
+            ("known_at", INSTANT, False),
+            ("missing_bars", pa.int64(), False),
+            ("open_time", pa.int64(), False),
+            ("reason", NAME, False),
+            ("evidence", NAME, False),
+            ("calendar", NAME, False),
+        )
+    ),
+    key=("ts", "end"),
+)
+"""One row a hole between stored bars, from the close ``ts`` of the bar before to the open ``end`` of the bar after.
+
+``missing_bars`` were due in it by the ``calendar``, ``open_time`` is the trading time in it (ns). ``reason`` is
+``market_closed``, ``not_downloaded``, ``outage``, ``no_trade`` or ``unknown``, and ``filled`` once bars came in it;
+``evidence`` says why in words, ``known_at`` is the close of the bar after.
+"""
+
 _WIDE_LEAD: Final = _fields(("ts", INSTANT, False), ("known_at", INSTANT, False))
 
 
@@ -500,6 +524,7 @@ FIXED_TABLES: Final[Mapping[str, TableSpec]] = {
         AUDIT,
         PROFILES,
         CLOCK,
+        GAPS,
     )
 }
 """The tables whose schema does not depend on a version, by ``<zone>/<name>``."""

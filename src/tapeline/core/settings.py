@@ -117,6 +117,15 @@ class CalendarSettings(_Section):
     sources: dict[str, str] = Field({}, description="calendars by source or pattern, such as ccxt:*")
 
 
+class QualitySettings(_Section):
+    """What is looked for in bars beyond what every run checks; see docs/validation.md."""
+
+    anomalies: tuple[str, ...] = Field(
+        (),
+        description="methods that look for unusual bars in the clean stage, such as spike_and_return; none by default",
+    )
+
+
 class ClockSettings(_Section):
     """Which clocks the clock check asks, and when it tells; see docs/clock.md."""
 
@@ -173,6 +182,7 @@ class Settings(BaseSettings):
     scoring: ScoringSettings = ScoringSettings()
     costs: CostSettings = CostSettings()
     calendars: CalendarSettings = CalendarSettings()
+    quality: QualitySettings = QualitySettings()
     cleaning: CleaningSettings = CleaningSettings()
     clock: ClockSettings = ClockSettings()
 

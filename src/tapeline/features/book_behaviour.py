@@ -56,7 +56,8 @@ class BookWatchSettings:
     width:
         Length in seconds of the intervals in which updates are counted.
     burst:
-        An interval is a burst from this many times the 99th percentile of the recent intervals' updates.
+        An interval is a burst from this many times the 99th percentile of the recent intervals' updates, provided that
+        it also has more updates to a trade than 99 of 100 of them.
     fewest:
         Updates below which no interval is a burst.
     history:
@@ -257,10 +258,17 @@ class BookWatch:
         if interval == self._interval:
             return []
         findings = []
+        if not self._book.live:
+            # Without a book no change can be told, and the interval says nothing.
+            self._interval, self._changes, self._trades = -1, 0, 0
+            return []
         if self._interval >= 0:
             found = self._burst((self._interval + 1) * width)
-            findings += [found] if found else []
-            self._intervals.append((self._changes, self._trades))
+            # A burst is not what is usual: counted as such, it would hide the next one.
+            if found:
+                findings.append(found)
+            else:
+                self._intervals.append((self._changes, self._trades))
             silent = min(interval - self._interval - 1, self.settings.history)
             self._intervals.extend([(0, 0)] * silent)
         self._interval, self._changes, self._trades = interval, 0, 0
@@ -273,8 +281,9 @@ class BookWatch:
         changes, trades = np.array(self._intervals, dtype=np.float64).T
         usual = max(float(np.quantile(changes, 0.99)), 1.0)
         score = self._changes / (settings.burst * usual)
-        # A burst that comes with trades is a market at work.
-        if score < 1.0 or self._trades > np.median(trades) + 1.0:
+        # A burst that comes with as many trades as updates usually do is a market at work.
+        per_trade = self._changes / (self._trades + 1.0)
+        if score < 1.0 or per_trade < np.quantile(changes / (trades + 1.0), 0.99):
             return None
         reason = (
             f"{self._changes} level updates in {settings.width:g} s with {self._trades} trades; 99 of the last "

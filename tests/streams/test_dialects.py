@@ -16,6 +16,7 @@ from tapeline.core.errors import MissingExtraError
 from tapeline.streams.dialects.base import KEPT_BYTES, Dialect
 from tapeline.streams.dialects.binance import Binance
 from tapeline.streams.dialects.bitmex import Bitmex
+from tapeline.streams.dialects.bitstamp import Bitstamp
 from tapeline.streams.dialects.bybit import Bybit
 from tapeline.streams.dialects.coinbase import Coinbase
 from tapeline.streams.dialects.deribit import Deribit
@@ -38,7 +39,7 @@ from tapeline.streams.messages import (
     Trade,
 )
 
-DIALECTS = (Binance, Kraken, KrakenFutures, Coinbase, Bybit, Okx, Deribit, Bitmex, Oanda)
+DIALECTS = (Binance, Kraken, KrakenFutures, Coinbase, Bybit, Okx, Deribit, Bitmex, Bitstamp, Oanda)
 
 VALID = {
     Binance: [
@@ -61,6 +62,11 @@ VALID = {
         b'"asks":[{"price":4.0,"qty":1.0}]}',
         b'{"feed":"trade","product_id":"PI_X","uid":"e","side":"buy","type":"fill","seq":5,"time":1,"qty":3,"price":9.5}',
         b'{"feed":"ticker_lite","product_id":"PI_X","bid":4.3,"ask":4.6,"change":2.6,"volume":34.0,"tag":"month"}',
+    ],
+    Bitstamp: [
+        b'{"event":"trade","channel":"live_trades_ab","data":{"id":7,"microtimestamp":"15","price_str":"6.5",'
+        b'"amount_str":"1.08","type":1}}',
+        b'{"event":"data","channel":"diff_order_book_ab","data":{"microtimestamp":"15","bids":[["1.5","2"]],"asks":[]}}',
     ],
     Oanda: [
         b'{"type":"PRICE","time":"2016-10-27T08:38:43.094548890Z","instrument":"EUR_USD","tradeable":true,'

@@ -77,7 +77,7 @@ def chained(delta: BookDelta, last: int | None, _from_snapshot: bool) -> Verdict
 
 
 def ascending(delta: BookDelta, last: int | None, _from_snapshot: bool) -> Verdict:
-    """Numbers that grow but skip (Bybit v2): what is old can be told, what is missing cannot."""
+    """Numbers that grow but skip (Bybit v2, Bitstamp's times): what is old can be told, what is missing cannot."""
     if last is None or delta.last is None:
         return Verdict.APPLY
     return Verdict.STALE if delta.last <= last else Verdict.APPLY
@@ -124,6 +124,7 @@ RULES: Final[Mapping[str, SequenceRule]] = {
     "okx": SequenceRule(chained, okx_checksum),
     "deribit": SequenceRule(chained),
     "bitmex": SequenceRule(unnumbered),
+    "bitstamp": SequenceRule(ascending, snapshot_by_request=True),
 }
 """By market."""
 

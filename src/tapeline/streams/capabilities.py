@@ -18,6 +18,7 @@ OANDA: Final = "oanda"
 PARSED: Final[Mapping[str, tuple[str, ...]]] = {
     "binance": ("trades", "quotes", "book", "bars", "ticker"),
     "binanceusdm": ("trades", "quotes", "book", "bars", "ticker"),
+    "bitstamp": ("trades", "book"),
     "bybit": ("trades", "book", "ticker"),
     "coinbase": ("trades", "quotes", "book", "ticker"),
     "coinbaseexchange": ("trades", "book", "ticker"),

@@ -8,11 +8,11 @@ export PREFECT_SERVER_ANALYTICS_ENABLED = false
 export GX_ANALYTICS_ENABLED = false
 export MLFLOW_DISABLE_TELEMETRY = true
 
-.PHONY: help demo test up bench soak lint types contracts check clean
+.PHONY: help demo test up bench soak soak-live lint types contracts check clean
 .DEFAULT_GOAL := help
 
 help: ## say what can be made
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Tapeline needs Python 3.11 or newer: make PYTHON=python3.11")'
@@ -42,6 +42,9 @@ bench: $(VENV)/.dev ## run every benchmark, each beside its peer, and print a ta
 
 soak: $(VENV)/.dev ## feed ticks through buffer, journal and lake for a minute and demand a flat memory
 	MALLOC_ARENA_MAX=2 ARROW_DEFAULT_MEMORY_POOL=system $(BIN)/python -m benchmarks.soak_buffer
+
+soak-live: $(VENV)/.dev ## kill a live run 50 times at random instants and demand that nothing acknowledged is lost
+	TAPELINE_SOAK_KILLS=50 $(BIN)/python -m pytest tests/tasks/test_live_crash.py
 
 lint: $(VENV)/.dev ## ruff: rules and formatting
 	$(BIN)/ruff check .

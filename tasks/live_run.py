@@ -323,8 +323,7 @@ class LiveRun:
         self._write(QUARANTINE, rows, symbol)
 
     def _write_depth(self, rows: pd.DataFrame, symbol: Symbol) -> None:
-        stamped = rows.assign(source=self.request.feed) if "source" in RAW_DEPTH.schema.names else rows
-        self._write(RAW_DEPTH, stamped, symbol)
+        self._write(RAW_DEPTH, rows.assign(source=self.request.feed), symbol)
         self._depth_rows[symbol] = self._depth_rows.get(symbol, 0) + len(rows)
 
     def _calendar_of(self, symbol: Symbol) -> MarketCalendar:

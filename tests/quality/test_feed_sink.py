@@ -70,9 +70,11 @@ def test_trades_and_quotes_of_several_symbols_reach_their_tables(tmp_path):
     trades = project.read(RAW_TRADES)
     assert trades[["sequence", "id", "price", "side"]].to_numpy().tolist() == [[1, "1", 5.0, 1], [2, "2", 5.0, 1]]
     assert trades["source"].unique().tolist() == ["demo"]
+    assert trades["ts_origin"].unique().tolist() == ["exchange"]
     (row,) = project.read(RAW_TICKS).reset_index().to_dict("records")
     assert (row["sequence"], row["bid"], row["ask"]) == (7, 1.0, 1.1)
     assert row["ts"].value == START + 7, "a quote without a time of the venue stands at its receipt"
+    assert row["ts_origin"] == "local"
     assert math.isnan(row["last"])
     assert math.isnan(row["volume"])
     assert len(project.read(RAW_TRADES, ETHER)) == 1

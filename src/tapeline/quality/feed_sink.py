@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from tapeline.core.errors import ConfigurationError
-from tapeline.core.schemas import RAW_TICKS, RAW_TRADES, TableSpec
+from tapeline.core.schemas import RAW_TICKS, RAW_TRADES, TableSpec, TimeOrigin
 from tapeline.core.symbol import Symbol
 from tapeline.quality.calendars import MarketCalendar
 from tapeline.quality.feed_validator import TickFeedValidator
@@ -59,7 +59,7 @@ class _Batch:
 
     offered: object
     refused: deque[tuple[Symbol, pd.DataFrame]]
-    parts: deque[tuple[TableSpec, Symbol, Rows]]
+    parts: deque[tuple[TableSpec, Symbol, Rows, TimeOrigin]]
     ids: dict[Symbol, int]
     ticket: int = 0
 
@@ -171,8 +171,8 @@ class FeedSink:
             self.spill.add(*batch.refused[0], durable=True)
             batch.refused.popleft()
         while batch.parts:
-            spec, symbol, rows = batch.parts[0]
-            batch.ticket = self.journal.append(spec, symbol, rows, source=self.source)
+            spec, symbol, rows, origin = batch.parts[0]
+            batch.ticket = self.journal.append(spec, symbol, rows, source=self.source, ts_origin=origin)
             batch.parts.popleft()
         if batch.ticket:
             self.journal.wait(batch.ticket)
@@ -191,10 +191,11 @@ class FeedSink:
             elif isinstance(record, Quote):
                 quotes.setdefault(record.symbol, []).append(row)
         for symbol, held in trades.items():
-            self._judge(batch, RAW_TRADES, symbol, _trade_columns(held))
+            self._judge(batch, RAW_TRADES, symbol, _trade_columns(held), "exchange")
             batch.ids[symbol] = max(int(row.record.id) for row in held)  # type: ignore[attr-defined]
         for symbol, held in quotes.items():
-            self._judge(batch, RAW_TICKS, symbol, self._quote_columns(symbol, held))
+            timed = held[0].record.ts is not None  # type: ignore[attr-defined]
+            self._judge(batch, RAW_TICKS, symbol, self._quote_columns(symbol, held), "exchange" if timed else "local")
         return batch
 
     def _prepare_ticks(self, symbol: Symbol, ticks: pd.DataFrame, known_at: int) -> _Batch:
@@ -202,10 +203,12 @@ class FeedSink:
         columns = {name: ticks[name].to_numpy() for name in ("sequence", "bid", "ask", "last", "volume", "flags")}
         columns["ts"] = pd.DatetimeIndex(ticks.index).as_unit("ns").asi8
         columns["known_at"] = np.full(len(ticks), known_at, dtype=np.int64)
-        self._judge(batch, RAW_TICKS, symbol, columns)
+        self._judge(batch, RAW_TICKS, symbol, columns, "broker")
         return batch
 
-    def _judge(self, batch: _Batch, spec: TableSpec, symbol: Symbol, columns: dict[str, np.ndarray]) -> None:
+    def _judge(
+        self, batch: _Batch, spec: TableSpec, symbol: Symbol, columns: dict[str, np.ndarray], origin: TimeOrigin
+    ) -> None:
         stamps, known_at = columns["ts"], columns["known_at"]
         index = pd.DatetimeIndex(stamps.view("M8[ns]"), name="ts").tz_localize("UTC")
         frame = pd.DataFrame({name: values for name, values in columns.items() if name != "ts"}, index=index)
@@ -240,7 +243,7 @@ class FeedSink:
             tally.ticks += kept
         rows = make_rows(spec, **columns)
         for start in range(0, kept, APPENDED_ROWS):
-            batch.parts.append((spec, symbol, rows[start : start + APPENDED_ROWS]))
+            batch.parts.append((spec, symbol, rows[start : start + APPENDED_ROWS], origin))
 
     def _validator(self, spec: TableSpec, symbol: Symbol) -> TickFeedValidator:
         key = (spec.path, symbol)

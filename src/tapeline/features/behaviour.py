@@ -292,7 +292,7 @@ class Thresholds:
     depth: float = 0.5
     discord: float = 6.0
     shape: int = 24
-    isolation: float = 0.7
+    isolation: float = 0.6
     history: int = 1000
 
 

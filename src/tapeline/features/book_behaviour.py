@@ -13,7 +13,7 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import numpy as np
 import pandas as pd
@@ -22,9 +22,10 @@ from pydantic.dataclasses import dataclass as validated
 
 from tapeline.core.errors import ConfigurationError
 from tapeline.core.symbol import Symbol
-from tapeline.streams.book_sequence import rule_of
-from tapeline.streams.book_sync import LiveBook, Outcome
-from tapeline.streams.messages import BookDelta, BookSnapshot, Level, Record, SequenceBreak, Trade
+
+if TYPE_CHECKING:
+    # At run time the streams are imported where a book is watched: they need an extra that features do not.
+    from tapeline.streams.messages import BookDelta, Level, Record, Trade
 
 SPOOFING: Final = "spoof-like"
 STUFFING: Final = "quote stuffing"
@@ -113,6 +114,11 @@ class BookWatch:
     market:
         The name of a rule in :data:`tapeline.streams.book_sequence.RULES`.
 
+    Raises
+    ------
+    MissingExtraError
+        The extra ``streams`` is not installed.
+
     Attributes
     ----------
     withdrawals:
@@ -120,6 +126,7 @@ class BookWatch:
 
     Examples
     --------
+    >>> from tapeline.streams.messages import BookSnapshot
     >>> watch = BookWatch("BTCUSDT", "kraken")
     >>> symbol = Symbol.parse("BTCUSDT")
     >>> watch.take(BookSnapshot(symbol, 1, [(99.0, 1.0)], [(101.0, 1.0)]))
@@ -127,11 +134,13 @@ class BookWatch:
     """
 
     def __init__(self, symbol: str, market: str, settings: BookWatchSettings | None = None) -> None:
+        from tapeline.streams import book_sequence, book_sync, messages
+
         self.symbol = Symbol.parse(symbol)
         self.settings = settings or BookWatchSettings()
         self.withdrawals = 0
-        self._rule = rule_of(market)
-        self._book = LiveBook(self.symbol, self._rule)
+        self._messages = messages
+        self._book = book_sync.LiveBook(self.symbol, book_sequence.rule_of(market))
         self._now = 0
         self._forget()
 
@@ -140,21 +149,22 @@ class BookWatch:
 
         A record without a time of the venue's counts as of the newest time seen.
         """
-        if isinstance(record, SequenceBreak):
+        kinds = self._messages
+        if isinstance(record, kinds.SequenceBreak):
             if record.symbol in (None, self.symbol):
                 self._book.lose(record.detail)
                 self._forget()
             return []
-        if not isinstance(record, Trade | BookDelta | BookSnapshot) or record.symbol != self.symbol:
+        if not isinstance(record, kinds.Trade | kinds.BookDelta | kinds.BookSnapshot) or record.symbol != self.symbol:
             return []
         now = max(self._now, record.ts if record.ts is not None else self._now)
         self._now = now
         findings = self._close_intervals(now)
         findings += self._settle(now)
-        if isinstance(record, Trade):
+        if isinstance(record, kinds.Trade):
             self._trade(record)
-        elif isinstance(record, BookSnapshot):
-            if self._book.take(record) is not Outcome.STALE:
+        elif isinstance(record, kinds.BookSnapshot):
+            if self._book.take(record).value != "stale":
                 self._orders.clear()
         else:
             self._delta(record, now)
@@ -191,10 +201,10 @@ class BookWatch:
         for side, levels, ladder in ((1, delta.bids, self._book.book.bids), (-1, delta.asks, self._book.book.asks)):
             changed += [(side, *change) for change in _changes(levels, ladder.size_at)]
         outcome = self._book.take(delta)
-        if outcome is Outcome.GAP:
+        if outcome.value == "gap":
             self._forget()
             return
-        if outcome is not Outcome.APPLIED:
+        if outcome.value != "applied":
             return
         self._changes += len(changed)
         for side, price, before, after in changed:

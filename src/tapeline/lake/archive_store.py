@@ -24,7 +24,7 @@ class ArchiveStore:
         A local folder, or ``s3://bucket/path``, ``gs://bucket/path``, ``memory://path``. Other protocols, and fsspec's
         chained addresses, are refused: an address may come from a setting.
     options:
-        Passed to the file system (``key``, ``secret``, ``endpoint_url`` of s3fs).
+        Passed to the file system (``key``, ``secret``, ``endpoint_url`` of s3fs; ``token``, ``endpoint_url`` of gcsfs).
 
     Raises
     ------
@@ -45,9 +45,7 @@ class ArchiveStore:
             self._root: Any = Path(address).expanduser().resolve()
             return
         try:
-            import fsspec
-
-            self._remote = fsspec.filesystem(found[1], **options)
+            self._remote = _file_system(found[1], options)
         except ImportError as error:
             raise MissingExtraError(*_REMOTE[found[1]]) from error
         self._root = found[2].strip("/")
@@ -123,3 +121,15 @@ class ArchiveStore:
             f"the archive {self.address} could not be reached for {'/'.join(parts)}: {type(error).__name__}: {error}",
             hint="check the address, the credentials and the free space, then try again",
         )
+
+
+def _file_system(protocol: str, options: dict[str, Any]) -> Any:
+    if protocol in ("gs", "gcs"):
+        # What fsspec names for gs:// first asks over gRPC which kind of bucket it is, and waits a minute where only the
+        # JSON API answers, as behind a proxy. Whole files need no more than that API.
+        from gcsfs.core import GCSFileSystem
+
+        return GCSFileSystem(**options)
+    import fsspec
+
+    return fsspec.filesystem(protocol, **options)

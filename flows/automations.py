@@ -33,6 +33,8 @@ OVERDUE_AFTER: Final[Mapping[str, timedelta]] = {
     "pipeline/daily": timedelta(hours=74),  # from Friday's run to Monday's
     "score/hourly": timedelta(hours=3),
     "backfill/backfill": timedelta(hours=26),
+    "profile/profile": timedelta(hours=26),
+    "clock/clock": timedelta(hours=1),
 }
 """Deployments that are told of where no run of theirs completes for so long."""
 SILENT: Final = "No heartbeat: it was killed, or its machine is gone."

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -152,6 +153,37 @@ def test_the_automations_are_registered(up: Up):
     with urllib.request.urlopen(ask, timeout=30) as answer:
         names = {one["name"] for one in json.load(answer) if one["enabled"]}
     assert {"tapeline: a run has gone silent", "tapeline: score/hourly is overdue"} <= names
+
+
+def test_new_bars_start_the_rebuild(up: Up):
+    """The event of a backfill reaches the automation that `make up` registered, with the run's own parameters."""
+    command = [str(Path(sys.executable).parent / "prefect"), "deployment", "run", "backfill/backfill"]
+    done = subprocess.run(
+        [*command, "-p", "start=2025-01-01", "-p", "end=2025-08-01", "-p", 'symbols=["AAPL"]', "--watch"],
+        cwd=REPOSITORY, env={**up.environment, "PREFECT_API_URL": f"{up.server}/api"},
+        capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    asked = json.dumps({"flows": {"name": {"any_": ["rebuild"]}}}).encode()
+    request = urllib.request.Request(
+        f"{up.server}/api/flow_runs/filter", data=asked, headers={"Content-Type": "application/json"}
+    )
+    deadline = time.monotonic() + 240
+    while True:
+        with urllib.request.urlopen(request, timeout=20) as answer:
+            runs = [run for run in json.load(answer) if run["parameters"]["symbols"] == ["AAPL"]]
+        if runs and runs[0]["state_type"] in ("COMPLETED", "FAILED", "CRASHED"):
+            break
+        assert time.monotonic() < deadline, f"no rebuild within four minutes: {runs}"
+        time.sleep(2.0)
+    assert runs[0]["state_type"] == "COMPLETED", runs[0]["state"]
+    assert {name: runs[0]["parameters"][name] for name in ("source", "timeframe")} == {
+        "source": "sample",
+        "timeframe": "H1",
+    }
+    apple, hourly = Symbol.parse("AAPL"), Timeframe.parse("H1")
+    zones = {s.spec.zone for s in Lake(up.project / "data").series() if (s.symbol, s.timeframe) == (apple, hourly)}
+    assert {"raw", "clean", "features", "labels"} <= zones
 
 
 def test_ctrl_c_stops_every_service(up: Up):

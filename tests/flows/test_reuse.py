@@ -13,6 +13,7 @@ import pytest
 from tapeline.core.schemas import CLEAN_BARS, RAW_BARS
 from tapeline.core.settings import load_settings
 from tapeline.lake.lake import Lake
+from tapeline.lake.trace import trace
 from tests.lake.support import EURUSD, H1, LINEAGE, raw
 from tests.support import make_bars
 
@@ -23,13 +24,11 @@ BARS = raw(make_bars(700)).assign(repaired=False, outlier=False)
 
 @pytest.fixture
 def lake(prefect_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lake]:
-    """A lake with clean bars, in a project folder of its own."""
+    """A lake in a project folder of its own."""
     monkeypatch.setenv("TAPELINE_ROOT", str(tmp_path))
     monkeypatch.delenv("TAPELINE_SETTINGS", raising=False)
     monkeypatch.chdir(tmp_path)
-    lake = Lake(load_settings().lake_path)
-    lake.write(CLEAN_BARS, BARS, EURUSD, H1, lineage=LINEAGE)
-    return lake
+    return Lake(load_settings().lake_path)
 
 
 def state_of(stage: str) -> str:
@@ -55,6 +54,7 @@ def state_of(stage: str) -> str:
 def test_a_stage_is_reused_until_something_that_decides_its_outcome_differs(lake: Lake, stage: str, monkeypatch):
     import tasks.reuse
 
+    lake.write(CLEAN_BARS, BARS, EURUSD, H1, lineage=LINEAGE)
     assert state_of(stage) == "Completed"
     assert state_of(stage) == "Cached", "nothing changed"
 
@@ -112,4 +112,11 @@ def test_the_rebuild_flow_takes_raw_bars_to_labels_without_a_source(lake: Lake, 
     summary = rebuild(source="no-such-source", symbols=["EURUSD", "GBPUSD"])
     assert list(summary.stage_table["stage"]) == ["validate", "clean", "features", "labels"]
     assert set(summary.stage_table["symbol"]) == {"EURUSD"}, "the raw zone holds nothing of the other"
-    assert {series.spec.zone for series in lake.series()} >= {"raw", "clean", "features", "labels"}
+    made = {s.spec.zone: s.spec for s in lake.series() if s.symbol == EURUSD and s.timeframe == H1}
+    assert set(made) >= {"raw", "clean", "features", "labels"}
+    for zone in ("features", "labels"):
+        steps = trace(lake, made[zone], EURUSD, H1, BARS.index[500])
+        assert [step.table for step in steps] == [made[zone].path, "clean/bars", "raw/bars"]
+        (row,) = steps[-1].origins
+        assert (row.source_id, row.brought_by) == ("test", (LINEAGE,)), "a row leads to the file that brought it"
+        assert steps[1].origins[0].data_version == row.data_version, "and the clean row says which it was"

@@ -99,7 +99,7 @@ already in the batch']])
     place, good = unread.kept, timed
     if len(passed) < len(timed):
         bad = np.flatnonzero(checked.mask)
-        reasons = [describe(int(mask)) for mask in checked.mask[bad]]
+        reasons = _words(checked.mask[bad])
         log.add("refused_rows", bad.size, f"{timed.index[bad[0]]}: {reasons[0][0]}")
         refused.append(table.iloc[place[bad]].assign(reasons=_objects(reasons)))
         place, good = place[passed], timed.iloc[passed]
@@ -111,12 +111,18 @@ already in the batch']])
     if len(done.rows):
         log.add("dropped_exact_duplicates", done.counts["exact"], str(done.removed.index[0]))
         log.add("resolved_conflicting_rows", done.counts["conflicting"], f"{policy.duplicates} of each time stands")
-        why = [describe(int(Reason.DUPLICATE_TIME if same else Reason.CONFLICTING_TIME)) for same in done.exact]
+        why = _words(np.where(done.exact, Reason.DUPLICATE_TIME, Reason.CONFLICTING_TIME))
         refused.append(table.iloc[place[done.rows]].assign(reasons=_objects(why)))
     cleaned = sanitize(done.frame, timeframe, history=history, policy=policy, calendar=calendar)
     report = pd.concat([log.to_frame(), cleaned.report], ignore_index=True)
     aside = pd.concat(refused) if refused else table.iloc[:0].assign(reasons=pd.Series(dtype=object))
     return Cleaned(cleaned.bars, aside, report)
+
+
+def _words(masks: np.ndarray) -> list[list[str]]:
+    """The reasons in each mask; many rows share few of them."""
+    known = {int(mask): describe(int(mask)) for mask in np.unique(masks)}
+    return [known[int(mask)] for mask in masks]
 
 
 def _objects(reasons: list[list[str]]) -> np.ndarray:

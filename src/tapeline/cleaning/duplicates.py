@@ -103,7 +103,7 @@ def remove_duplicates(
     counts = {"exact": 0, "conflicting": 0, "keys": 0, "without_key": int(missing.sum())}
     if _is_increasing(columns, missing):
         return _nothing(frame, counts)
-    keys = pd.DataFrame({name: column.to_numpy() for name, column in columns.items()})
+    keys = pd.DataFrame({name: _plain(column) for name, column in columns.items()})
     tied = keys.duplicated(keep=False).to_numpy() & ~missing
     rows = np.flatnonzero(tied)
     if not rows.size:
@@ -151,6 +151,11 @@ def _column(frame: pd.DataFrame, name: str) -> pd.Series:
     return frame[name] if name in frame.columns else frame.index.to_series()
 
 
+def _plain(column: pd.Series) -> np.ndarray:
+    """Instants as integers: objects would be hashed one by one."""
+    return pd.DatetimeIndex(column).asi8 if column.dtype.kind == "M" else column.to_numpy()
+
+
 def _is_increasing(columns: dict[str, pd.Series], missing: np.ndarray) -> bool:
     """True where one time column increases strictly: the usual case, and then there is nothing to look for."""
     if len(columns) != 1 or missing.any():
@@ -158,8 +163,7 @@ def _is_increasing(columns: dict[str, pd.Series], missing: np.ndarray) -> bool:
     column = next(iter(columns.values()))
     if column.dtype.kind not in "iufM":
         return False
-    values = column.to_numpy() if column.dtype.kind != "M" else pd.DatetimeIndex(column).asi8
-    return bool((np.diff(values) > 0).all())
+    return bool((np.diff(_plain(column)) > 0).all())
 
 
 def _kept(held: pd.DataFrame, group: np.ndarray, rule: str, sources: Sequence[str], source_column: str) -> np.ndarray:

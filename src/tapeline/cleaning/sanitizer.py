@@ -239,9 +239,7 @@ def _fill(
     done = fill_bars(bars, timeframe, calendar, policy.missing, history=history)
     put = done.bars["filled"].to_numpy(dtype=bool)
     if done.filled:
-        new = ~done.bars.index.isin(bars.index)
-        first = int(new.argmax())
-        log.add_rows("filled_absent_bars", new, lambda _: f"{done.bars.index[first]}: {done.due} bars were due")
+        log.add("filled_absent_bars", done.filled, f"{done.bars.index[int(put.argmax())]}: {done.due} bars were due")
     if not put.any() and "filled" not in bars.columns:
         return bars
     # Null and not false for the bars that were served: they read as they did before anything was ever filled.

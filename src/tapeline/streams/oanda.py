@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import Annotated, Any, Final, TypeVar
 
 import pandas as pd
@@ -164,9 +164,11 @@ class OandaClient:
         # No limit on the whole, and none between two lines: the supervisor's watchdog decides what silence means.
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=self._timeout)
         await self.bucket.acquire()
-        async with self._new_session(timeout) as session:
+        async with AsyncExitStack() as opened:
             try:
-                answer = await session.get(self._stream + path, params=query, headers=self._headers())
+                session = await opened.enter_async_context(self._new_session(timeout))
+                request = session.get(self._stream + path, params=query, headers=self._headers())
+                answer = await opened.enter_async_context(request)
                 if answer.status != 200:
                     raise self._refusal("pricing stream", answer.status, answer.headers, await _body(answer))
             except (aiohttp.ClientError, OSError, TimeoutError) as error:

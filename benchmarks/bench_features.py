@@ -14,11 +14,11 @@ from benchmarks.harness import cpu_seconds, report
 from tapeline.core.timeframe import Timeframe
 from tapeline.features.engine import compute
 from tapeline.features.feature_set import load_feature_set
-from tapeline.features.momentum import rsi, williams_r
-from tapeline.features.volatility import bollinger
+from tapeline.features.ta_columns import DIFFERENCES, ta_columns
 from tapeline.features.window_kernels import rolling_quantiles, running_moments
 
-ROWS, PEER_ROWS, WINDOW = 1_000_000, 20_000, 100
+ROWS, PEER_ROWS, WINDOW = 1_000_000, 100_000, 100
+SETTLED = 1_000
 M1 = Timeframe.parse("M1")
 
 
@@ -62,36 +62,35 @@ def core_set(bars: pd.DataFrame) -> bool:
 
 
 def against_ta(bars: pd.DataFrame) -> bool:
-    """The core set against all features of the library ta, equal where they share a column."""
+    """The columns of the library ta, by it and by us, equal but for the differences that our page names."""
     from ta import add_all_ta_features
 
-    chosen = load_feature_set()
+    # On an index of times ta's parabolic stop writes new rows instead of values, and never comes to an end.
+    plain = bars[["open", "high", "low", "close", "volume"]].reset_index(drop=True)
 
     def peer() -> pd.DataFrame:
         with warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("ignore")
-            return add_all_ta_features(bars.copy(), "open", "high", "low", "close", "volume")
+            return add_all_ta_features(plain.copy(), "open", "high", "low", "close", "volume")
 
     kept: list[pd.DataFrame] = []
     peer_seconds = cpu_seconds(lambda: kept.append(peer()), repeats=1, warm=False)
-    theirs = kept[0]
-    pairs = (
-        (rsi(bars, 14), theirs["momentum_rsi"]),
-        (williams_r(bars, 14), theirs["momentum_wr"]),
-        (bollinger(bars, 20)["bollinger_position_20"], theirs["volatility_bbp"]),
-    )
-    for ours, other in pairs:
-        np.testing.assert_allclose(ours.iloc[700:], other.iloc[700:], rtol=1e-6, atol=1e-6)
-    seconds = cpu_seconds(lambda: compute(chosen, bars, M1))
-    columns = theirs.shape[1] - bars.shape[1]
-    holds = seconds < peer_seconds
+    theirs, ours = kept[0].iloc[:, plain.shape[1] :], ta_columns(plain)
+    assert list(theirs.columns) == list(ours.columns)
+    for name in ours.columns.difference(list(DIFFERENCES)):
+        size = float(theirs[name].abs().max())
+        np.testing.assert_allclose(
+            ours[name].iloc[SETTLED:], theirs[name].iloc[SETTLED:], rtol=1e-6, atol=1e-6 * size, err_msg=name
+        )
+    seconds = cpu_seconds(lambda: ta_columns(bars))
+    holds = peer_seconds >= 200.0 * seconds
     report(
-        f"core set of {len(chosen.columns)} columns on {len(bars)} bars",
+        f"the {ours.shape[1]} columns of ta on {len(bars)} bars, {len(DIFFERENCES)} of them better than there",
         seconds,
         "s",
-        target="less than the peer's whole set",
+        target="at least 200 times the peer",
         holds=holds,
-        peer=f"ta.add_all_ta_features, {columns} columns",
+        peer="ta.add_all_ta_features",
         peer_value=peer_seconds,
     )
     return holds

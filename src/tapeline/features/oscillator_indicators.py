@@ -92,7 +92,7 @@ def _schaff(close: Floats, fast: int, slow: int, cycle: int) -> Floats:
     distance = talib("EMA", close, timeperiod=fast) - talib("EMA", close, timeperiod=slow)
     first = smoothed_stochastic(distance, STILL * close, cycle, 0.5, False)
     # The second range is one of percentages; while the first rests at 0 or 100 it is none, and the last answer stands.
-    return smoothed_stochastic(first, np.full(close.size, 1e-4), cycle, 0.5, True)
+    return smoothed_stochastic(first, np.full(close.size, 1e-9), cycle, 0.5, True)
 
 
 momentum = indicator(

@@ -153,7 +153,7 @@ def _trend(bars: pd.DataFrame) -> Columns:
     single = restarting_ema(high - low, 9)
     with np.errstate(invalid="ignore", divide="ignore"):
         mass = 25.0 * _mean(single / restarting_ema(single, 9), 25)
-    sure = sum(
+    sure: Floats = sum(  # type: ignore[assignment]
         weight * _of_known("SMA", talib("ROC", close, timeperiod=change), smoothing)
         for weight, (change, smoothing) in enumerate(KNOW_SURE_THING, start=1)
     )

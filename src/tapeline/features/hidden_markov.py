@@ -191,10 +191,11 @@ def forward_filter(observations: Floats, start: Floats, transition: Floats, mean
            [0., 1.]])
     """
     result = np.empty((observations.shape[0], start.size))
-    now = start.copy()
+    constants = _log_constants(variances)
     for i in range(observations.shape[0]):
-        now = filter_step(now, observations[i], transition, means, variances, i == 0)
-        result[i] = now
+        _step(
+            result[i - 1] if i else start, observations[i], transition, means, variances, constants, i == 0, result[i]
+        )
     return result
 
 
@@ -210,36 +211,56 @@ def filter_step(
     >>> filter_step(np.array([1.0, 0.0]), np.array([5.0]), np.full((2, 2), 0.5), apart, np.ones((2, 1)), False).round(4)
     array([0., 1.])
     """
+    now = np.empty(before.size)
+    _step(before, observation, transition, means, variances, _log_constants(variances), first, now)
+    return now
+
+
+@njit(cache=True)
+def _step(
+    before: Floats,
+    observation: Floats,
+    transition: Floats,
+    means: Floats,
+    variances: Floats,
+    constants: Floats,
+    first: bool,
+    now: Floats,
+) -> None:
+    """Predict, then weigh by the densities, each over the largest one; what cannot be observed only predicts."""
     states = before.size
-    now = np.zeros(states)
-    if first:
-        now[:] = before
-    else:
-        for i in range(states):
-            for j in range(states):
-                now[j] += before[i] * transition[i, j]
-    logs = _log_densities(observation, means, variances)
-    if np.isnan(logs[0]):
-        return now
     best = -np.inf
+    logs = np.empty(states)
     for j in range(states):
+        now[j] = before[j]
+        if not first:
+            now[j] = 0.0
+            for i in range(states):
+                now[j] += before[i] * transition[i, j]
+        logs[j] = constants[j]
+        for d in range(means.shape[1]):
+            away = observation[d] - means[j, d]
+            logs[j] -= 0.5 * away * away / variances[j, d]
         if now[j] > 0.0:
             best = max(best, logs[j])
+    if np.isnan(logs[0]):
+        return
     total = 0.0
     for j in range(states):
         now[j] *= np.exp(logs[j] - best) if now[j] > 0.0 else 0.0
         total += now[j]
-    return now / total
+    for j in range(states):
+        now[j] /= total
 
 
 @njit(cache=True)
-def _log_densities(observation: Floats, means: Floats, variances: Floats) -> Floats:
-    logs = np.zeros(means.shape[0])
-    for j in range(means.shape[0]):
-        for d in range(means.shape[1]):
-            away = observation[d] - means[j, d]
-            logs[j] -= 0.5 * (np.log(2.0 * np.pi * variances[j, d]) + away * away / variances[j, d])
-    return logs
+def _log_constants(variances: Floats) -> Floats:
+    """What of each state's log density does not depend on the observation."""
+    result = np.zeros(variances.shape[0])
+    for j in range(variances.shape[0]):
+        for d in range(variances.shape[1]):
+            result[j] -= 0.5 * np.log(2.0 * np.pi * variances[j, d])
+    return result
 
 
 @njit(cache=True)
@@ -250,10 +271,7 @@ def _maximise(
     rows, states, numbers = observations.shape[0], start.size, observations.shape[1]
     for _ in range(iterations):
         density = np.empty((rows, states))
-        constant = np.zeros(states)
-        for j in range(states):
-            for d in range(numbers):
-                constant[j] -= 0.5 * np.log(2.0 * np.pi * variances[j, d])
+        constant = _log_constants(variances)
         for i in range(rows):
             best = -np.inf
             for j in range(states):

@@ -16,6 +16,7 @@ from tapeline.quality.gaps import INGEST, find_gaps, lineage_coverage, summarize
 from tapeline.sources.history import Ledger
 from tasks.artifacts import show_table
 from tasks.job import Job
+from tasks.observe import measure
 
 FILLED: Final = "filled"
 """The reason of a stored gap in which bars have come since."""
@@ -64,6 +65,7 @@ def record_gaps(
         rows = to_rows(gaps, stored, job, calendar, until=last)
         lineage = job.lineage("gaps", job.input_of("clean/bars", data_version))
         lake.write(GAPS, rows, job.symbol, job.timeframe, lineage=lineage)
+        measure("tapeline_unfilled_gaps", unfilled(lake, job), symbol=job.symbol, timeframe=job.timeframe)
     by_reason = summarize(gaps).reset_index()
     by_reason = by_reason[by_reason["gaps"] > 0]
     show_table(
@@ -75,6 +77,12 @@ def record_gaps(
         f"Gaps of {job.name} by reason, by the calendar {calendar.name}",
     )
     return gaps
+
+
+def unfilled(lake: Lake, job: Job) -> int:
+    """How many stored gaps of a series ought to hold bars and hold none: not those of a closed or quiet market."""
+    held = lake.read(GAPS, job.symbol, job.timeframe, columns=["reason"])["reason"].astype(str)
+    return int(held.isin(["outage", "not_downloaded", "unknown"]).sum())
 
 
 def peers_of(index: pd.DatetimeIndex, job: Job, source: str, settings: Settings, lake: Lake) -> pd.DatetimeIndex | None:

@@ -215,3 +215,27 @@ def test_processes_and_threads_lose_no_line_and_no_count_while_the_file_is_rotat
     assert len(files) > 3
     written = [json.loads(line) for file in files for line in file.read_text().splitlines()]
     assert len(written) == 100
+
+
+def test_gaps_that_ought_to_hold_bars_are_counted_in_the_lake():
+    from tapeline.core.schemas import GAPS
+    from tasks.gaps import unfilled
+
+    reasons = ["outage", "unknown", "not_downloaded", "market_closed", "no_trade", "filled"]
+    ts = pd.date_range("2026-01-02", periods=len(reasons), freq="D", tz="UTC", name="ts").as_unit("ns")
+    frame = pd.DataFrame(
+        {
+            "end": ts + H1.duration,
+            "known_at": ts + 2 * H1.duration,
+            "missing_bars": 1,
+            "open_time": 1,
+            "reason": reasons,
+            "evidence": "",
+            "calendar": "24x7",
+        },
+        index=ts,
+    )
+    lake = Lake(load_settings().lake_path)
+    assert unfilled(lake, JOB) == 0
+    lake.write(GAPS, frame, EURUSD, H1, lineage=JOB.lineage("gaps"))
+    assert unfilled(lake, JOB) == 3

@@ -111,8 +111,7 @@ METRICS: Final = _catalogue(
     Metric("tapeline_feed_alerts_total", "counter", "Alerts that feeds raised.", ("feed", "kind")),
     Metric("tapeline_clock_offset_seconds", "gauge", "Reference time less the local clock.", ("reference",)),
     Metric("tapeline_clock_drift_seconds", "gauge", "A feed's clock less reference time.", ("feed",)),
-    Metric("tapeline_unfilled_gaps", "gauge", "Gaps of a series that are outages.", ("symbol", "timeframe")),
-    Metric("tapeline_quality_score_ratio", "gauge", "Quality of a series, 0 to 1.", ("symbol", "timeframe")),
+    Metric("tapeline_unfilled_gaps", "gauge", "Gaps that ought to hold bars.", ("symbol", "timeframe")),
     Metric("tapeline_series_dropped_total", "counter", "Updates of too many series of a metric.", ("metric",)),
     Metric(
         "tapeline_freshness_seconds", "gauge", "Now less the newest stored close.", ("table", "symbol", "timeframe")

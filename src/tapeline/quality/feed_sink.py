@@ -7,7 +7,7 @@ forced to disk, and with it the refused ones.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -18,10 +18,10 @@ from tapeline.core.errors import ConfigurationError
 from tapeline.core.schemas import RAW_TICKS, RAW_TRADES, TableSpec, TimeOrigin
 from tapeline.core.symbol import Symbol
 from tapeline.quality.calendars import MarketCalendar
-from tapeline.quality.feed_validator import TickFeedValidator
+from tapeline.quality.feed_validator import FeedVerdict, TickFeedValidator
 from tapeline.quality.quarantine import quarantine
 from tapeline.quality.quarantine_spill import QuarantineSpill
-from tapeline.quality.tick_checks import flag_counts
+from tapeline.quality.tick_checks import CheckedTicks, check_ticks, flag_counts
 from tapeline.streams.journal import Journal
 from tapeline.streams.messages import Quarantined, Quote, Trade
 from tapeline.streams.row_layouts import Rows, make_rows, number_rows
@@ -190,12 +190,13 @@ class FeedSink:
                 trades.setdefault(record.symbol, []).append(row)
             elif isinstance(record, Quote):
                 quotes.setdefault(record.symbol, []).append(row)
-        for symbol, held in trades.items():
-            self._judge(batch, RAW_TRADES, symbol, _trade_columns(held), "exchange")
-            batch.ids[symbol] = max(int(row.record.id) for row in held)  # type: ignore[attr-defined]
-        for symbol, held in quotes.items():
-            timed = held[0].record.ts is not None  # type: ignore[attr-defined]
-            self._judge(batch, RAW_TICKS, symbol, self._quote_columns(symbol, held), "exchange" if timed else "local")
+        if trades:
+            self._judge(batch, RAW_TRADES, {symbol: _trade_columns(held) for symbol, held in trades.items()})
+            batch.ids.update((symbol, max(int(row.record.id) for row in held)) for symbol, held in trades.items())  # type: ignore[attr-defined]
+        if quotes:
+            timed = {symbol for symbol, held in quotes.items() if held[0].record.ts is not None}  # type: ignore[attr-defined]
+            columns = {symbol: self._quote_columns(symbol, held) for symbol, held in quotes.items()}
+            self._judge(batch, RAW_TICKS, columns, local=columns.keys() - timed)
         return batch
 
     def _prepare_ticks(self, symbol: Symbol, ticks: pd.DataFrame, known_at: int) -> _Batch:
@@ -203,29 +204,63 @@ class FeedSink:
         columns = {name: ticks[name].to_numpy() for name in ("sequence", "bid", "ask", "last", "volume", "flags")}
         columns["ts"] = pd.DatetimeIndex(ticks.index).as_unit("ns").asi8
         columns["known_at"] = np.full(len(ticks), known_at, dtype=np.int64)
-        self._judge(batch, RAW_TICKS, symbol, columns, "broker")
+        self._judge(batch, RAW_TICKS, {symbol: columns}, broker=True)
         return batch
 
     def _judge(
-        self, batch: _Batch, spec: TableSpec, symbol: Symbol, columns: dict[str, np.ndarray], origin: TimeOrigin
+        self,
+        batch: _Batch,
+        spec: TableSpec,
+        columns: Mapping[Symbol, dict[str, np.ndarray]],
+        *,
+        local: Set[Symbol] = frozenset(),
+        broker: bool = False,
     ) -> None:
-        stamps, known_at = columns["ts"], columns["known_at"]
-        index = pd.DatetimeIndex(stamps.view("M8[ns]"), name="ts").tz_localize("UTC")
-        frame = pd.DataFrame({name: values for name, values in columns.items() if name != "ts"}, index=index)
-        now = pd.Timestamp(int(known_at.max()) + self._tolerance, tz="UTC")
-        verdict = self._validator(spec, symbol).feed(frame, now=now)
+        """Check all rows of a table in one call, then hold each instrument's against what its feed remembers."""
+        names = list(next(iter(columns.values())))
+        whole = {name: np.concatenate([held[name] for held in columns.values()]) for name in names}
+        frame = _frame(whole)
+        now = pd.Timestamp(int(whole["known_at"].max()) + self._tolerance, tz="UTC")
+        checked = check_ticks(frame, now=now)
+        start = 0
+        for symbol, held in columns.items():
+            end = start + len(held["ts"])
+            own = CheckedTicks(
+                checked.mask[start:end],
+                0,
+                checked.flags[start:end],
+                checked.stamps[start:end],
+                checked.numbers[start:end],
+                checked.is_trade[start:end],
+            )
+            judged = np.full(end - start, spec is RAW_TRADES)
+            verdict = self._validator(spec, symbol).judge(own, held["sequence"], judged)
+            origin: TimeOrigin = "broker" if broker else "local" if symbol in local else "exchange"
+            self._part(batch, spec, symbol, held, verdict, origin)
+            start = end
+
+    def _part(
+        self,
+        batch: _Batch,
+        spec: TableSpec,
+        symbol: Symbol,
+        columns: dict[str, np.ndarray],
+        verdict: FeedVerdict,
+        origin: TimeOrigin,
+    ) -> None:
         tally = self.tallies.setdefault(symbol, SymbolTally())
-        passed = verdict.passed
+        passed, before = verdict.passed, self._seen
+        self._seen += passed.size
         if not passed.all():
-            arrived = frame.assign(known_at=pd.DatetimeIndex(known_at.view("M8[ns]")).tz_localize("UTC"))
+            known_at = pd.DatetimeIndex(columns["known_at"].view("M8[ns]")).tz_localize("UTC")
+            arrived = _frame(columns).assign(known_at=known_at)
             refused = quarantine(arrived, verdict, stage=STAGE, source=self.source)
-            refused["row_number"] += self._seen
+            refused["row_number"] += before
             batch.refused.append((symbol, refused))
             tally.quarantined += int(np.count_nonzero(~passed))
             for code, count in verdict.counts().items():
                 tally.reasons[code] = tally.reasons.get(code, 0) + count
             columns = {name: values[passed] for name, values in columns.items()}
-        self._seen += len(frame)
         if verdict.flags.any():
             found = flag_counts(verdict.flags)
             tally.silences += found.get("after_silence", 0)
@@ -286,3 +321,8 @@ def _trade_columns(held: list[Collected]) -> dict[str, np.ndarray]:
         "id": np.array([trade.id for trade in trades]),
         "known_at": np.array([row.known_at for row in held], dtype=np.int64),
     }
+
+
+def _frame(columns: dict[str, np.ndarray]) -> pd.DataFrame:
+    index = pd.DatetimeIndex(columns["ts"].view("M8[ns]"), name="ts").tz_localize("UTC")
+    return pd.DataFrame({name: values for name, values in columns.items() if name != "ts"}, index=index)

@@ -182,11 +182,22 @@ class TickFeedValidator:
             There is no price column, a column holds no numbers, or ``id`` is asked for and absent.
         """
         checked = check_ticks(ticks, now=now)
-        keys, judged = self._keys(ticks, checked)
+        return self.judge(checked, *self._keys(ticks, checked))
+
+    def judge(self, checked: CheckedTicks, keys: np.ndarray, judged: np.ndarray) -> FeedVerdict:
+        """Complete the verdict on rows that were checked by themselves, as with those of other symbols in one call.
+
+        Parameters
+        ----------
+        checked:
+            The rows of this symbol, in their order of arrival.
+        keys, judged:
+            One int64 a row that names it among those of its time, and whether it is held against the others at all.
+        """
         fine = np.flatnonzero(checked.passed)
         asked = fine[judged[fine]]
         newest = self._memory.newest
-        found = np.zeros(len(ticks), dtype=np.uint8)
+        found = np.zeros(checked.mask.size, dtype=np.uint8)
         found[asked] = self._memory.meet(checked.stamps[asked], keys[asked], checked.numbers[asked])
         if fine.size:
             self._memory.advance(int(checked.stamps[fine].max()))

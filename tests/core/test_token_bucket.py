@@ -93,6 +93,20 @@ def test_a_pause_holds_those_who_come_and_those_who_already_wait() -> None:
     assert bucket.pauses == 1
 
 
+def test_a_pause_holds_tasks_that_already_wait() -> None:
+    clock = Turned()
+    bucket = TokenBucket(1.0, monotonic=clock.read)
+    bucket.reserve()
+
+    async def sleep(seconds: float) -> None:
+        if not clock.slept:
+            bucket.pause(30.0)
+        clock.sleep(seconds)
+
+    asyncio.run(bucket.acquire(sleep=sleep))
+    assert clock.now == pytest.approx(1_030.0)
+
+
 def test_after_a_pause_there_is_no_burst_and_a_shorter_one_does_not_shorten_it() -> None:
     clock = Turned()
     bucket = TokenBucket(10.0, capacity=5.0, monotonic=clock.read)

@@ -137,6 +137,22 @@ def test_the_schedule_is_known_ahead_the_figure_is_not() -> None:
     assert wide["event_count"].tolist() == [0, 1, 1, 1, 1, 1]
 
 
+def test_of_events_near_a_bar_the_nearest_counts_then_the_more_important() -> None:
+    calendar = calendar_of(
+        statement("low", "2017-03-01", scheduled_at="2017-03-15 12:30", importance=1),
+        statement("high", "2017-03-01", scheduled_at="2017-03-15 12:30", importance=3),
+        statement("later", "2017-03-01", scheduled_at="2017-03-15 13:30", importance=2),
+    )
+    bars = hours("2017-03-15 10:00", 5)
+    wide = event_columns(bars, map_events(bars, calendar, "EURUSD", H1, before=pd.Timedelta(hours=3)))
+    assert wide["event_next_minutes"].tolist() == pytest.approx([90, 30, 30, np.nan, np.nan], nan_ok=True)
+    assert wide["event_next_importance"].tolist() == pytest.approx([3, 3, 2, np.nan, np.nan], nan_ok=True)
+    assert wide["event_last_importance"].tolist() == pytest.approx([np.nan, np.nan, 3, 2, 2], nan_ok=True)
+    assert wide["event_count"].tolist() == [3, 3, 3, 3, 3]
+    important = map_events(bars, calendar, "EURUSD", H1, minimum_importance=3)
+    assert set(important["id"]) == {"high"}
+
+
 def test_unscheduled_news_touches_nothing_before_it_is_out_late_news_nothing_before_it_arrived() -> None:
     news = statement("flash", "2017-03-15 10:20", published_at="2017-03-15 10:00", status="released", kind="news")
     mapped = map_events(hours("2017-03-15 06:00", 8), calendar_of(news), "EURUSD", H1, after=pd.Timedelta(hours=2))

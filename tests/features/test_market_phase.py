@@ -67,6 +67,18 @@ def test_volume_on_the_falls_turns_a_range_after_a_decline_into_a_distribution()
     assert heavy["distribution"].mean() > 0.3
 
 
+def test_on_real_bars_the_rule_names_what_price_did() -> None:
+    bars = eurusd()
+    phases = wyckoff_phase(bars).dropna()
+    assert (phases.sum(axis=1) <= 1).all()
+    assert (phases.mean() > 0.02).all(), "each phase comes about"
+    moved = np.log(bars["close"]).diff(40).loc[phases.index]
+    assert (moved[phases["markup"] == 1] > 0).all()
+    assert (moved[phases["markdown"] == 1] < 0).all()
+    ranging = (phases["accumulation"] + phases["distribution"]) == 1
+    assert moved[ranging].abs().median() < moved[~ranging].abs().median() / 2
+
+
 def test_the_model_tells_the_stages_after_one_cycle() -> None:
     bars, stage = staged_cycle()
     twice = pd.concat([bars, bars])

@@ -59,7 +59,7 @@ def faulty_bars() -> pd.DataFrame:
 
 
 def naive(batch: pd.DataFrame) -> tuple[pd.DataFrame, int]:
-    """The same steps one after the other with pandas and numpy; gives bars with flags and how many rows were refused."""
+    """The same steps one after the other with pandas and numpy: bars with flags, and how many rows were refused."""
     prices = ["open", "high", "low", "close"]
     bars = batch.sort_index(kind="stable")
     bad = ~np.isfinite(bars[prices]).all(axis=1) | np.isinf(bars["volume"]) | (bars[prices] <= 0).any(axis=1)

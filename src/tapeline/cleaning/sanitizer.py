@@ -243,9 +243,7 @@ def _fill(
     if not put.any() and "filled" not in bars.columns:
         return bars
     # Null and not false for the bars that were served: they read as they did before anything was ever filled.
-    flags = pd.array(np.ones(len(put), dtype=bool), dtype="boolean")
-    flags[~put] = pd.NA
-    return done.bars.assign(filled=flags)
+    return done.bars.assign(filled=np.where(put, np.array(True, dtype=object), None))
 
 
 def _flag(bars: pd.DataFrame, policy: CleaningPolicy, history: pd.DataFrame | None, log: ChangeLog) -> pd.DataFrame:

@@ -216,6 +216,43 @@ def test_recorded_trades_of_coinbase_keep_time_price_size_and_side(test_data) ->
         assert record.ts == moment // 1_000_000 * 1_000_000
 
 
+@pytest.mark.parametrize("cache", [10_000, 50])
+def test_a_burst_arrives_whole_or_is_said_to_be_broken(cache: int, test_data, monkeypatch) -> None:
+    monkeypatch.setattr("tapeline.streams.ccxt_client.CACHED_TRADES", cache)
+    script, hold, count = binance(test_data), asyncio.Event(), 3_000
+    first = json.loads(script.messages[0])
+    burst = [json.dumps(first | {"t": first["t"] + i}) for i in range(count)]
+
+    async def sessions(socket: Any, number: int) -> None:
+        for raw in burst:
+            await socket.send_str(raw)
+        await hold.wait()
+
+    venue, _ = venue_of(script, sessions)
+
+    async def run() -> tuple[list[Any], list[str]]:
+        got: list[Any] = []
+        broken: list[str] = []
+        async with venue.serving(), manager_of(script, venue) as manager:
+            stream = manager.stream(
+                "binance", "trades", ["BTC/USDT"], lambda record, at: got.append(record), on_break=broken.append,
+                options=StreamOptions(),
+            )  # fmt: skip
+            running = asyncio.create_task(stream.run())
+            await until(lambda: len(got) == count or stream.counters.failed + len(broken) > 0)
+            stream.stop()
+            await running
+            hold.set()
+            return got, broken + ["failed"] * stream.counters.failed
+
+    got, broken = asyncio.run(asyncio.wait_for(run(), 30))
+    if cache > count:
+        assert [int(record.id) - first["t"] for record in got] == list(range(count))
+        assert broken == []
+    else:
+        assert broken
+
+
 def test_a_stream_that_gives_up_raises_an_alert_and_an_error(test_data) -> None:
     script = kraken(test_data)
 

@@ -17,6 +17,7 @@ from tapeline.core.exchange_errors import (
     THROTTLED_STATUS,
     NotOfferedError,
     UnreadableAnswerError,
+    VenueUnavailableError,
     exchange_error,
     refine,
     retry_after_of,
@@ -36,6 +37,7 @@ PAUSE_WITHOUT_WORD: Final = 30.0
 
 LONGEST_PAUSE: Final = 3_600.0
 _MAXIMUM_ARRIVALS: Final = 1_000
+CACHED_TRADES: Final = 10_000
 _SIGNED: Final = re.compile(r"(?i)sign|key|auth|pass|token")
 _SETTINGS: Final = (("key", "apiKey"), ("secret", "secret"), ("password", "password"), ("token", "token"))
 
@@ -193,6 +195,8 @@ class CcxtClient:
         self._share_bucket(client)
         client.set_markets_from_exchange(self._client)
         client.ssl_context = self._client.ssl_context
+        # ccxt hands over what came since the last call, but never more than its cache holds: the rest is lost unsaid.
+        client.options["tradesLimit"] = CACHED_TRADES
         arrivals: asyncio.Queue[list[Record] | Exception] = asyncio.Queue(_MAXIMUM_ARRIVALS)
         tasks = [asyncio.create_task(self._pump(client, channel, each, timeframe, arrivals)) for each in symbols]
         try:
@@ -225,7 +229,10 @@ class CcxtClient:
         self, client: Any, channel: StreamChannel, symbol: Symbol, timeframe: Timeframe | None
     ) -> list[Record]:
         if channel == "trades":
-            return [trade_of(row) for row in await client.watch_trades(symbol)]
+            rows = await client.watch_trades(symbol)
+            if len(rows) >= CACHED_TRADES:
+                raise VenueUnavailableError(f"{self.name}: {len(rows)} trades of {symbol} at once; some may be lost")
+            return [trade_of(row) for row in rows]
         if channel == "book":
             return [book_of(symbol, await client.watch_order_book(symbol), None)]
         if channel == "bars":

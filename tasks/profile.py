@@ -69,10 +69,17 @@ def profile_series(
         seen.check(*(_check(result, row) for row in checks))
     if result.report is not None:
         key = (
-            safe_file_name(f"profile-{table}-{job.symbol}-{job.timeframe}").lower().replace(".", "-").replace("_", "-")
+            safe_file_name(f"profile-{result.table}-{job.symbol}-{job.timeframe}")
+            .lower()
+            .replace(".", "-")
+            .replace("_", "-")
         )
-        create_table_artifact(rows, key=key, description=f"{table} of {job.name}, {period or ''} to {result.newest}")
-        create_link_artifact(result.report.as_uri(), key=f"{key}-page", link_text=f"Profile of {table}, {job.name}")
+        create_table_artifact(
+            rows, key=key, description=f"{result.table} of {job.name}, the {result.period} of {result.newest}"
+        )
+        create_link_artifact(
+            result.report.as_uri(), key=f"{key}-page", link_text=f"Profile of {result.table}, {job.name}"
+        )
     return result
 
 
@@ -149,13 +156,13 @@ def describe_series(
         lake.write(PROFILES, pd.concat(fresh, ignore_index=True), job.symbol, job.timeframe, lineage=lineage)
     alarms_found = sum(len(row["alarms"]) for row in made)
     if newest is None:
-        return ProfileResult(job, table, chosen, batches, len(made), alarms_found, None, None), [], made
+        return ProfileResult(job, spec.path, chosen, batches, len(made), alarms_found, None, None), [], made
     before = profile_drift.before(newest, _recent(history))
     drift = compare(newest, before) if len(before) else pd.DataFrame(columns=list(profile_drift.COLUMNS))
     name = safe_file_name(f"profile-{spec.path}-{job.symbol}-{job.timeframe}-{chosen}")
     title = f"{job.symbol} {job.timeframe}: a {chosen} of {spec.path}"
     report = write_profile(settings.reports_path / f"{name}.html", newest, before, drift, title=title)
-    result = ProfileResult(job, table, chosen, batches, len(made), alarms_found, newest["ts"].iloc[0], report)
+    result = ProfileResult(job, spec.path, chosen, batches, len(made), alarms_found, newest["ts"].iloc[0], report)
     return result, summary_table(newest, drift), made
 
 

@@ -188,7 +188,7 @@ def describe_numbers(values: NDArray[np.float64], edges: Sequence[float] | None 
     >>> found["count"], found["nulls"], found["infinite"], found["uniques"], found["mean"], found["counts"]
     (4, 1, 1, 3, 3.0, [1, 2, 1])
     """
-    count, nulls, infinite, mean, m2, m3, m4 = _moments(values)
+    count, nulls, infinite, mean, span, m2, m3, m4 = _moments(values)
     held = np.sort(values[np.isfinite(values)])
     row: dict[str, Any] = dict.fromkeys(_NUMBERS, np.nan)
     row |= {"count": count, "nulls": nulls, "infinite": infinite, "uniques": 0, "edges": [], "counts": []}
@@ -200,7 +200,7 @@ def describe_numbers(values: NDArray[np.float64], edges: Sequence[float] | None 
     row["uniques"] = 1 + int(np.count_nonzero(np.diff(held)))
     row["mean"], row["minimum"], row["maximum"] = mean, float(held[0]), float(held[-1])
     row.update(zip(QUANTILES, np.quantile(held, list(QUANTILES.values())).tolist(), strict=True))
-    row["std"] = float(np.sqrt(m2 / (count - 1))) if count > 1 else np.nan
+    row["std"] = float(span * np.sqrt(m2 / (count - 1))) if count > 1 else np.nan
     row["skew"], row["kurtosis"] = _shape(count, m2, m3, m4) if held[0] < held[-1] else (np.nan, np.nan)
     below = np.searchsorted(held, np.asarray(edges, dtype=np.float64), side="left")
     return row | {"edges": list(edges), "counts": np.diff(np.r_[0, below, count]).tolist()}
@@ -217,8 +217,8 @@ def _shape(count: int, m2: float, m3: float, m4: float) -> tuple[float, float]:
 
 
 @njit(cache=True)
-def _moments(values: np.ndarray) -> tuple[int, int, int, float, float, float, float]:
-    """Counts, the mean, and the sums of the 2nd to 4th powers of the distance from it."""
+def _moments(values: np.ndarray) -> tuple[int, int, int, float, float, float, float, float]:
+    """Counts, mean, span, and the sums of the 2nd to 4th powers of the distance from the mean in spans."""
     count = nulls = infinite = 0
     lowest, highest = np.inf, -np.inf
     total = 0.0
@@ -236,14 +236,17 @@ def _moments(values: np.ndarray) -> tuple[int, int, int, float, float, float, fl
             count += 1
             lowest, highest = min(lowest, x), max(highest, x)
     if count == 0:
-        return count, nulls, infinite, np.nan, np.nan, np.nan, np.nan
+        return count, nulls, infinite, np.nan, np.nan, np.nan, np.nan, np.nan
     mean = shift + total / count
     # Rounding must not move the mean of values out of their range, nor give equal values a spread.
     mean = min(max(mean, lowest), highest)
+    # In spans, so that no power of a distance over- or underflows.
+    span = highest - lowest
+    scale = span if span > 0 else 1.0
     m1 = m2 = m3 = m4 = 0.0
     for x in values:
         if np.isfinite(x):
-            d = x - mean
+            d = (x - mean) / scale
             m1 += d
             m2 += d * d
             m3 += d * d * d
@@ -251,7 +254,7 @@ def _moments(values: np.ndarray) -> tuple[int, int, int, float, float, float, fl
     # What is left of the first power corrects the others for the mean's own rounding.
     e = m1 / count
     return (
-        count, nulls, infinite, mean + e if lowest < highest else mean,
+        count, nulls, infinite, mean + e * span, span,
         m2 - count * e * e,
         m3 - 3 * e * m2 + 2 * count * e**3,
         m4 - 4 * e * m3 + 6 * e * e * m2 - 3 * count * e**4,

@@ -39,6 +39,8 @@ _MAD: Final = 1.4826
 """The median absolute deviation of a normal distribution is its standard deviation over this."""
 _RELATIVE_FLOOR: Final = 1e-6
 _SHARE_FLOOR: Final = 1e-3
+_ABSOLUTE_FLOOR: Final = 1e-12
+"""Where the history was exactly 0 throughout, rounding must not count as a distance."""
 
 
 def compare(profile: pd.DataFrame, history: pd.DataFrame) -> pd.DataFrame:
@@ -198,7 +200,7 @@ def _distance(
         spread = max(spread, _SHARE_FLOOR, 1.0 / rows)
     elif name in ("missing_bars", "rows"):
         spread = max(spread, 1.0, 0.01 * rows)
-    spread = max(spread, _RELATIVE_FLOOR * abs(median), np.finfo(np.float64).tiny)
+    spread = max(spread, _RELATIVE_FLOOR * abs(median), _ABSOLUTE_FLOOR)
     z = (value - median) / spread
     return median, spread, z, abs(z) > Z_LIMIT and not past.min() <= value <= past.max()
 

@@ -243,7 +243,9 @@ def _fill(
     if not put.any() and "filled" not in bars.columns:
         return bars
     # Null and not false for the bars that were served: they read as they did before anything was ever filled.
-    return done.bars.assign(filled=np.where(put, np.array(True, dtype=object), None))
+    flags = np.full(len(put), None, dtype=object)
+    flags[put] = True
+    return done.bars.assign(filled=flags)
 
 
 def _flag(bars: pd.DataFrame, policy: CleaningPolicy, history: pd.DataFrame | None, log: ChangeLog) -> pd.DataFrame:

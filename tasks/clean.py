@@ -57,10 +57,11 @@ def clean_bars(job: Job) -> tuple[StageResult, StageResult]:
         "repairs", cleaned.bars, stage="clean", data_version=receipt.version, details={"changes": changes}
     )
     version = receipt.version
-    gaps = record_gaps(served(cleaned.bars, history), job, source, settings, lake, data_version=version)
+    gaps, changed = record_gaps(served(cleaned.bars, history), job, source, settings, lake, data_version=version)
     checks = (
         repaired,
-        CheckRecord.of_gaps(gaps, cleaned.bars, stage="clean", data_version=version),
+        # Told once: a run over another stretch that finds nothing new adds nothing to the audit table.
+        *([CheckRecord.of_gaps(gaps, cleaned.bars, stage="clean", data_version=version)] if changed else []),
         *unusual(cleaned.bars, history, job, settings, data_version=version),
     )
     return validated, StageResult(

@@ -35,7 +35,7 @@ def calendar_of(subject: Job | Symbol, source: str, settings: Settings) -> Marke
 
 def record_gaps(
     index: pd.DatetimeIndex, job: Job, source: str, settings: Settings, lake: Lake, *, data_version: str
-) -> pd.DataFrame:
+) -> tuple[pd.DataFrame, bool]:
     """Find the holes between stored bars, keep them in the lake's gap table, and show them by reason.
 
     Parameters
@@ -49,7 +49,8 @@ def record_gaps(
 
     Returns
     -------
-    The gaps as :func:`tapeline.quality.gaps.find_gaps` gives them. In the lake a gap in which bars have come since has
+    The gaps as :func:`tapeline.quality.gaps.find_gaps` gives them, and whether the gap table
+    changed. In the lake a gap in which bars have come since has
     the reason ``filled`` and no missing bar; a verdict of an earlier run stands where this one cannot tell more than
     that a download is not proven.
     """
@@ -59,12 +60,14 @@ def record_gaps(
     if (gaps["reason"] == "unknown").any():
         peers = peers_of(index, job, source, settings, lake)
         gaps = find_gaps(index, job.timeframe, calendar, coverage=coverage, peers=peers)
+    changed = False
     if len(index):
         last = index[-1] + NANOSECOND
         stored = lake.read(GAPS, job.symbol, job.timeframe, start=index[0], end=last)
         rows = to_rows(gaps, stored, job, calendar, until=last)
         lineage = job.lineage("gaps", job.input_of("clean/bars", data_version))
-        lake.write(GAPS, rows, job.symbol, job.timeframe, lineage=lineage)
+        receipt = lake.write(GAPS, rows, job.symbol, job.timeframe, lineage=lineage)
+        changed = bool(receipt.partitions)
         measure("tapeline_unfilled_gaps", unfilled(lake, job), symbol=job.symbol, timeframe=job.timeframe)
     by_reason = summarize(gaps).reset_index()
     by_reason = by_reason[by_reason["gaps"] > 0]
@@ -76,7 +79,7 @@ def record_gaps(
         ],
         f"Gaps of {job.name} by reason, by the calendar {calendar.name}",
     )
-    return gaps
+    return gaps, changed
 
 
 def unfilled(lake: Lake, job: Job) -> int:

@@ -78,15 +78,16 @@ def dominant_periods(values: Any, window: int = 128, count: int = 1) -> tuple[Fl
     x = as_floats(values)
     periods, shares = np.full((x.size, count), np.nan), np.full((x.size, count), np.nan)
     for rows, power in _spectra(x, window):
-        periods[rows], shares[rows] = _strongest(power, window, count)
+        periods[rows], shares[rows] = strongest_waves(power, window, count)
     return periods, shares
 
 
-def _strongest(power: Floats, window: int, count: int) -> tuple[Floats, Floats]:
+def strongest_waves(power: Floats, window: int, count: int) -> tuple[Floats, Floats]:
+    """Periods and shares of the strongest waves of rows that ``rolling_spectrum`` gave; see ``dominant_periods``."""
     padded = np.pad(power, ((0, 0), (1, 1)))  # nothing beyond either end
     left, here, right = padded[:, :-2], padded[:, 1:-1], padded[:, 2:]
     peaks = np.where((here > left) & (here >= right), here, -1.0)
-    order = np.argsort(-peaks, axis=1, kind="stable")[:, :count]
+    order = np.argmax(peaks, axis=1)[:, None] if count == 1 else np.argsort(-peaks, axis=1, kind="stable")[:, :count]
     height = np.take_along_axis(peaks, order, axis=1)
     low, middle, high = (np.take_along_axis(part, order, axis=1) for part in (left, here, right))
     floor = 1e-30

@@ -33,8 +33,10 @@ def as_floats(values: Any) -> Floats:
         raise DataError(f"a signal must be numbers: {error}") from None
     if array.ndim != 1:
         raise DataError(f"a signal has one dimension, this one has the shape {array.shape}")
-    wrong = np.isinf(array)
-    if wrong.any():
+    with np.errstate(all="ignore"):
+        finite = np.isfinite(array.sum())  # one pass without a temporary; a NaN or an overflow is looked into
+    wrong = np.isinf(array) if not finite else None
+    if wrong is not None and wrong.any():
         row = int(np.argmax(wrong))
         raise DataError(f"a signal must be finite or NaN, row {row} is {array[row]}")
     return array

@@ -141,28 +141,25 @@ def exponential(values: Floats, window: int, weight: float) -> Floats:
 def adaptive(values: Floats, window: int, fast: float, slow: float) -> Floats:
     """Kaufman's adaptive average: the weight moves between two by how straight the last ``window`` changes were."""
     result = np.full(values.size, np.nan)
-    known = np.empty(window + 1)  # the last values that are not NaN, as a ring
+    known = values[~np.isnan(values)]
     mean, path, seen, age = 0.0, 0.0, 0, 0
     for i in range(values.size):
         now = values[i]
         if np.isnan(now):
             continue
-        slot = seen % (window + 1)
-        last = known[(seen - 1) % (window + 1)]
-        oldest = known[slot]
-        known[slot] = now
+        k = seen
         seen += 1
-        if seen <= window:
+        if k < window:
             mean = now
             continue
-        if seen == window + 1 or age >= window:
+        if k == window or age >= window:
             path, age = 0.0, 0
-            for j in range(1, window + 1):
-                path += abs(known[(slot + 1 + j) % (window + 1)] - known[(slot + j) % (window + 1)])
+            for j in range(k - window + 1, k + 1):
+                path += abs(known[j] - known[j - 1])
         else:
-            path += abs(now - last) - abs(known[(slot + 1) % (window + 1)] - oldest)
+            path += abs(now - known[k - 1]) - abs(known[k - window] - known[k - window - 1])
             age += 1
-        straight = abs(now - known[(slot + 1) % (window + 1)])
+        straight = abs(now - known[k - window])
         efficiency = 1.0 if path <= straight else straight / path
         weight = (efficiency * (fast - slow) + slow) ** 2
         mean += weight * (now - mean)
@@ -173,25 +170,23 @@ def adaptive(values: Floats, window: int, fast: float, slow: float) -> Floats:
 @njit(cache=True)
 def second_order_sections(values: Floats, sections: Floats) -> Floats:
     """Cascade of second-order sections (rows ``b0 b1 b2 a1 a2``, gain 1 at frequency 0), settled on the first value."""
-    result = np.full(values.size, np.nan)
-    count = sections.shape[0]
-    state = np.zeros((count, 2))
-    started = False
-    for i in range(values.size):
-        now = values[i]
-        if np.isnan(now):
-            continue
-        if not started:
-            for s in range(count):
-                state[s, 1] = (sections[s, 2] - sections[s, 4]) * now
-                state[s, 0] = (sections[s, 1] - sections[s, 3]) * now + state[s, 1]
-            started = True
-        for s in range(count):
-            out = sections[s, 0] * now + state[s, 0]
-            state[s, 0] = sections[s, 1] * now - sections[s, 3] * out + state[s, 1]
-            state[s, 1] = sections[s, 2] * now - sections[s, 4] * out
-            now = out
-        result[i] = now
+    result = values.copy()
+    first = 0
+    while first < values.size and np.isnan(values[first]):
+        first += 1
+    for s in range(sections.shape[0]):
+        b0, b1, b2, a1, a2 = sections[s, 0], sections[s, 1], sections[s, 2], sections[s, 3], sections[s, 4]
+        start = values[first] if first < values.size else 0.0
+        older = (b2 - a2) * start
+        newer = (b1 - a1) * start + older
+        for i in range(first, values.size):
+            now = result[i]
+            if np.isnan(now):
+                continue
+            out = b0 * now + newer
+            newer = b1 * now - a1 * out + older
+            older = b2 * now - a2 * out
+            result[i] = out
     return result
 
 

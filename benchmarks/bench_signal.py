@@ -50,7 +50,7 @@ def cases(x: np.ndarray) -> list[tuple[str, Callable[[], Any], str, Callable[[],
             1e-9,
             1.0,
         ),
-        # TA-Lib's loop is several times faster: it neither looks for NaN nor sums its path anew. Cheap enough all the same.
+        # TA-Lib's loop is several times faster: it neither looks for NaN nor sums its path anew.
         (
             "Kaufman's average",
             lambda: smoothers.adaptive_average(x, 10),

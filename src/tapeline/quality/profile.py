@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from tapeline.core.errors import ConfigurationError, DataError
 from tapeline.core.schemas import PROFILES
 from tapeline.quality.gaps import find_gaps, summarize
+from tapeline.quality.histogram import BINS, counts_of_sorted, equal_share_edges
 
 if TYPE_CHECKING:
     from tapeline.core.timeframe import Timeframe
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
 QUANTILES: Final[Mapping[str, float]] = {
     "q01": 0.01, "q05": 0.05, "q25": 0.25, "q50": 0.5, "q75": 0.75, "q95": 0.95, "q99": 0.99,
 }  # fmt: skip
-BINS: Final = 20
-"""Bins of a number's histogram, of equal share in the batch that sets their edges."""
 MINIMUM_REFERENCE: Final = 50
 """Values without which a batch sets no edges for those after it."""
 MAXIMUM_LABELS: Final = 50
@@ -196,14 +195,14 @@ def describe_numbers(values: NDArray[np.float64], edges: Sequence[float] | None 
         return row | {"edges": list(edges or []), "counts": [0] * (len(edges) + 1) if edges else []}
     if edges is None:
         # Quantiles of the batch, each once; a constant column keeps one edge, which parts it from what is smaller.
-        edges = np.unique(np.quantile(held, np.arange(1, BINS) / BINS)).tolist()
+        edges = equal_share_edges(held, BINS).tolist()
     row["uniques"] = 1 + int(np.count_nonzero(np.diff(held)))
     row["mean"], row["minimum"], row["maximum"] = mean, float(held[0]), float(held[-1])
     row.update(zip(QUANTILES, np.quantile(held, list(QUANTILES.values())).tolist(), strict=True))
     row["std"] = float(span * np.sqrt(m2 / (count - 1))) if count > 1 else np.nan
     row["skew"], row["kurtosis"] = _shape(count, m2, m3, m4) if held[0] < held[-1] else (np.nan, np.nan)
-    below = np.searchsorted(held, np.asarray(edges, dtype=np.float64), side="left")
-    return row | {"edges": list(edges), "counts": np.diff(np.r_[0, below, count]).tolist()}
+    counts = counts_of_sorted(held, np.asarray(edges, dtype=np.float64))
+    return row | {"edges": list(edges), "counts": counts.tolist()}
 
 
 def _shape(count: int, m2: float, m3: float, m4: float) -> tuple[float, float]:

@@ -9,6 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from tapeline.core.errors import DataError
+from tapeline.quality.histogram import population_stability, stability
 from tapeline.quality.profile import as_columns, index_first, reference_edges
 
 MINIMUM_HISTORY: Final = 12
@@ -17,8 +18,6 @@ Z_LIMIT: Final = 8.0
 """Robust standard deviations from the history's median beyond which a statistic has drifted."""
 PSI_LIMIT: Final = 0.25
 """The usual bound of the population stability index: below 0.1 nothing has happened, above 0.25 much has."""
-PSI_FALSE_ALARM: Final = 1e-4
-"""Chance that sampling alone carries the index of independent rows beyond its limit."""
 JUDGED: Final = (
     "null_share",
     "infinite_share",
@@ -134,38 +133,6 @@ def before(profile: pd.DataFrame, history: pd.DataFrame) -> pd.DataFrame:
     return ordered.merge(latest, on=["ts", "version"])
 
 
-def population_stability(reference: NDArray[np.float64], batch: NDArray[np.float64]) -> tuple[float, float]:
-    """The population stability index of two histograms on the same bins, and what sampling alone may make of it.
-
-    Bins are smoothed by half a row each, so that an empty one has no infinite weight.
-
-    Returns
-    -------
-    The index, and the limit that two samples of the same distribution, of independent rows, exceed once in 10,000.
-
-    Examples
-    --------
-    >>> same = population_stability(np.array([500.0, 500.0]), np.array([50.0, 50.0]))
-    >>> other = population_stability(np.array([500.0, 500.0]), np.array([95.0, 5.0]))
-    >>> round(same[0], 4), round(other[0], 2), round(other[1], 2)
-    (0.0, 1.27, 0.17)
-    """
-    from scipy.special import chdtri
-
-    n, m, bins = float(batch.sum()), float(reference.sum()), len(batch)
-    if bins < 2 or n == 0 or m == 0:
-        return 0.0, 0.0
-    return float(_stability(reference, batch)), float((1 / n + 1 / m) * chdtri(bins - 1, PSI_FALSE_ALARM))
-
-
-def _stability(reference: NDArray[np.float64], batch: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The index of each row of counts against the same row of the reference."""
-    bins = batch.shape[-1]
-    p = (batch + 0.5) / (batch.sum(axis=-1, keepdims=True) + 0.5 * bins)
-    q = (reference + 0.5) / (reference.sum(axis=-1, keepdims=True) + 0.5 * bins)
-    return np.asarray(np.sum((p - q) * np.log(p / q), axis=-1))
-
-
 def _statistics(profiles: pd.DataFrame) -> dict[str, NDArray[np.float64]]:
     rows = profiles["rows"].to_numpy(np.float64)
     count = np.maximum(profiles["count"].to_numpy(np.float64), 1.0)
@@ -215,7 +182,7 @@ def _histogram_rows(column: str, one: pd.Series, earlier: pd.DataFrame, judged: 
     # Each past batch against all the others: what this source is used to.
     sizes = past.sum(axis=1)
     usable = past[(sizes > 0) & (sizes < whole.sum())]
-    own = _stability(whole - usable, usable)
+    own = stability(whole - usable, usable)
     median = float(np.median(own)) if len(own) else 0.0
     spread = _MAD * float(np.median(np.abs(own - median))) if len(own) else 0.0
     limit = max(PSI_LIMIT, by_chance, median + Z_LIMIT * spread)

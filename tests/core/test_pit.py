@@ -119,3 +119,42 @@ def test_what_could_go_wrong_is_refused(change, message) -> None:
     call = {"at": instants([10, 20]), "known_at": instants([5]), "prefix": "r_", **change}
     with pytest.raises(DataError, match=message):
         asof_join(left, pd.DataFrame({"x": [0.0]}), **call)
+
+
+def test_a_row_meets_only_rows_of_its_own_group() -> None:
+    hours = pd.date_range("2017-01-02", periods=4, freq="1h", tz="UTC")
+    left = pd.DataFrame({"close": range(6)})
+    at = hours[[0, 1, 3, 0, 2, 2]]
+    right = pd.DataFrame({"value": [1.0, 2.0, 3.0, 4.0]})
+    known = hours[[3, 1, 2, 0]]
+    by = np.array([0, 0, 0, 1, 1, 2]), np.array([0, 0, 1, 2])
+    joined = asof_join(left, right, at=at, known_at=known, by=by, age=True)
+    np.testing.assert_array_equal(joined["value"], [np.nan, 2.0, 1.0, np.nan, 3.0, 4.0])
+    np.testing.assert_array_equal(joined["age"], [np.nan, 0.0, 0.0, np.nan, 0.0, 7200.0])
+    with pytest.raises(DataError, match="decreases"):
+        asof_join(left, right, at=at[[1, 0, 2, 3, 4, 5]], known_at=known, by=by)
+    with pytest.raises(DataError, match="decreases"):
+        asof_join(left, right, at=at, known_at=known, by=(by[0][::-1].copy(), by[1]))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**32 - 1))
+def test_groups_joined_together_are_groups_joined_apart(seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    left_group, right_group = np.sort(generator.integers(0, 3, 20)), generator.integers(0, 3, 15)
+    start = pd.Timestamp("2017-01-02", tz="UTC")
+    minutes = generator.integers(0, 30, 20)
+    minutes = minutes[np.lexsort((minutes, left_group))]
+    at, known = start + pd.to_timedelta(minutes, "min"), start + pd.to_timedelta(generator.integers(0, 30, 15), "min")
+    left, right = pd.DataFrame(index=range(20)), pd.DataFrame({"value": generator.random(15)})
+    together = asof_join(left, right, at=at, known_at=known, by=(left_group, right_group))
+    apart = [
+        asof_join(
+            left[left_group == group],
+            right[right_group == group],
+            at=at[left_group == group],
+            known_at=known[right_group == group],
+        )
+        for group in np.unique(left_group)
+    ]
+    pd.testing.assert_frame_equal(together, pd.concat(apart))

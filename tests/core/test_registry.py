@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import pickle
 from typing import Annotated, Literal
 
 import pandas as pd
@@ -152,3 +153,8 @@ def test_a_component_states_its_delay_under_its_parameters() -> None:
 
     assert component_of(averaged).delay_of() == 4.0
     assert component_of(averaged).delay_of(window=5) == 2.0
+
+
+def test_a_component_travels_by_its_name() -> None:
+    component = Catalog.discover()["rsi"]
+    assert pickle.loads(pickle.dumps(component)) is component

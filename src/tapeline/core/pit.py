@@ -27,6 +27,7 @@ def asof_join(
     lag: timedelta = timedelta(0),
     tolerance: timedelta | None = None,
     age: bool = False,
+    by: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> pd.DataFrame:
     """Add to each row of ``left`` the newest row of ``right`` that was known when the left row is used.
 
@@ -47,6 +48,9 @@ def asof_join(
         The greatest age at which a value may still be used; older ones become missing.
     age:
         Also add ``<prefix>age``: seconds between ``known_at + lag`` and ``at``, NaN where nothing was known.
+    by:
+        The group of each left and of each right row, whole numbers: a row meets only rows of its own group. The left
+        groups, and ``at`` within each, must not decrease.
 
     Returns
     -------
@@ -69,7 +73,9 @@ def asof_join(
     """
     stamps = _instants(at, "at", len(left))
     known = _instants(known_at, "known_at", len(right))
-    if stamps.size > 1 and (np.diff(stamps) < 0).any():
+    groups = (np.zeros(len(left), dtype=np.int64), np.zeros(len(right), dtype=np.int64)) if by is None else by
+    step = np.diff(groups[0])
+    if (step < 0).any() or (np.diff(stamps)[step == 0] < 0).any():
         raise DataError("asof_join: 'at' decreases", hint="sort the left frame by time first")
     if lag < timedelta(0):
         raise DataError(f"asof_join: lag {lag} is negative, which would read the future", hint="use a lag of 0 or more")
@@ -81,9 +87,21 @@ def asof_join(
         raise DataError(f"asof_join: columns {clash} exist on the left already", hint="pass another prefix")
 
     known = known + pd.Timedelta(lag).value
-    order = np.argsort(known, kind="stable")
-    position = np.searchsorted(known[order], stamps, side="right") - 1
-    found = position >= 0
+    if by is None:
+        order = np.argsort(known, kind="stable")
+        position = np.searchsorted(known[order], stamps, side="right") - 1
+        found = position >= 0
+    else:
+        # Group and time as one number: the place of the time among all times fits beside the group.
+        times = np.unique(np.concatenate((known, stamps)))
+        keys = [
+            group * times.size + np.searchsorted(times, at) for group, at in zip(groups, (stamps, known), strict=True)
+        ]
+        order = np.argsort(keys[1], kind="stable")
+        position = np.searchsorted(keys[1][order], keys[0], side="right") - 1
+        found = position >= 0
+        if len(right):
+            found &= groups[1][order[np.maximum(position, 0)]] == groups[0]
     ages = np.full(stamps.size, np.nan)
     if len(right):
         row = order[np.maximum(position, 0)]

@@ -67,6 +67,9 @@ class Component:
     scale:
         The degrees in price and in volume: where all prices are a times and all volumes b times as large, the output
         is ``a ** scale[0] * b ** scale[1]`` times as large. (0, 0), a number without unit, is what models should see.
+    stackable:
+        Whether it takes several symbols' bars one behind the other, times falling back between them, and still gives
+        each symbol's last row by itself: what makes the newest bar of many symbols cheap.
     """
 
     kind: Kind
@@ -79,6 +82,11 @@ class Component:
     tolerance: Tolerance = field(default_factory=Tolerance)
     delay: Delay = 0
     scale: tuple[int, int] = (0, 0)
+    stackable: bool = True
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Its lambdas cannot travel to another process, its name can.
+        return _component_at, (self.function.__module__, self.function.__name__)
 
     @property
     def defaults(self) -> dict[str, Any]:
@@ -227,12 +235,13 @@ def feature(
     tolerance: Tolerance | None = None,
     delay: Delay = 0,
     scale: tuple[int, int] = (0, 0),
+    stackable: bool = True,
 ) -> Callable[[Function], Function]:
     """Register a per-bar feature: a function of the bars that gives a Series or a frame on their index.
 
     A function marked with :func:`research` is refused.
     """
-    return _register("feature", lookback, outputs, reference, requires, tolerance, delay, scale)
+    return _register("feature", lookback, outputs, reference, requires, tolerance, delay, scale, stackable)
 
 
 def research(function: Function) -> Function:
@@ -290,6 +299,10 @@ def registered(module: ModuleType) -> list[Component]:
     return [c for c in found if isinstance(c, Component) and c.function.__module__ == module.__name__]
 
 
+def _component_at(module: str, name: str) -> Component:
+    return component_of(getattr(importlib.import_module(module), name))
+
+
 def _register(
     kind: Kind,
     lookback: Lookback,
@@ -299,6 +312,7 @@ def _register(
     tolerance: Tolerance | None,
     delay: Delay = 0,
     scale: tuple[int, int] = (0, 0),
+    stackable: bool = True,
 ) -> Callable[[Function], Function]:
     def attach(function: Function) -> Function:
         if getattr(inspect.unwrap(function), _RESEARCH, False):
@@ -317,6 +331,7 @@ def _register(
             tolerance=tolerance or Tolerance(),
             delay=delay,
             scale=scale,
+            stackable=stackable,
         )
         setattr(function, _ATTRIBUTE, component)
         return function

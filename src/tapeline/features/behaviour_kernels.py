@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from tapeline.features.arrays import Floats
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def left_neighbours(values: Floats, window: int, apart: int) -> NDArray[np.int64]:
     """For each stretch of ``window`` values the start of the most similar one more than ``apart`` before it, -1: none.
 
@@ -50,7 +50,7 @@ def left_neighbours(values: Floats, window: int, apart: int) -> NDArray[np.int64
     return result
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def sweeps_and_returns(high: Floats, low: Floats, close: Floats, window: int, within: int) -> tuple[Floats, Floats]:
     """At the bar that came back from a sweep: -1 of the highest high, 1 of the lowest low; and how far it went.
 
@@ -91,7 +91,7 @@ def sweeps_and_returns(high: Floats, low: Floats, close: Floats, window: int, wi
     return side, depth
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def rolling_absolute_deviation(values: Floats, memory: int) -> Floats:
     """Median absolute deviation of the ``memory`` values before each; NaN where less than half of them are numbers.
 

@@ -67,8 +67,8 @@ def compute(
         if tail < 1:
             raise ConfigurationError(f"tail = {tail} is below 1")
         bars = bars.iloc[-(feature_set.lookback + tail - 1) :]
-    _check(bars)
-    wide = _with_context(feature_set, bars, timeframe, context or {})
+    check_bars(bars)
+    wide = with_context(feature_set, bars, timeframe, context or {})
     # One block, a column contiguous: what a million bars of fifty columns cost is memory traffic.
     values = np.empty((len(wide), len(feature_set.columns)), dtype=np.float32, order="F")
     position = 0
@@ -86,9 +86,10 @@ def compute(
     return features if tail is None else features.iloc[-tail:]
 
 
-def _with_context(
+def with_context(
     feature_set: FeatureSet, bars: pd.DataFrame, timeframe: Timeframe, context: ContextFrames
 ) -> pd.DataFrame:
+    """The bars with ``close_ts`` and the columns of the set's contexts, as each was known at a bar's close."""
     unknown = sorted(set(context) - set(feature_set.context))
     if unknown:
         raise ConfigurationError(f"the feature set '{feature_set.name}' has no context {unknown}")
@@ -118,7 +119,8 @@ def _with_context(
     return wide
 
 
-def _check(bars: pd.DataFrame) -> None:
+def check_bars(bars: pd.DataFrame) -> None:
+    """Refuse bars that no feature may be computed from, with the reason: DataError."""
     index = bars.index
     if not isinstance(index, pd.DatetimeIndex) or str(index.tz) != "UTC":
         raise DataError("bars must be indexed by UTC open times", hint="set_index('ts') and tz_convert('UTC')")

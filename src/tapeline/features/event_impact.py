@@ -59,7 +59,7 @@ def relative_move(
     return series(bars, ratio(moves, normal_move(moves, _time_of_day(bars), days, longest)))
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def normal_move(moves: Floats, slots: NDArray[np.int64], days: int, longest: int) -> Floats:
     """Standard deviation of the moves of a time of day, from the median size of its last ``days`` ones before.
 

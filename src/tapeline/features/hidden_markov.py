@@ -179,7 +179,7 @@ def period_starts(index: pd.DatetimeIndex, refit: Refit) -> NDArray[np.bool_]:
     return starts
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def forward_filter(observations: Floats, start: Floats, transition: Floats, means: Floats, variances: Floats) -> Floats:
     """Probability of each state given the observations up to each, ``(n, k)``, each row adding up to 1.
 
@@ -199,7 +199,7 @@ def forward_filter(observations: Floats, start: Floats, transition: Floats, mean
     return result
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def filter_step(
     before: Floats, observation: Floats, transition: Floats, means: Floats, variances: Floats, first: bool
 ) -> Floats:
@@ -216,7 +216,7 @@ def filter_step(
     return now
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _step(
     before: Floats,
     observation: Floats,
@@ -253,7 +253,7 @@ def _step(
         now[j] /= total
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _log_constants(variances: Floats) -> Floats:
     """What of each state's log density does not depend on the observation."""
     result = np.zeros(variances.shape[0])
@@ -263,7 +263,7 @@ def _log_constants(variances: Floats) -> Floats:
     return result
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _maximise(
     observations: Floats, start: Floats, transition: Floats, means: Floats, variances: Floats, iterations: int
 ) -> tuple[Floats, Floats, Floats, Floats]:

@@ -14,6 +14,8 @@ from tapeline.features.arrays import Window, changes, columns, frame, ratio, tal
 from tapeline.features.kernels import rolling_mean
 from tapeline.features.position import MONDAY_NANOSECONDS
 
+Blocks = tuple[np.ndarray, np.ndarray]
+
 Factor = Annotated[int, Field(ge=2, le=10_080)]
 """How many bars make one higher bar: of hours, 4 make H4 and 24 make D1."""
 
@@ -51,8 +53,8 @@ def higher_timeframe(bars: pd.DataFrame, factor: Factor = 4, window: Window = 14
     [nan, nan, nan, 0.8, 1.0, 0.83, 0.67]
     """
     (close,) = columns(bars, "close")
-    higher, known_at = _higher_bars(bars, factor, window)
-    joined = asof_join(bars[[]], higher, at=pd.DatetimeIndex(bars["close_ts"]), known_at=known_at)
+    higher, known_at, blocks = _higher_bars(bars, factor, window)
+    joined = asof_join(bars[[]], higher, at=pd.DatetimeIndex(bars["close_ts"]), known_at=known_at, by=blocks)
     low, high = joined["low"].to_numpy(), joined["high"].to_numpy()
     return frame(
         bars,
@@ -64,8 +66,11 @@ def higher_timeframe(bars: pd.DataFrame, factor: Factor = 4, window: Window = 14
     )
 
 
-def _higher_bars(bars: pd.DataFrame, factor: int, window: int) -> tuple[pd.DataFrame, pd.DatetimeIndex]:
-    """What each higher bar says, and when it closes. A bar that is still open is among them; the join never sees it."""
+def _higher_bars(bars: pd.DataFrame, factor: int, window: int) -> tuple[pd.DataFrame, pd.DatetimeIndex, Blocks | None]:
+    """What each higher bar says, and when it closes. A bar that is still open is among them; the join never sees it.
+
+    Where several symbols stand one behind the other, the blocks that bars and higher bars belong to come along.
+    """
     high, low, close = columns(bars, "high", "low", "close")
     opens = pd.DatetimeIndex(bars.index).as_unit("ns").asi8
     closes = pd.DatetimeIndex(bars["close_ts"]).as_unit("ns").asi8
@@ -85,4 +90,5 @@ def _higher_bars(bars: pd.DataFrame, factor: int, window: int) -> tuple[pd.DataF
         }
     )
     known_at = pd.to_datetime((number[first] + 1) * length + MONDAY_NANOSECONDS, unit="ns", utc=True)
-    return result, pd.DatetimeIndex(known_at)
+    block = np.cumsum(np.diff(opens, prepend=opens[:1]) < 0)
+    return result, pd.DatetimeIndex(known_at), (block, block[first]) if block.any() else None

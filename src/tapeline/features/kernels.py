@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from tapeline.features.arrays import Floats
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def wilder_mean(values: Floats, window: int) -> Floats:
     """Wilder's average: seeded with the mean of the first ``window`` values that are not NaN, weight 1 / window.
 
@@ -40,7 +40,7 @@ def wilder_mean(values: Floats, window: int) -> Floats:
     return result
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def rolling_mean(values: Floats, window: int) -> Floats:
     """Mean of the last ``window`` values.
 
@@ -58,7 +58,7 @@ def rolling_mean(values: Floats, window: int) -> Floats:
     return result
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def rolling_deviation(values: Floats, window: int) -> tuple[Floats, Floats]:
     """Mean and population standard deviation of the last ``window`` values, in two passes.
 
@@ -83,7 +83,7 @@ def rolling_deviation(values: Floats, window: int) -> tuple[Floats, Floats]:
     return means, deviations
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def rolling_moments(values: Floats, window: int) -> tuple[Floats, Floats]:
     """Skewness and excess kurtosis (population) of the last ``window`` values; NaN where they are all the same.
 
@@ -117,7 +117,7 @@ def rolling_moments(values: Floats, window: int) -> tuple[Floats, Floats]:
     return skews, kurtoses
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def rolling_correlation(first: Floats, second: Floats, window: int) -> Floats:
     """Pearson correlation of the last ``window`` pairs; NaN where one side does not vary.
 
@@ -146,7 +146,7 @@ def rolling_correlation(first: Floats, second: Floats, window: int) -> Floats:
     return result
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def rolling_regression(values: Floats, window: int) -> tuple[Floats, Floats]:
     """Slope a bar of the least-squares line through the last ``window`` values, and its R squared.
 
@@ -180,7 +180,7 @@ def rolling_regression(values: Floats, window: int) -> tuple[Floats, Floats]:
     return slopes, fits
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def rolling_rank(values: Floats, window: int) -> Floats:
     """Share of the last ``window`` values, the current one included, that lie below it; ties count half.
 
@@ -204,7 +204,7 @@ def rolling_rank(values: Floats, window: int) -> Floats:
     return result
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def run_length(directions: Floats, longest: int) -> Floats:
     """How many bars in a row had the direction of the current one, signed with it; counted up to ``longest``.
 
@@ -225,7 +225,7 @@ def run_length(directions: Floats, longest: int) -> Floats:
     return result
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def extremes_of_period(high: Floats, low: Floats, periods: NDArray[np.int64], longest: int) -> tuple[Floats, Floats]:
     """Highest high and lowest low since the current period began, over at most the last ``longest`` bars.
 

@@ -136,7 +136,7 @@ def money_flow(high: Floats, low: Floats, close: Floats, volume: Floats, window:
     return flow
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def place_in_range(high: Floats, low: Floats, close: Floats, window: int) -> Floats:
     """Where the close lies between the lowest low (0) and the highest high (1) of the last ``window`` bars.
 
@@ -157,7 +157,7 @@ def place_in_range(high: Floats, low: Floats, close: Floats, window: int) -> Flo
     return result
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _phase(
     efficiency: Floats,
     flow: Floats,

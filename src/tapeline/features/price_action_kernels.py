@@ -11,7 +11,7 @@ from numba import njit
 from tapeline.features.arrays import Floats
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def swing_sequence(values: Floats, span: int, window: int) -> Floats:
     """At the bar that confirms a swing high: 1 where it is above the swing high before it, -1 where below, else 0.
 
@@ -50,7 +50,7 @@ def swing_sequence(values: Floats, span: int, window: int) -> Floats:
     return result
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def breakouts(high: Floats, low: Floats, close: Floats, window: int) -> tuple[Floats, Floats]:
     """First closes beyond the extremes of the ``window`` bars before: 1 up, -1 down, 0 neither; and the level broken.
 
@@ -80,7 +80,7 @@ def breakouts(high: Floats, low: Floats, close: Floats, window: int) -> tuple[Fl
     return side, level
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def retests(
     high: Floats, low: Floats, close: Floats, side: Floats, level: Floats, reach: Floats, within: int
 ) -> Floats:
@@ -122,7 +122,7 @@ def retests(
     return result
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _meets(high: float, low: float, close: float, level: float, side: float, reach: float) -> tuple[bool, bool]:
     """Whether a bar closes on the wrong side of a broken level, and whether it comes near it."""
     if side > 0.0:

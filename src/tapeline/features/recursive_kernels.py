@@ -8,7 +8,7 @@ from numba import njit
 from tapeline.features.arrays import Floats
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def restarting_ema(values: Floats, window: int) -> Floats:
     """Exponential average, weight 2 / (window + 1), seeded with the first value after the start or after a NaN.
 
@@ -34,7 +34,7 @@ def restarting_ema(values: Floats, window: int) -> Floats:
     return result
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def restarting_sum(values: Floats) -> Floats:
     """Running sum that starts from nothing after each NaN, which stays NaN.
 
@@ -54,7 +54,7 @@ def restarting_sum(values: Floats) -> Floats:
     return result
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def smoothed_stochastic(values: Floats, floor: Floats, window: int, weight: float, hold: bool) -> Floats:
     """Place of each value in the range of its last ``window``, 0 to 100, smoothed exponentially.
 

@@ -24,6 +24,7 @@ MINIMUM = 5
     lookback=lambda longest: longest,
     outputs="time_of_day_volume_{days}",
     reference="Admati and Pfleiderer, Review of Financial Studies 1 (1988): the pattern of volume in the day; RVOL",
+    stackable=False,
 )
 def time_of_day_volume(
     bars: pd.DataFrame, days: Days = 20, slot_minutes: SlotMinutes = 60, zone: Zone = "UTC", longest: Count = 480
@@ -48,6 +49,7 @@ def time_of_day_volume(
     lookback=lambda longest: longest,
     outputs="day_volume_{days}",
     reference="Admati and Pfleiderer, Review of Financial Studies 1 (1988): the pattern of volume in the day; RVOL",
+    stackable=False,
 )
 def day_volume(
     bars: pd.DataFrame, days: Days = 20, slot_minutes: SlotMinutes = 60, zone: Zone = "UTC", longest: Count = 480

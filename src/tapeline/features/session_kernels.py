@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from tapeline.features.arrays import Floats
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def first_of_period(values: Floats, periods: NDArray[np.int64], longest: int) -> Floats:
     """The first value of the current period, or of its last ``longest`` bars.
 
@@ -27,7 +27,7 @@ def first_of_period(values: Floats, periods: NDArray[np.int64], longest: int) ->
     return result
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def last_period(
     high: Floats, low: Floats, close: Floats, periods: NDArray[np.int64]
 ) -> tuple[Floats, Floats, Floats, NDArray[np.int64]]:

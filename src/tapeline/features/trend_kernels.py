@@ -8,7 +8,7 @@ from numba import njit
 from tapeline.features.arrays import Floats
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def rolling_hurst(logs: Floats, window: int) -> Floats:
     """Slope of the log mean absolute change over 1, 2, 4, ... steps against the log of the steps.
 

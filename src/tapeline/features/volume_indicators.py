@@ -50,7 +50,9 @@ def _force(close: Floats, volume: Floats, window: int) -> Floats:
 
 def _percentage_oscillator(volume: Floats, fast: int, slow: int) -> Floats:
     long = restarting_ema(volume, slow)
-    return 100.0 * ratio(restarting_ema(volume, fast) - long, long)
+    # Where nothing has traded for a whole window, what is left of the average is a memory of its start.
+    traded = np.where(rolling_mean(volume, slow) > 0, long, 0.0)
+    return 100.0 * ratio(restarting_ema(volume, fast) - long, traded)
 
 
 def _vwap(high: Floats, low: Floats, close: Floats, volume: Floats, window: int) -> Floats:

@@ -142,7 +142,7 @@ def rolling_quantiles(values: Floats, window: int, shares: Floats) -> Floats:
     return result
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def rolling_entropy(values: Floats, window: int, bins: int) -> Floats:
     """Shannon entropy of the last ``window`` values in ``bins`` equal bins between their extremes, 0 to 1.
 
@@ -175,7 +175,7 @@ def rolling_entropy(values: Floats, window: int, bins: int) -> Floats:
     return result
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def rolling_drawdown(values: Floats, window: int) -> Floats:
     """Largest fall from a high to a later value within the last ``window`` values, as a share of the high, 0 to 1.
 
@@ -198,7 +198,7 @@ def rolling_drawdown(values: Floats, window: int) -> Floats:
     return result
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def rolling_covariance(first: Floats, second: Floats, window: int) -> tuple[Floats, Floats]:
     """Sample covariance of the last ``window`` pairs, and the sample variance of the second side.
 
@@ -222,7 +222,7 @@ def rolling_covariance(first: Floats, second: Floats, window: int) -> tuple[Floa
     return covariance, variance
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def rolling_rank_correlation(first: Floats, second: Floats, window: int) -> Floats:
     """Spearman's rank correlation of the last ``window`` pairs, ties at their mean rank; NaN where a side is constant.
 
@@ -248,7 +248,7 @@ def rolling_rank_correlation(first: Floats, second: Floats, window: int) -> Floa
     return result
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def mean_ranks(values: Floats) -> Floats:
     """Ranks from 1, equal values at the mean of theirs.
 

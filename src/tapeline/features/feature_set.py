@@ -13,38 +13,18 @@ from typing import Any, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from tapeline.core.errors import ConfigurationError
-from tapeline.core.registry import Catalog, Component
+from tapeline.core.registry import Catalog
 from tapeline.core.set_file import read_set_file
 from tapeline.core.symbol import Symbol, parse_name
 from tapeline.core.timeframe import Timeframe
 from tapeline.core.user_code import load_user_component
 from tapeline.core.versions import code_digest, digest
+from tapeline.features.derived import Declared, Feature, derive, lag_formulas
+
+__all__ = ["Context", "Feature", "FeatureSet", "diff", "load_feature_set", "parse_feature_set"]
 
 DEFAULT_SET: Final = "core"
 ENGINE_MODULE: Final = "tapeline.features.engine"
-
-
-@dataclass(frozen=True)
-class Feature:
-    """One entry of a feature set: a component with all of its parameters."""
-
-    component: Component
-    parameters: Mapping[str, Any]
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """The columns it writes."""
-        return tuple(self.component.output_names(**self.parameters))
-
-    @property
-    def lookback(self) -> int:
-        """The bars, the current one included, that decide its current value."""
-        return self.component.lookback_of(**self.parameters)
-
-    @property
-    def requires(self) -> tuple[str, ...]:
-        """The columns it reads beyond open, high, low, close and volume."""
-        return tuple(self.component.required_columns(**self.parameters))
 
 
 @dataclass(frozen=True)
@@ -89,15 +69,7 @@ class FeatureSet:
     def description(self) -> dict[str, Any]:
         """Everything that the version is the hash of, as plain values."""
         return {
-            "features": [
-                {
-                    "component": feature.component.name,
-                    "parameters": dict(feature.parameters),
-                    "columns": list(feature.columns),
-                    "code": code_digest(feature.component.function),
-                }
-                for feature in self.features
-            ],
+            "features": [entry for feature in self.features for entry in feature.description],
             "context": {
                 prefix: {
                     "symbol": str(context.symbol),
@@ -137,12 +109,29 @@ class _ContextEntry(BaseModel):
     optional: bool = False
 
 
+class _FormulaEntry(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    name: str
+    formula: str
+
+
+class _LagEntry(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    columns: tuple[str, ...] = Field(min_length=1)
+    lags: tuple[int, ...] = Field(min_length=1)
+    kinds: tuple[Literal["lag", "difference", "ratio"], ...] = Field(("lag",), min_length=1)
+
+
 class _File(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
     name: str
     description: str = ""
-    feature: tuple[_FeatureEntry, ...] = Field(min_length=1)
+    feature: tuple[_FeatureEntry, ...]
+    source: tuple[_FeatureEntry, ...] = ()
+    derived: tuple[_FormulaEntry, ...] = ()
+    lag: tuple[_LagEntry, ...] = ()
     context: dict[str, _ContextEntry] = {}
+    provenance: dict[str, Any] = {}
 
 
 def load_feature_set(source: Path | str | None = None, *, catalog: Catalog | None = None) -> FeatureSet:
@@ -154,7 +143,10 @@ def load_feature_set(source: Path | str | None = None, *, catalog: Catalog | Non
         A path to a TOML file, or the name of a packaged set; None is the packaged ``core`` set. A component in it is
         a name in the catalog, or a function of the user's own as ``package.module:function`` or
         ``folder/file.py:function`` (relative to the set's folder): reading a set runs such a file, so read only sets
-        whose author you trust with that.
+        whose author you trust with that. Beside ``[[feature]]`` it may hold ``[[source]]`` entries, features that only
+        formulas read, ``[[derived]]`` ones (``name``, ``formula``; see :func:`tapeline.features.formula.parse_formula`)
+        and ``[[lag]]`` ones (``columns``, ``lags``, ``kinds``: ``lag``, ``difference``, ``ratio``) of any of them. The
+        columns stand in this order: features, formulas, lags.
     catalog:
         The components to choose from; all of Tapeline's features where absent.
 
@@ -198,8 +190,15 @@ def parse_feature_set(
     if catalog is None:
         catalog = Catalog.discover(["tapeline.features"])
     features = tuple(_feature(entry, catalog, folder) for entry in file.feature)
+    sources = tuple(_feature(entry, catalog, folder) for entry in file.source)
     context = {prefix: _context(prefix, entry) for prefix, entry in file.context.items()}
-    parsed = FeatureSet(parse_name(file.name, "feature set"), features, context)
+    declared = [Declared(entry.name, entry.formula) for entry in file.derived]
+    declared += [one for entry in file.lag for one in lag_formulas(entry.columns, entry.lags, entry.kinds)]
+    joined = [column for one in context.values() for column in one.joined_columns]
+    derived = derive(declared, [*features, *sources], context_columns=joined) if declared else ()
+    if not (features or derived):
+        raise ConfigurationError("a feature set needs at least 1 item in 'feature', 'derived' or 'lag'")
+    parsed = FeatureSet(parse_name(file.name, "feature set"), (*features, *derived), context)
     _refuse_duplicates(parsed)
     _refuse_unmet(parsed)
     return parsed
@@ -241,7 +240,12 @@ def _feature(entry: _FeatureEntry, catalog: Catalog, folder: Path | None) -> Fea
     component = load_user_component(name, folder=folder)[0] if ":" in name else catalog[name]
     if component.kind != "feature":
         raise ConfigurationError(f"'{name}' is a {component.kind}, not a feature")
-    return Feature(component, component.parameters(entry.model_extra))
+    origin = name
+    if ".py:" in name:
+        # A set that is written anew may lie in another folder.
+        path, _, function = name.rpartition(":")
+        origin = f"{((folder or Path.cwd()) / Path(path).expanduser()).resolve()}:{function}"
+    return Feature(component, component.parameters(entry.model_extra), origin)
 
 
 def _context(prefix: str, entry: _ContextEntry) -> Context:

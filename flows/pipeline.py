@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from prefect import flow
 from prefect.runtime import flow_run
-from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.hooks import HOOKS
+from flows.workers import task_runner
 from tapeline.core.settings import load_settings
 from tapeline.quality.gate_process import GateProcess
 from tasks.clean import clean_bars
@@ -23,7 +23,7 @@ from tasks.train import train_model
 @flow(
     name="pipeline",
     flow_run_name="pipeline {timeframe} of {source}",
-    task_runner=ThreadPoolTaskRunner(max_workers=4),
+    task_runner=task_runner(),
     persist_result=False,
     timeout_seconds=12 * 3600,
     **HOOKS,

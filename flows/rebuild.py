@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from prefect import flow, get_run_logger
 from prefect.runtime import flow_run
-from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.hooks import HOOKS
+from flows.workers import task_runner
 from tapeline.core.schemas import RAW_BARS
 from tapeline.core.settings import load_settings
 from tapeline.quality.gate_process import GateProcess
@@ -22,7 +22,7 @@ from tasks.summary import RunSummary, publish
 @flow(
     name="rebuild",
     flow_run_name="rebuild {timeframe} of {source}",
-    task_runner=ThreadPoolTaskRunner(max_workers=4),
+    task_runner=task_runner(),
     persist_result=False,
     timeout_seconds=4 * 3600,
     **HOOKS,

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pandas as pd
 from prefect import flow
 from prefect.runtime import flow_run
-from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.hooks import HOOKS, open_notifier
+from flows.workers import task_runner
 from tapeline.core.settings import load_settings
 from tapeline.quality.gate_process import GateProcess
 from tasks.clean import clean_bars
@@ -22,7 +22,7 @@ from tasks.summary import RunSummary, publish
 @flow(
     name="score",
     flow_run_name="score {timeframe} of {source}",
-    task_runner=ThreadPoolTaskRunner(max_workers=4),
+    task_runner=task_runner(),
     persist_result=False,
     # A run that hangs must not hold back the next bars' run for long.
     timeout_seconds=1800,

@@ -100,6 +100,9 @@ class TrainingSettings(_Section):
     trials: int = Field(8, ge=1, le=1000)
     seed: int = 7
     threads: int = Field(2, ge=1, le=64)
+    scaling: Literal["none", "standard", "robust", "min_max", "quantile", "rank_gauss"] = Field(
+        "none", description="what is done to features before the trees read them, fitted on training rows only"
+    )
     holdout: float = Field(0.2, ge=0.05, le=0.5, description="the last share of time, looked at once, after tuning")
 
 
@@ -157,6 +160,14 @@ class CostSettings(_Section):
     half_spread_bps: float = Field(0.5, ge=0, le=1000)
 
 
+class WorkerSettings(_Section):
+    """Where the tasks of a flow run."""
+
+    dask: str | None = Field(
+        None, pattern=r"^(tcp|tls)://[^\s/]+:\d+$", description="a Dask scheduler; threads of the flow where absent"
+    )
+
+
 class Settings(BaseSettings):
     """Everything that a user may set.
 
@@ -182,6 +193,7 @@ class Settings(BaseSettings):
     scoring: ScoringSettings = ScoringSettings()
     costs: CostSettings = CostSettings()
     calendars: CalendarSettings = CalendarSettings()
+    workers: WorkerSettings = WorkerSettings()
     quality: QualitySettings = QualitySettings()
     cleaning: CleaningSettings = CleaningSettings()
     clock: ClockSettings = ClockSettings()

@@ -21,6 +21,7 @@ import pandas as pd
 from tapeline.core.errors import DataError
 from tapeline.evaluation.result import Versions
 from tapeline.models.calibration import Calibration
+from tapeline.models.column_map import ColumnMap
 
 FORMAT: Final = 1
 BUNDLE_FILE: Final = "bundle.json"
@@ -54,6 +55,8 @@ class Bundle:
         What the label means, as the caller described it.
     parameters:
         The estimator's.
+    scaling:
+        What is done to the kept columns before the booster reads them, fitted on its training rows; None where nothing.
     """
 
     name: str
@@ -66,6 +69,7 @@ class Bundle:
     booster_sha256: str
     label: Mapping[str, Any] = field(default_factory=dict)
     parameters: Mapping[str, Any] = field(default_factory=dict)
+    scaling: ColumnMap | None = None
 
     def to_bytes(self) -> bytes:
         """The JSON text of the bundle; the same bundle gives the same bytes."""
@@ -85,6 +89,7 @@ class Bundle:
             "booster_sha256": self.booster_sha256,
             "label": dict(self.label),
             "parameters": dict(self.parameters),
+            **({"scaling": self.scaling.to_json()} if self.scaling else {}),
         }
         return json.dumps(content, indent=1, sort_keys=True, allow_nan=False).encode()
 
@@ -106,11 +111,14 @@ class Bundle:
                 booster_sha256=str(content["booster_sha256"]),
                 label=dict(content["label"]),
                 parameters=dict(content["parameters"]),
+                scaling=ColumnMap.from_json(content["scaling"]) if "scaling" in content else None,
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise DataError(f"this is not a model bundle: {type(error).__name__}: {error}") from error
         if not bundle.kept or min(bundle.kept) < 0 or max(bundle.kept) >= len(bundle.columns):
             raise DataError(f"the model bundle keeps columns {bundle.kept} of {len(bundle.columns)}")
+        if bundle.scaling is not None and len(bundle.scaling) != len(bundle.kept):
+            raise DataError(f"the model bundle scales {len(bundle.scaling)} columns and keeps {len(bundle.kept)}")
         return bundle
 
 
@@ -123,8 +131,12 @@ class Model:
 
     def raw_probability(self, X: npt.NDArray[np.float32], *, threads: int = 1) -> npt.NDArray[np.float64]:  # noqa: N803
         """The booster's own probability of up; X has the bundle's columns, in their order."""
+        return np.asarray(self.booster.predict(self.read(X), num_threads=threads), dtype=np.float64)
+
+    def read(self, X: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:  # noqa: N803
+        """The rows as the booster reads them: the kept columns, scaled where the model scales."""
         rows = np.ascontiguousarray(X[:, self.bundle.kept])
-        return np.asarray(self.booster.predict(rows, num_threads=threads), dtype=np.float64)
+        return rows if self.bundle.scaling is None else self.bundle.scaling.apply(rows)
 
     def probability(self, X: npt.NDArray[np.float32], *, threads: int = 1) -> npt.NDArray[np.float64]:  # noqa: N803
         """The calibrated probability of up; X has the bundle's columns, in their order."""

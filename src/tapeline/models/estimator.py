@@ -15,6 +15,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.pipeline import Pipeline
 
 from tapeline.core.errors import ConfigurationError, DataError
+from tapeline.models.column_map import ScalingKind
 
 Kind = Literal["lightgbm", "logistic", "majority"]
 
@@ -87,7 +88,13 @@ class WeightedPipeline(Pipeline):
 
 
 def build_estimator(
-    kind: Kind = "lightgbm", *, seed: int = 0, threads: int = 1, parameters: Mapping[str, Any] | None = None
+    kind: Kind = "lightgbm",
+    *,
+    seed: int = 0,
+    threads: int = 1,
+    parameters: Mapping[str, Any] | None = None,
+    scaling: ScalingKind | Literal["none"] | None = None,
+    selector: Any = None,
 ) -> WeightedPipeline:
     """An unfitted, cloneable classifier.
 
@@ -101,6 +108,13 @@ def build_estimator(
         Of LightGBM; the others are deterministic and use one thread.
     parameters:
         LightGBM's parameters over ``DEFAULT_PARAMETERS``, or those of scikit-learn's ``LogisticRegression``.
+    scaling:
+        A kind of :class:`tapeline.models.scaling.Scaler`, or ``none``; where absent the logistic regression gets
+        ``standard``, and trees, which see only the order of values, get none.
+    selector:
+        A transformer that chooses columns, such as those of ``tapeline.models.selection_*``; a step of the pipeline,
+        so that it is fitted inside the fold. What its ``fit`` needs beside rows and target is passed as
+        ``select__<name>``.
 
     Raises
     ------
@@ -127,17 +141,19 @@ def build_estimator(
             random_state=seed,
             verbosity=-1,
         )
-        return WeightedPipeline([("columns", ColumnFilter()), ("model", model)])
+        return WeightedPipeline(
+            [("columns", ColumnFilter()), *_selection(selector), *_scaling(scaling or "none"), ("model", model)]
+        )
     if kind == "logistic":
         from sklearn.impute import SimpleImputer
         from sklearn.linear_model import LogisticRegression
-        from sklearn.preprocessing import StandardScaler
 
         return WeightedPipeline(
             [
                 ("columns", ColumnFilter()),
+                *_selection(selector),
                 ("missing", SimpleImputer(strategy="median")),
-                ("scale", StandardScaler()),
+                *_scaling(scaling or "standard"),
                 ("model", LogisticRegression(**{"C": 0.1, "max_iter": 500, **(parameters or {})})),
             ]
         )
@@ -146,6 +162,18 @@ def build_estimator(
 
         return WeightedPipeline([("model", DummyClassifier(strategy="prior"))])
     raise ConfigurationError(f"no estimator is called {kind!r}", hint="lightgbm, logistic or majority")
+
+
+def _selection(selector: Any) -> list[tuple[str, Any]]:
+    return [] if selector is None else [("select", selector)]
+
+
+def _scaling(kind: ScalingKind | Literal["none"]) -> list[tuple[str, Any]]:
+    if kind == "none":
+        return []
+    from tapeline.models.scaling import Scaler
+
+    return [("scale", Scaler(kind))]
 
 
 def useful_threads(cells: int, maximum: int) -> int:

@@ -30,7 +30,8 @@ class DirectionModel(mlflow.pyfunc.PythonModel):  # type: ignore[name-defined]
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
         """Score rows that hold the model's feature columns."""
         columns = [self.bundle["columns"][position] for position in self.bundle["kept"]]
-        raw = np.asarray(self.booster.predict(model_input[columns].to_numpy(dtype=np.float32), num_threads=1))
+        rows = self._scale(model_input[columns].to_numpy(dtype=np.float32))
+        raw = np.asarray(self.booster.predict(rows, num_threads=1))
         probability = self._calibrate(raw)
         threshold = self.bundle["threshold"]
         side = (probability > threshold).astype(np.int32) - (probability < 1 - threshold).astype(np.int32)
@@ -38,6 +39,24 @@ class DirectionModel(mlflow.pyfunc.PythonModel):  # type: ignore[name-defined]
             {"probability": probability, "side": side, "confidence": np.maximum(probability, 1 - probability)},
             index=model_input.index,
         )
+
+    def _scale(self, rows: np.ndarray) -> np.ndarray:
+        scaling = self.bundle.get("scaling")
+        if scaling is None:
+            return rows
+        values = rows.astype(np.float64)
+        if "knots" not in scaling:
+            largest = float(np.finfo(np.float32).max)
+            scaled = (values - np.array(scaling["centers"])) / np.array(scaling["scales"])
+            return np.clip(scaled, -largest, largest).astype(np.float32)
+        pairs = zip(values.T, scaling["knots"], scaling["shares"], strict=True)
+        shares = np.column_stack([np.interp(column, knots, known) for column, knots, known in pairs])
+        shares[np.isnan(values)] = np.nan
+        if scaling["kind"] == "rank_gauss":
+            from scipy.special import ndtri
+
+            shares = ndtri(shares)
+        return shares.astype(np.float32)
 
     def _calibrate(self, raw: np.ndarray) -> np.ndarray:
         calibration = self.bundle["calibration"]

@@ -187,6 +187,7 @@ def fit_model(
         seed=training.seed,
         threads=useful_threads(development.X.size, training.threads),
         parameters=tuning.parameters,
+        scaling=training.scaling,
     )
     out_of_fold = np.full(len(development), np.nan)
     for train_rows, test_rows in folds:
@@ -197,7 +198,7 @@ def fit_model(
     estimator.fit(development.X, development.y, development.weight)
     booster = estimator[-1].booster_
     text = booster.model_to_string().encode()
-    bundle = _bundle(name, development, versions, calibration, text, estimator[0].kept_, label or {}, tuning)
+    bundle = _bundle(name, development, versions, calibration, text, estimator, label or {}, tuning)
     return Fitted(Model(bundle, booster), text, tuning, out_of_fold)
 
 
@@ -207,14 +208,15 @@ def _bundle(
     versions: Versions,
     calibration: Calibration,
     text: bytes,
-    kept: npt.NDArray[np.intp],
+    estimator: Any,
     label: Mapping[str, Any],
     tuning: Tuning,
 ) -> Bundle:
+    steps = estimator.named_steps
     return Bundle(
         name=name,
         columns=development.columns,
-        kept=tuple(int(position) for position in kept),
+        kept=tuple(int(position) for position in steps["columns"].kept_),
         calibration=calibration,
         threshold=THRESHOLD,
         versions=versions,
@@ -222,6 +224,7 @@ def _bundle(
         booster_sha256=sha256(text),
         label=label,
         parameters=tuning.parameters,
+        scaling=steps["scale"].map_ if "scale" in steps else None,
     )
 
 
@@ -307,7 +310,7 @@ def _result(
     ledger: Ledger,
 ) -> TrainingResult:
     holdout, bundle = assessment.holdout, fitted.model.bundle
-    explained = np.ascontiguousarray(assessment.matrix[-_EXPLAINED_ROWS:, bundle.kept])
+    explained = fitted.model.read(assessment.matrix[-_EXPLAINED_ROWS:])
     values, _ = shap_values(fitted.model.booster, explained)
     stages = {"raw": holdout["raw"], "calibrated": holdout["probability"]}
     calibration = pd.DataFrame(

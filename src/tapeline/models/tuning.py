@@ -188,6 +188,7 @@ def _one_trial(
         seed=training.seed,
         threads=useful_threads(dataset.X.size, training.threads),
         parameters=suggest(trial),
+        scaling=training.scaling,
     )
     total = mass = 0.0
     predicted = np.full(len(dataset), np.nan)

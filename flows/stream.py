@@ -14,7 +14,10 @@ from tasks.live_run import StreamStatus
 from tasks.live_venue import parse_stream
 from tasks.stream import describe, stream_feed
 
-NUMBERS = ("trades", "quotes", "depth_rows", "quarantined", "gaps_filled", "gaps_unfilled", "lag_ms", "spread_bps")
+NUMBERS = (
+    "trades", "quotes", "bars", "depth_rows", "quarantined", "gaps_filled", "gaps_unfilled", "missing_bars", "lag_ms",
+    "spread_bps",
+)  # fmt: skip
 
 
 @flow(name="stream", flow_run_name="stream {source}", persist_result=False, **HOOKS)
@@ -35,7 +38,8 @@ def stream(
     symbols:
         As the source spells them.
     channels:
-        Of Binance: ``aggTrade`` (or ``trade``) and ``bookTicker``; both where absent.
+        Of Binance: ``aggTrade`` (or ``trade``) and ``bookTicker``, both where absent; ``kline_1m`` for the venue's own
+        bars of a minute, ``kline_1h`` of an hour.
     depth_levels:
         Levels a side that are sampled from a live book into ``raw/depth``: 1 the best, more for level 2, 0 none.
     depth_seconds:

@@ -23,7 +23,9 @@ from tapeline.core.errors import ProviderError, TapelineError, TemporaryError
 from tapeline.core.schemas import QUARANTINE, RAW_DEPTH, TableSpec
 from tapeline.core.settings import Settings
 from tapeline.core.symbol import Symbol
+from tapeline.core.timeframe import Timeframe
 from tapeline.lake.lake import Lake, Lineage
+from tapeline.quality.bar_sink import BarSink, BarTally
 from tapeline.quality.calendars import MarketCalendar, choose_calendar
 from tapeline.quality.feed_sink import STAGE, FeedSink
 from tapeline.quality.quarantine_spill import QuarantineSpill
@@ -32,7 +34,7 @@ from tapeline.streams.drain import Drain
 from tapeline.streams.journal import Journal
 from tapeline.streams.timing import Backoff, Timing
 from tasks.live_alerts import AlertRelay, Notify
-from tasks.live_venue import TICK, LiveVenue, OpenVenue, StreamRequest, SymbolFeed, open_venue, stored_ids
+from tasks.live_venue import TICK, LiveVenue, OpenVenue, StreamRequest, SymbolFeed, last_bar, open_venue, stored_ids
 
 RESTARTS: Final = 5
 """Failures in a row of a venue, beyond its own reconnections, after which the feed is lost."""
@@ -48,9 +50,9 @@ _log: Final = logging.getLogger(__name__)
 class StreamStatus:
     """What a run has done so far.
 
-    ``symbols`` holds one row an instrument: ``symbol``, ``trades``, ``quotes``, ``depth_rows``, ``quarantined``,
-    ``gaps_filled`` and ``gaps_unfilled`` (trades), ``duplicates``, ``lag_ms`` (newest row, venue to us),
-    ``spread_bps``.
+    ``symbols`` holds one row an instrument: ``symbol``, ``trades``, ``quotes``, ``bars``, ``depth_rows``,
+    ``quarantined``, ``gaps_filled`` and ``gaps_unfilled`` (trades), ``missing_bars`` (by the calendar), ``duplicates``,
+    ``lag_ms`` (newest row, venue to us), ``spread_bps``.
     """
 
     feed: str
@@ -72,8 +74,8 @@ class StreamStatus:
 
     @property
     def rows(self) -> int:
-        """Trades and quotes that passed and are durable."""
-        return sum(row["trades"] + row["quotes"] for row in self.symbols)
+        """Trades, quotes and bars that passed."""
+        return sum(row["trades"] + row["quotes"] + row["bars"] for row in self.symbols)
 
     @property
     def quarantined(self) -> int:
@@ -160,6 +162,11 @@ class LiveRun:
                 source=self.request.feed,
                 calendar_of=self._calendar_of,
                 last_ids=await asyncio.to_thread(stored_ids, self.lake, self.request),
+                bars=BarSink(
+                    source=self.request.feed,
+                    calendar_of=self._calendar_of,
+                    last_of=partial(last_bar, self.lake),
+                ),
             )
             venue = self._venue = self._open_venue(
                 self.request, self.settings, self.lake, sink, self._alerts.put, self.timing
@@ -189,23 +196,32 @@ class LiveRun:
         found.store_failures += self._drain.counters().failures
         for symbol in self.request.symbols:
             tally, feed = self._sink.tallies.get(symbol), told.symbols.get(symbol, SymbolFeed())
-            for code, count in (tally.reasons if tally else {}).items():
-                found.reasons[code] = found.reasons.get(code, 0) + count
+            bars = self._bar_tallies(symbol)
+            for reasons in (tally.reasons if tally else {}, *(each.reasons for each in bars)):
+                for code, count in reasons.items():
+                    found.reasons[code] = found.reasons.get(code, 0) + count
             found.symbols.append(
                 {
                     "symbol": str(symbol),
                     "trades": tally.trades if tally else 0,
                     "quotes": tally.ticks if tally else 0,
+                    "bars": sum(each.bars for each in bars),
                     "depth_rows": self._depth_rows.get(symbol, 0),
-                    "quarantined": tally.quarantined if tally else 0,
+                    "quarantined": (tally.quarantined if tally else 0) + sum(each.quarantined for each in bars),
                     "gaps_filled": feed.filled,
                     "gaps_unfilled": feed.unfilled,
+                    "missing_bars": sum(each.missing for each in bars),
                     "duplicates": feed.duplicates,
                     "lag_ms": None if tally is None or tally.lag is None else tally.lag / 1e6,
                     "spread_bps": feed.spread_bps,
                 }
             )
         return found
+
+    def _bar_tallies(self, symbol: Symbol) -> list[BarTally]:
+        bars = self._sink.bars if self._sink is not None else None
+        # Copied at once: the thread that judges may add a series meanwhile.
+        return [] if bars is None else [each for (name, _), each in list(bars.tallies.items()) if name == symbol]
 
     async def _run(self, venue: LiveVenue, drain: Drain, spill: QuarantineSpill) -> None:
         sending = asyncio.create_task(self._alerts.run())
@@ -221,6 +237,7 @@ class LiveRun:
             if venue.keeper is not None:
                 venue.keeper.take_rows()
             await asyncio.to_thread(self._store_once, venue, spill)
+            self._tell_holes()
             await asyncio.to_thread(self._report_once, self.status())
             await self._alerts.close(sending)
 
@@ -285,11 +302,14 @@ class LiveRun:
             await self.timing.sleep(turn)
             waited += turn
             many = venue.keeper is not None and venue.keeper.waiting_rows >= DEPTH_ROWS
+            # Nothing but memory holds a bar until it is written.
+            many = many or bool(self._sink and self._sink.bars and self._sink.bars.waiting)
             if waited >= self.settings.stream.drain_seconds or many:
                 waited = 0.0
                 if venue.keeper is not None:
                     venue.keeper.take_rows()
                 await asyncio.to_thread(self._store_once, venue, spill)
+                self._tell_holes()
                 if self._drain is not None and (failure := self._drain.counters().failure) is not None:
                     self._alert("sink", f"the lake does not take the journal: {failure}")
 
@@ -299,8 +319,10 @@ class LiveRun:
                 if venue.keeper is not None:
                     venue.keeper.write(self._write_depth)
                 spill.flush(self._write_quarantine)
+                if self._sink is not None and self._sink.bars is not None:
+                    self._sink.bars.write(self._write_of)
         except (TapelineError, OSError, pa.ArrowException) as error:
-            # Samples stay in memory, refused rows on disk: both are tried again.
+            # Samples and bars stay in memory, refused rows on disk: all are tried again.
             self._store_failures += 1
             _log.warning("depth or quarantine not written: %s: %s", type(error).__name__, error)
 
@@ -316,8 +338,16 @@ class LiveRun:
         except Exception as error:  # noqa: BLE001 - a server that is away must not end the feed
             _log.warning("the state of the feed could not be shown: %s: %s", type(error).__name__, error)
 
+    def _tell_holes(self) -> None:
+        for hole in self._sink.bars.holes() if self._sink is not None and self._sink.bars is not None else ():
+            self._alert("gap_unfilled", f"{hole}; a backfill asks for them")
+
     def _write(self, spec: TableSpec, rows: pa.Table | pd.DataFrame, symbol: Symbol) -> None:
-        self.lake.write(spec, rows, symbol, TICK, lineage=Lineage(self.request.run_id, STAGE, (self.request.feed,)))
+        self._write_of(spec, rows, symbol, TICK)
+
+    def _write_of(self, spec: TableSpec, rows: pa.Table | pd.DataFrame, symbol: Symbol, timeframe: Timeframe) -> None:
+        lineage = Lineage(self.request.run_id, STAGE, (self.request.feed,))
+        self.lake.write(spec, rows, symbol, timeframe, lineage=lineage)
 
     def _write_quarantine(self, rows: pd.DataFrame, symbol: Symbol) -> None:
         self._write(QUARANTINE, rows, symbol)

@@ -11,7 +11,7 @@ from typing import Final, Protocol
 import pandas as pd
 
 from tapeline.core.errors import ConfigurationError, ProviderError, TemporaryError, ThrottledError
-from tapeline.core.schemas import RAW_TICKS, RAW_TRADES
+from tapeline.core.schemas import OHLCV, RAW_BARS, RAW_TICKS, RAW_TRADES
 from tapeline.core.settings import Settings
 from tapeline.core.symbol import Symbol
 from tapeline.core.timeframe import Timeframe
@@ -24,11 +24,13 @@ from tapeline.streams.collector import CollectorOptions
 from tapeline.streams.connection import ConnectionOptions
 from tapeline.streams.http_client import RequestsClient
 from tapeline.streams.manager import FeedManager
-from tapeline.streams.messages import Quarantined, Record
+from tapeline.streams.messages import Candle, Quarantined, Record
 from tapeline.streams.timing import Backoff, RateLimiter, Timing
 
 TICK: Final = Timeframe.parse("tick")
 CHANNELS: Final = ("aggTrade", "trade", "bookTicker")
+CANDLES: Final = "kline_"
+"""Before a timeframe as exchanges spell it (``kline_1m``): the bars that the venue itself builds, as they close."""
 DEPTH_STREAM: Final = "depth@100ms"
 SNAPSHOTS_PER_MINUTE: Final = 60
 """A snapshot of 1,000 levels weighs 50 of the 6,000 that Binance allows a minute; the history takes 3,000 at most."""
@@ -216,6 +218,8 @@ class BinanceVenue:
     def _record(self, record: Record, received: int) -> None:
         if isinstance(record, Quarantined):
             self._sink.refuse(record, received, self._unreadable)
+        elif isinstance(record, Candle):
+            self._sink.take_bar(record, received)
         if self.keeper is not None:
             self.keeper.take(record, received)
 
@@ -260,7 +264,8 @@ def parse_stream(
     source:
         ``binance`` or ``mt5``.
     channels:
-        Of Binance: ``aggTrade`` or ``trade``, ``bookTicker``. A terminal has ticks only.
+        Of Binance: ``aggTrade`` or ``trade``, ``bookTicker``, and ``kline_1m`` or another length of bars. A terminal
+        has ticks only.
     depth_levels:
         Levels a side to sample; 0 keeps no books.
 
@@ -289,9 +294,17 @@ def parse_stream(
                 hint="leave channels and depth out: it has ticks",
             )
         return StreamRequest(source, names, wanted, None, maximum_seconds, run_id)
-    unknown = [name for name in wanted if name not in CHANNELS]
+    unknown = [name for name in wanted if name not in CHANNELS and not name.startswith(CANDLES)]
     if unknown:
-        raise ConfigurationError(f"channels {unknown} are not collected", hint=f"use {', '.join(CHANNELS)}")
+        raise ConfigurationError(
+            f"channels {unknown} are not collected", hint=f"use {', '.join(CHANNELS)}, {CANDLES}1m, {CANDLES}1h"
+        )
+    for name in wanted:
+        if (
+            name.startswith(CANDLES)
+            and Timeframe.parse(name.removeprefix(CANDLES)).exchange_name != name[len(CANDLES) :]
+        ):
+            raise ConfigurationError(f"channel {name!r} is not as the venue spells it", hint=f"such as {CANDLES}1m")
     if {"trade", "aggTrade"} <= set(wanted):
         raise ConfigurationError("trade and aggTrade are the same trades, numbered twice", hint="choose one of them")
     depth = check_depth(depth_levels, depth_seconds) if depth_levels else None
@@ -311,6 +324,13 @@ def stored_ids(lake: Lake, request: StreamRequest) -> dict[str, int]:
                 found[str(symbol)] = int(own.max())
                 break
     return found
+
+
+def last_bar(lake: Lake, symbol: Symbol, timeframe: Timeframe) -> pd.DataFrame:
+    """The last bar that the lake holds of a series, from whatever source; no row where it holds none."""
+    last = lake.last(RAW_BARS, symbol, timeframe)
+    start = pd.Timestamp(0, tz="UTC") if last is None else last
+    return lake.read(RAW_BARS, symbol, timeframe, start=start, columns=list(OHLCV)).tail(1)
 
 
 def stored_ticks(lake: Lake, symbol: Symbol, source: str, overlap: pd.Timedelta) -> pd.DataFrame:

@@ -123,7 +123,7 @@ class Metrics:
             updates.append(Update("tapeline_feed_lag_seconds", max(lags) / 1e3, feed))
         if status.drift_seconds is not None:
             updates.append(Update("tapeline_clock_drift_seconds", status.drift_seconds, feed))
-        tables = {"trades": "trades", "quotes": "ticks", "depth_rows": "depth"}
+        tables = {"trades": "trades", "quotes": "ticks", "bars": "bars", "depth_rows": "depth"}
         for name, table in tables.items():
             rows = sum(row[name] for row in status.symbols)
             self._add(updates, "tapeline_feed_rows_total", rows, {**feed, "table": f"raw/{table}"})

@@ -135,6 +135,9 @@ def test_quotes_and_depth_are_stored_and_a_gap_in_the_book_is_resynchronised(tmp
     assert set(zip(quotes["bid"], quotes["ask"], strict=True)) == {(100.0, 100.5)}
     depth = lake.read(RAW_DEPTH, Symbol.parse("BTCUSDT"), TICK)
     assert row_of(status, "BTCUSDT")["depth_rows"] == len(depth) > 30
+    assert set(depth["source"].astype(str)) == {"binance"}
+    assert depth["data_version"].notna().all()
+    assert depth["ingested_at"].notna().all()
     last = depth[depth.index == depth.index[-1]].sort_values(["side", "level"])
     bids, asks = exchange.levels["BTCUSDT"]
     assert last[last["side"] == 1]["price"].tolist() == sorted(bids, reverse=True)[:3] == [100.5, 100.0, 99.0]
@@ -272,7 +275,8 @@ def test_alerts_of_one_trouble_have_one_key_and_different_ones_differ():
         ({"source": "yahoo"}, "has no live feed"),
         ({"symbols": []}, "no symbol"),
         ({"symbols": ["../x"]}, "not a valid instrument"),
-        ({"channels": ["kline_1m"]}, "are not collected"),
+        ({"channels": ["ticker"]}, "are not collected"),
+        ({"channels": ["kline_7m"]}, "7m"),
         ({"channels": ["trade", "aggTrade"]}, "numbered twice"),
         ({"depth_levels": 1_001}, "from 1 to 1000"),
         ({"depth_levels": 5, "depth_seconds": 0.0}, "from 0.1 to 3600"),

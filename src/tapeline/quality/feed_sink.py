@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import pandas as pd
@@ -23,9 +23,12 @@ from tapeline.quality.quarantine import quarantine
 from tapeline.quality.quarantine_spill import QuarantineSpill
 from tapeline.quality.tick_checks import CheckedTicks, check_ticks, flag_counts
 from tapeline.streams.journal import Journal
-from tapeline.streams.messages import Quarantined, Quote, Trade
+from tapeline.streams.messages import Candle, Quarantined, Quote, Trade
 from tapeline.streams.row_layouts import Rows, make_rows, number_rows
 from tapeline.streams.trade_sequence import Collected
+
+if TYPE_CHECKING:
+    from tapeline.quality.bar_sink import BarSink
 
 STAGE: Final = "stream"
 TOLERANCE: Final = 60_000_000_000
@@ -85,6 +88,8 @@ class FeedSink:
         When an instrument's market trades, for the silence before each row; None where it is not judged.
     last_ids:
         Of each instrument, the last trade id that is stored.
+    bars:
+        Takes the closed candles; None where no bars are kept.
 
     Attributes
     ----------
@@ -107,10 +112,11 @@ class FeedSink:
         calendar_of: Callable[[Symbol], MarketCalendar] | None = None,
         last_ids: Mapping[str, int] | None = None,
         tolerance: int = TOLERANCE,
+        bars: BarSink | None = None,
     ) -> None:
         if tolerance < 0:
             raise ConfigurationError(f"tolerance = {tolerance} ns must not be negative")
-        self.journal, self.spill, self.source = journal, spill, source
+        self.journal, self.spill, self.source, self.bars = journal, spill, source, bars
         self.last_ids: dict[str, int] = {str(Symbol.parse(name)): last for name, last in (last_ids or {}).items()}
         self.tallies: dict[Symbol, SymbolTally] = {}
         self.unreadable = self.unkept = 0
@@ -144,6 +150,11 @@ class FeedSink:
             When they were received, ns.
         """
         self._carry(ticks, lambda: self._prepare_ticks(symbol, ticks, known_at))
+
+    def take_bar(self, candle: Candle, received: int) -> None:
+        """Hand a candle, received at an instant (ns), to those that keep bars."""
+        if self.bars is not None:
+            self.bars.take(candle, received)
 
     def refuse(self, message: Quarantined, received: int, symbol: Symbol) -> None:
         """Keep a message that could not be read, under a name that stands for the whole feed. Never raises."""

@@ -241,6 +241,26 @@ def received_in_time(stamps: Integers, known: Integers, length: int, offset: int
     return timely
 
 
+def instants_of(frame: pd.DataFrame, kind: str) -> Integers:
+    """The index in nanoseconds; SchemaError where it holds no UTC instants, DataError where it decreases."""
+    index = frame.index
+    if not isinstance(index, pd.DatetimeIndex) or index.tz is None:
+        raise SchemaError(f"{kind}: the index holds {index.dtype}, expected UTC instants")
+    if index.hasnans:
+        raise DataError(f"{kind}: ts is missing at row {int(index.isna().argmax())}")
+    if not index.is_monotonic_increasing:
+        row = int((np.diff(index.as_unit("ns").asi8) < 0).argmax()) + 1
+        raise DataError(f"{kind}: ts decreases at row {row}: {index[row]}", hint="sort by ts")
+    return index.as_unit("ns").asi8
+
+
+def read_only(values: NDArray[Any]) -> NDArray[Any]:
+    """A view that cannot be written: to numba a type of its own, so that every caller shares one compilation."""
+    view = values.view()
+    view.flags.writeable = False
+    return view
+
+
 def _known(frame: pd.DataFrame, stamps: Integers) -> Integers | None:
     if "known_at" not in frame.columns:
         return None

@@ -15,7 +15,7 @@ from tapeline.candles.time_bars import TimeCandles
 from tapeline.core.errors import ConfigurationError, SchemaError
 from tapeline.core.timeframe import Timeframe
 from tapeline.features.arrays import Floats
-from tapeline.features.flow_bars import FlowBars, Rows
+from tapeline.features.flow_bars import FlowBars, Rows, read_only
 from tapeline.features.trade_sign import Signs
 
 UnknownSide = Literal["tick_rule", "leave"]
@@ -113,7 +113,7 @@ class TradeFlow(FlowBars):
             periods = ((rows["ts"][starts[:-1]] - self._reset[1]) // self._reset[0]).astype(np.float64)
         state = self._state.copy()
         counts, sums = trade_bars(
-            *(_frozen(rows[name]) for name in ("price", "size", "side")),
+            *(read_only(rows[name]) for name in ("price", "size", "side")),
             starts,
             periods,
             self._use_ticks,
@@ -256,10 +256,3 @@ def trade_bars(
         state[4] = seen + 1
     state[0], state[1] = before, sign
     return counts, sums
-
-
-def _frozen(values: NDArray[Any]) -> NDArray[Any]:
-    # To numba a read-only array is another type than a writable one; one of the two means one compilation.
-    view = values.view()
-    view.flags.writeable = False
-    return view

@@ -214,5 +214,12 @@ def test_a_set_file_names_them_and_the_packaged_sets_know_no_level(bars: pd.Data
     found = compute(chosen, bars, Timeframe.parse("H1"))
     assert list(found.columns) == ["known_at", "sma_5", "atr_14"]
     np.testing.assert_array_equal(found["sma_5"], sma(bars, window=5).astype(np.float32))
-    for feature in load_feature_set().features:
-        assert feature.component.scale == (0, 0), feature.component.name
+    for packaged in ("core", "macro", "standard"):
+        for feature in load_feature_set(packaged).features:
+            assert feature.component.scale == (0, 0), feature.component.name
+
+
+def test_the_standard_set_is_wide_and_runs_on_a_short_lookback() -> None:
+    chosen = load_feature_set("standard")
+    assert len(chosen.columns) >= 150
+    assert chosen.lookback <= 1_500

@@ -23,7 +23,8 @@ from tests.core.samples import eurusd, rough_bars
 H1 = Timeframe.parse("H1")
 COMPONENTS = list(Catalog.discover().values())
 FEATURES = [component for component in COMPONENTS if component.kind == "feature"]
-CONTEXT = ("vix_close", "sp500_close")
+# What features read beyond the bars: other instruments, flows of trades, quotes and books.
+CONTEXT = tuple(sorted({name for component in FEATURES for name in component.required_columns()} - {"close_ts"}))
 # Between sessions there is no session so far: these are NaN there, and only there.
 BETWEEN_SESSIONS = {"exchange_clock", "exchange_session", "session_so_far"}
 

@@ -483,6 +483,68 @@ GAPS: Final = TableSpec(
 ``evidence`` says why in words, ``known_at`` is the close of the bar after.
 """
 
+DRIFT: Final = TableSpec(
+    "audit",
+    "drift",
+    pa.schema(
+        _fields(
+            ("ts", INSTANT, False),
+            ("since", INSTANT, False),
+            ("kind", NAME, False),
+            ("subject", NAME, False),
+            ("column", NAME, False),
+            ("statistic", NAME, False),
+            ("value", pa.float64(), True),
+            ("typical", pa.float64(), True),
+            ("limit", pa.float64(), True),
+            ("p_value", pa.float64(), True),
+            ("before", pa.float64(), True),
+            ("after", pa.float64(), True),
+            ("alarm", pa.bool_(), False),
+            ("rows", pa.int64(), False),
+            ("reference_start", INSTANT, False),
+            ("reference_end", INSTANT, False),
+            ("reference_version", pa.string(), False),
+        )
+    ),
+    key=("ts", "kind", "subject", "column", "statistic", "reference_version"),
+)
+"""What a drift check found, known at ``ts`` of what came since ``since``.
+
+``kind`` is ``distribution`` (``statistic`` a distance of the column's window from the reference, with its ``limit``) or
+``concept`` (``statistic`` a detector, one row an alarm on the stream ``column``). ``subject`` names the table or model,
+``rows`` how many rows the finding rests on; the reference is its first and last row and a hash of its content.
+"""
+
+QUALITY: Final = TableSpec(
+    "audit",
+    "quality",
+    pa.schema(
+        _fields(
+            ("ts", INSTANT, False),
+            ("end", INSTANT, False),
+            ("known_at", INSTANT, False),
+            ("table", NAME, False),
+            ("score", pa.float64(), False),
+            *(
+                (name, pa.float64(), True)
+                for name in ("completeness", "validity", "uniqueness", "timeliness", "consistency")
+            ),
+            ("worst", NAME, False),
+            *(
+                (name, pa.int64(), False)
+                for name in ("bars", "missing", "invalid", "repeated", "measured", "late", "inconsistent")
+            ),
+            ("calendar", NAME, False),
+        )
+    ),
+    key=("ts", "table"),
+)
+"""The quality score of one day's bars ``[ts, end)`` and its parts, each from 0 to 1, NaN where nothing was measured.
+
+:mod:`tapeline.quality.daily_score` says what each part and count means. ``worst`` is the part that cost most.
+"""
+
 _WIDE_LEAD: Final = _fields(("ts", INSTANT, False), ("known_at", INSTANT, False))
 
 
@@ -525,6 +587,8 @@ FIXED_TABLES: Final[Mapping[str, TableSpec]] = {
         PROFILES,
         CLOCK,
         GAPS,
+        DRIFT,
+        QUALITY,
     )
 }
 """The tables whose schema does not depend on a version, by ``<zone>/<name>``."""

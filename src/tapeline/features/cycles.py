@@ -32,7 +32,8 @@ PERIODS = 40
 CYCLES = 2.0
 """Periods that the wave at the window's end is fitted to: one cannot be told from a bent line."""
 
-LOMB_PERIODS = 24
+LOMB_FREQUENCIES = 125
+"""Trial frequencies at most; fewer where the window tells fewer apart, two for each."""
 
 
 def _lookback(longest: int) -> int:
@@ -161,9 +162,9 @@ def lomb_wave(bars: pd.DataFrame, window: Annotated[int, Field(ge=32, le=4096)] 
 
     Returns
     -------
-    The period in bars of full length, one of 24 in equal ratios from 4 to half the window. The power: the share of the
-    returns' variance that the wave explains, 0 to 1. The chance that noise would give as much at any of the 24,
-    0 to 1. NaN where price has stood still.
+    The period in bars of full length, from 4 to half the window: one of up to 125 at equal steps of frequency, half as
+    long as what the window tells apart (up to 250 bars). The power: the share of the returns' variance that the wave
+    explains, 0 to 1. The chance that noise would give as much at any of them, 0 to 1. NaN where price has stood still.
 
     Examples
     --------
@@ -175,11 +176,13 @@ def lomb_wave(bars: pd.DataFrame, window: Annotated[int, Field(ge=32, le=4096)] 
     (close,) = columns(bars, "close")
     opened = pd.DatetimeIndex(bars.index).as_unit("ns").asi8
     length = float(pd.DatetimeIndex(bars["close_ts"]).as_unit("ns").asi8[0] - opened[0]) if opened.size else 1.0
-    periods = np.geomspace(4.0, window / 2.0, LOMB_PERIODS)
+    trials = min(window // 2 - 3, LOMB_FREQUENCIES)
+    periods = 1.0 / np.linspace(2.0 / window, 0.25, trials)
     times = (opened - opened[:1].sum()) / length
     # Rounded, so that a scale of prices cannot decide between two waves of equal power.
     period, power = rolling_lomb_scargle(np.round(log_changes(close), 13), times, window, periods, STILL)
-    chance = -np.expm1(LOMB_PERIODS * np.log1p(-np.clip((1.0 - power) ** ((window - 3) / 2.0), 0.0, 1.0 - 1e-15)))
+    # Every second trial frequency is independent.
+    chance = -np.expm1(0.5 * trials * np.log1p(-np.clip((1.0 - power) ** ((window - 3) / 2.0), 0.0, 1.0 - 1e-15)))
     return frame(
         bars, **{f"lomb_period_{window}": period, f"lomb_power_{window}": power, f"lomb_chance_{window}": chance}
     )

@@ -11,6 +11,7 @@ import logging
 import re
 import reprlib
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -104,7 +105,7 @@ def notify_task_failure(task: Any, task_run: Any, state: Any) -> None:
         error_type=type(error).__name__,
         notes=_hint(error, redact),
     )
-    _tell(open_notifier(settings), notification, task_run)
+    open_notifier(settings).notify(notification, task_run)
 
 
 def tell(
@@ -129,25 +130,11 @@ def tell(
     link:
         Where to see more; the page of the flow run around the call where absent.
     """
-    run = None
     try:
-        context = FlowRunContext.get()
-        run = context.flow_run if context is not None else None
-        settings = load_settings()
-        redact = Redactor.of(settings)
-        notification = Notification(
-            title=redact(title),
-            body=redact(clean_text(body)),
-            severity=severity,
-            key=key,
-            link=link or (_link("flow-run", run.id) if run is not None else None),
-            error_type=error_type,
-            notes=tuple(redact(note) for note in notes),
-            once=once,
-        )
-        _tell(open_notifier(settings), notification, run)
+        notification = Notification(title, body, severity, key, link, error_type, notes, once)
+        open_notifier(load_settings()).notify(notification)
     except Exception as error:  # noqa: BLE001 - saying that something is wrong must not make it worse
-        _logger(run).warning("not told: %s", Redactor()(f"{type(error).__name__}: {error}"))
+        _logger(_run_around()).warning("not told: %s", Redactor()(f"{type(error).__name__}: {error}"))
 
 
 def crash_key(flow_run_id: Any) -> str:
@@ -195,13 +182,47 @@ def severity_of(error: BaseException) -> Severity:
     return Severity.CRITICAL
 
 
-def open_notifier(settings: Settings) -> Notifier:
+class RunNotifier(Notifier):
+    """The notifier of a flow: what goes through it says where to see more, hides secrets, is counted and logged.
+
+    The alerts of a feed, a clock or a profile go through the same as what the hooks tell.
+    """
+
+    def notify(self, notification: Notification, run: Any = None) -> list[Delivery]:
+        """Send, with the page of the flow run around the call where there is no other link. Never raises.
+
+        Parameters
+        ----------
+        notification:
+            What to tell.
+        run:
+            On whose page the outcome is logged; the flow run around the call where absent.
+        """
+        run = run or _run_around()
+        try:
+            hide, link = self._redact, notification.link
+            notification = replace(
+                notification,
+                title=hide(notification.title),
+                body=hide(notification.body),
+                notes=tuple(hide(note) for note in notification.notes),
+                link=link or (_link("flow-run", run.id) if run is not None else None),
+            )
+            deliveries = super().notify(notification)
+            _count(notification, deliveries, run)
+        except Exception as error:  # noqa: BLE001 - saying that something is wrong must not make it worse
+            _logger(run).warning("not told: %s", Redactor()(f"{type(error).__name__}: {error}"))
+            return [Delivery("notifier", "failed", type(error).__name__)]
+        return deliveries
+
+
+def open_notifier(settings: Settings) -> RunNotifier:
     """The notifier of the settings, with the Prefect blocks that ``notifications.prefect_blocks`` names.
 
     A block that cannot be loaded is logged and left out; the other channels still work.
     """
     rules = settings.notifications
-    return Notifier(settings, channels=block_channels(rules.prefect_blocks, rules.timeout_seconds))
+    return RunNotifier(settings, channels=block_channels(rules.prefect_blocks, rules.timeout_seconds))
 
 
 def block_channels(names: Iterable[str], timeout_seconds: float) -> list[Channel]:
@@ -277,7 +298,7 @@ def _report(flow: Any, flow_run: Any, state: Any, verb: str) -> None:
         if verb == "crashed":
             notifier.mark_told(crash_key(flow_run.id))
     count_run(flow, flow_run, state)
-    _tell(notifier, notification, flow_run)
+    notifier.notify(notification, flow_run)
 
 
 def count_run(flow: Any, flow_run: Any, state: Any) -> None:
@@ -317,11 +338,15 @@ def _complete(flow: Any, flow_run: Any, state: Any, *, announce: bool) -> None:
         key=f"completion/{flow_run.id}",
         link=_link("flow-run", flow_run.id),
     )
-    _tell(notifier, notification, flow_run)
+    notifier.notify(notification, flow_run)
 
 
-def _tell(notifier: Notifier, notification: Notification, run: Any) -> None:
-    deliveries = notifier.notify(notification)
+def _run_around() -> Any:
+    context = FlowRunContext.get()
+    return context.flow_run if context is not None else None
+
+
+def _count(notification: Notification, deliveries: Iterable[Delivery], run: Any) -> None:
     measure_all(
         *(
             Update("tapeline_notifications_total", 1, {"channel": delivery.channel, "outcome": delivery.outcome})

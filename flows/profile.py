@@ -7,8 +7,9 @@ from prefect.artifacts import create_table_artifact
 from prefect.runtime import flow_run
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from flows.hooks import HOOKS
+from flows.hooks import HOOKS, tell
 from tapeline.console import print_table
+from tapeline.monitoring.notification import Severity
 from tasks.profile import ProfileResult, plan_series, profile_series
 
 MAXIMUM_WORKERS = 2
@@ -61,9 +62,26 @@ def profile(
         for r in results
     ]  # fmt: skip
     create_table_artifact(rows, key="profile", description=f"Profiles of {table}")
+    for result in results:
+        tell_drift(result)
     if rows:
         print_table(f"Profiles of {table}", pd.DataFrame(rows))
     failures = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
     if failures:
         raise failures[0]
     return results
+
+
+def tell_drift(result: ProfileResult) -> None:
+    """Tell people, once a batch, that the newest one is unlike those before it; of older ones the page says so."""
+    if not result.drifted:
+        return
+    where = [f"page: {result.report}"] if result.report else []
+    tell(
+        f"{result.table} of {result.job.name} drifted in the {result.period} of {result.newest:%Y-%m-%d}",
+        "\n".join([*result.drifted, *where]),
+        key=f"profile/{result.table}/{result.job.name}/{result.period}/{result.newest}",
+        severity=Severity.WARNING,
+        error_type="ProfileDriftAlert",
+        once=True,
+    )

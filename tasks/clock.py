@@ -238,8 +238,10 @@ def _tell(report: ClockReport, notifier: Notifier) -> None:
             same = off[(off["offset_ms"] > 0) == (row["offset_ms"] > 0)]
             whose = f"{len(same)} of {len(report.table)} references are off to the same side"
             title = f"clock of {name} is {row['offset_ms'] / 1e3:+.1f} s from ours"
-            notifier.notify(Notification(title, f"{text}\n{whose}", Severity.WARNING, key=f"{subject}/off"))
+            notifier.notify(
+                Notification(title, f"{text}\n{whose}", Severity.WARNING, key=f"{subject}/off", error_type="DriftAlert")
+            )
         elif row["state"] == "good" and notifier.recovered(subject) is not None:
             report.cleared.append(str(name))
             title = f"clock of {name} is well again"
-            notifier.notify(Notification(title, text, Severity.INFO, key=f"{subject}/good"))
+            notifier.notify(Notification(title, text, Severity.INFO, key=f"{subject}/good", error_type="DriftAlert"))

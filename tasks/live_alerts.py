@@ -50,6 +50,7 @@ def notification_of(alert: FeedAlert) -> Notification:
         body=alert.detail,
         severity=SEVERITIES[alert.kind],
         key=f"feed/{alert.feed}/{alert.kind}/{_CHANGING.sub('#', alert.detail)}",
+        error_type="FeedAlert",
     )
 
 

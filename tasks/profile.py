@@ -45,7 +45,10 @@ _TICKS: Final = ("raw/ticks", "raw/trades")
 
 @dataclass(frozen=True)
 class ProfileResult:
-    """What profiling one series did: batches seen and newly described, alarms of those, and where the page lies."""
+    """What profiling one series did: batches seen and newly described, alarms of those, and where the page lies.
+
+    ``drifted`` are the alarms of the newest batch, where this run was the first to describe it: those are news.
+    """
 
     job: Job
     table: str
@@ -55,6 +58,7 @@ class ProfileResult:
     alarms: int
     newest: pd.Timestamp | None
     report: Path | None
+    drifted: tuple[str, ...] = ()
 
 
 @task(task_run_name="profile {job.name} {table}", cache_policy=NO_CACHE, tags=["profile"])
@@ -162,7 +166,10 @@ def describe_series(
     name = safe_file_name(f"profile-{spec.path}-{job.symbol}-{job.timeframe}-{chosen}")
     title = f"{job.symbol} {job.timeframe}: a {chosen} of {spec.path}"
     report = write_profile(settings.reports_path / f"{name}.html", newest, before, drift, title=title)
-    result = ProfileResult(job, spec.path, chosen, batches, len(made), alarms_found, newest["ts"].iloc[0], report)
+    told = made and made[-1]["version"] == newest["version"].iloc[0]
+    drifted = tuple(made[-1]["alarms"]) if told else ()
+    newest_start = newest["ts"].iloc[0]
+    result = ProfileResult(job, spec.path, chosen, batches, len(made), alarms_found, newest_start, report, drifted)
     return result, summary_table(newest, drift), made
 
 

@@ -14,13 +14,12 @@ from tapeline.core.symbol import Symbol
 from tapeline.core.timeframe import Timeframe
 from tapeline.lake.lake import Lake
 from tests.clock.servers import SECOND, World, http_server
+from tests.flows.artifacts import artifacts_shown
 
 pytestmark = [pytest.mark.prefect, pytest.mark.network_shape]
 
 
 def test_the_flow_measures_stores_draws_and_shows(prefect_server: str, tmp_path: Path, monkeypatch, capsys):
-    from prefect.client.orchestration import get_client
-
     from flows.clock import clock
 
     monkeypatch.setenv("TAPELINE_ROOT", str(tmp_path))
@@ -38,18 +37,17 @@ def test_the_flow_measures_stores_draws_and_shows(prefect_server: str, tmp_path:
     with http_server(Ahead()) as url:
         references = {"exchange": f"exchange:binance@{url}", "gone": "ntp://127.0.0.1:9"}
         monkeypatch.setenv("TAPELINE_CLOCK__REFERENCES", json.dumps(references))
-        report = clock()
+        with artifacts_shown("clock") as shown:
+            report = clock()
     assert report.table["state"].tolist() == ["off", "silent"]
     assert report.table.loc["exchange", "offset_ms"] == pytest.approx(5000, abs=500)
     assert report.raised == ["exchange"]
     rows = Lake(tmp_path / "data").read(CLOCK, Symbol.parse("exchange"), Timeframe.parse("tick"))
     assert len(rows) == 2
     assert "exchange" in capsys.readouterr().out
-    with get_client(sync_client=True) as client:
-        shown = {artifact.key: artifact for artifact in client.read_artifacts()}
-    table = json.loads(shown["clock"].data) if isinstance(shown["clock"].data, str) else shown["clock"].data
+    (table,) = shown.of("table", "clock")
     assert [row["state"] for row in table] == ["off", "silent"]
-    assert "clock-history" in shown
+    assert "clock-history" in {each.key for each in shown.all}
     assert (tmp_path / "data/_reports/clock.png").is_file()
     monkeypatch.setenv("TAPELINE_CLOCK__REFERENCES", json.dumps({"gone": "ntp://127.0.0.1:9"}))
     with pytest.raises(TemporaryError, match="no reference clock answered"):

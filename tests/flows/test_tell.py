@@ -122,3 +122,21 @@ def test_an_ended_run_is_counted(project: Path):
     found = {series.metric.name: series for series in open_metrics(load_settings()).read()}
     assert found["tapeline_flow_runs_total"].labels == {"flow": "pipeline", "state": "Completed"}
     assert found["tapeline_flow_duration_seconds"].value == 7
+
+
+def test_an_alert_of_a_feed_goes_the_same_way_routed_counted_and_without_secrets(
+    services: FakeServices, project: Path, monkeypatch: pytest.MonkeyPatch
+):
+    from flows.hooks import open_notifier
+    from tapeline.streams.alerts import FeedAlert
+    from tasks.live_alerts import notification_of
+
+    routes = '[{"channel": "telegram-*", "error_types": ["FeedAlert"]}]'
+    monkeypatch.setenv("TAPELINE_NOTIFICATIONS__ROUTES", routes)
+    counted: list = []
+    monkeypatch.setattr("flows.hooks.measure_all", lambda *updates: counted.extend(updates))
+    notifier = open_notifier(load_settings())
+    notifier.notify(notification_of(FeedAlert("binance", "drift", "+1270 ms, terminal-password", 1)))
+    assert titles(services) == ["⚠️ feed binance: drift"]
+    assert "terminal-password" not in services.texts()[0]
+    assert [(update.name, update.labels["outcome"]) for update in counted] == [("tapeline_notifications_total", "sent")]

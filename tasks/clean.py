@@ -17,11 +17,11 @@ from tapeline.quality.integrity_log import CheckRecord
 from tapeline.quality.quarantine import quarantine
 from tasks.gaps import calendar_of, gap_note, record_gaps
 from tasks.ingest import count_reasons
-from tasks.job import Job, StageResult, history_start, open_lake
+from tasks.job import STAGE_SECONDS, Job, StageResult, history_start, open_lake
 from tasks.observe import observes
 
 
-@task(task_run_name="clean {job.name}", cache_policy=NO_CACHE, tags=["clean"])
+@task(task_run_name="clean {job.name}", cache_policy=NO_CACHE, tags=["clean"], timeout_seconds=STAGE_SECONDS)
 @observes("clean")
 def clean_bars(job: Job) -> tuple[StageResult, StageResult]:
     """Check the job's raw bars row by row, quarantine what fails, sanitize the rest and write it to the clean zone."""

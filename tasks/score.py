@@ -15,14 +15,16 @@ from tapeline.monitoring.notification import score_alerts
 from tapeline.monitoring.notifier import Notifier
 from tapeline.quality.integrity_log import CheckRecord
 from tasks.features import feature_table
-from tasks.job import Job, StageResult, open_lake
+from tasks.job import STAGE_SECONDS, Job, StageResult, open_lake
 from tasks.observe import observes
 
 FRESH_BARS: Final = 3
 """A score is news for so many bar lengths after it could be known."""
 
 
-@task(task_run_name="score {job.name} with {name}", cache_policy=NO_CACHE, tags=["score"])
+@task(
+    task_run_name="score {job.name} with {name}", cache_policy=NO_CACHE, tags=["score"], timeout_seconds=STAGE_SECONDS
+)
 @observes("score")
 def score_bars(job: Job, name: str, *, now: pd.Timestamp | None = None) -> StageResult:
     """Score the job's stored features with the champion of ``name`` and store what is new.

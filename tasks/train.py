@@ -23,11 +23,13 @@ if TYPE_CHECKING:
     from tapeline.evaluation.result import TrainingResult
 
 _FOLD: Final = re.compile(r"trial (\d+) of (\d+), fold (\d+) of (\d+)")
+TRAIN_SECONDS: Final = 10 * 3600.0
+"""A training ends as timed out after so long, before the flow around it does."""
 TUNING_SHARE: Final = 0.9
 """How much of a training is the search for parameters, as its progress is shown."""
 
 
-@task(task_run_name="train {name}", cache_policy=NO_CACHE, tags=["train"])
+@task(task_run_name="train {name}", cache_policy=NO_CACHE, timeout_seconds=TRAIN_SECONDS, tags=["train"])
 def train_model(name: str, jobs: Sequence[Job], *, verdict_ids: Sequence[str] = ()) -> TrainingResult:
     """Train one model on the pooled symbols of the jobs, look at the holdout once, register it, decide the alias."""
     from tapeline.evaluation.result import Versions

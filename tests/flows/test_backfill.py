@@ -11,26 +11,26 @@ from tapeline.core.schemas import RAW_BARS
 from tapeline.core.symbol import Symbol
 from tapeline.core.timeframe import Timeframe
 from tapeline.lake.lake import Lake
+from tests.flows.artifacts import artifacts_shown
 
 pytestmark = pytest.mark.prefect
 
 
 def test_the_flow_fills_the_lake_and_shows_progress(prefect_server: str, tmp_path: Path, monkeypatch, capsys):
-    from prefect.client.orchestration import get_client
-
     from flows.backfill import backfill
 
     monkeypatch.setenv("TAPELINE_ROOT", str(tmp_path))
     monkeypatch.delenv("TAPELINE_SETTINGS", raising=False)
     monkeypatch.chdir(tmp_path)
     asked = {"symbols": ["EURUSD"], "start": "2017-03-01", "end": "2017-04-01", "chunk_rows": 300}
-    (first,) = backfill(**asked)
+    with artifacts_shown("backfill") as shown:
+        (first,) = backfill(**asked)
     bars = Lake(tmp_path / "data").read(RAW_BARS, Symbol.parse("EURUSD"), Timeframe.parse("H1"))
     assert len(bars) == first.rows_out > 500
     assert "EURUSD H1" in capsys.readouterr().out
-    with get_client(sync_client=True) as client:
-        shown = [artifact for artifact in client.read_artifacts() if artifact.type == "progress"]
-    assert [artifact.data for artifact in shown] == [100.0]
+    assert shown.of("progress", "backfill-eurusd-h1") == [100.0]
+    (table,) = shown.of("table", "backfill")
+    assert table == [{"series": "EURUSD H1", "in": first.rows_in, "out": first.rows_out, "quarantined": 0}]
     (second,) = backfill(**asked)
     assert second.notes == ("nothing was missing",)
     with pytest.raises(TapelineError, match="XAUUSD"):

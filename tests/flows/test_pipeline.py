@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,6 +21,9 @@ from tapeline.core.timeframe import Timeframe
 from tapeline.features.feature_set import load_feature_set
 from tapeline.labels.label_set import load_label_set
 from tapeline.lake.lake import Lake
+from tapeline.lake.trace import trace
+from tests.flows.artifacts import Shown, artifacts_shown
+from tests.monitoring.fake_services import fake_services
 
 pytestmark = pytest.mark.prefect
 
@@ -44,11 +48,18 @@ def project(prefect_server: str, tmp_path_factory: pytest.TempPathFactory) -> It
 
 
 @pytest.fixture(scope="module")
-def first_run(project: Path):
-    """The sample up to December 2017 through the whole chain."""
+def first(project: Path):
+    """The sample up to December 2017 through the whole chain, and what the run shows on its page."""
     from flows.pipeline import pipeline
 
-    return pipeline(end="2017-12-01")
+    with artifacts_shown("pipeline") as shown:
+        summary = pipeline(end="2017-12-01")
+    return summary, shown
+
+
+@pytest.fixture(scope="module")
+def first_run(first):
+    return first[0]
 
 
 @pytest.fixture
@@ -102,11 +113,53 @@ def test_no_bar_is_scored_that_the_model_was_trained_on(first_run, lake):
     assert set(scores["feature_set_version"]) == {load_feature_set().version}
 
 
-def test_the_report_and_the_artifacts_are_there(first_run):
+def test_the_report_is_there(first_run):
     text = first_run.report.read_text()
     assert "EURUSD" in text
     assert text.count("<img") + text.count("<svg") >= 4
     assert "http://" not in text.replace("http://www.w3.org", "")
+
+
+def assert_each_stage_is_shown(shown: Shown, summary, stages: list[str]) -> None:
+    """Each stage has a table with the very numbers of the summary, and a bar that ended at 100 %."""
+    told = summary.stage_table.set_index("stage")
+    for stage in stages:
+        (rows,) = shown.of("table", f"stage-{stage}")
+        for row in rows:
+            expected = told.loc[row["stage"]]
+            assert (row["series"], row["rows in"], row["rows out"], row["quarantined"]) == (
+                "EURUSD H1", expected["rows_in"], expected["rows_out"], expected["quarantined"],
+            )  # fmt: skip
+            assert row["version"] == expected["version"]
+        assert shown.of("progress", f"progress-{stage}") == [100.0], stage
+
+
+def test_each_stage_of_the_chain_shows_a_table_and_a_bar_and_the_run_its_metrics(first):
+    summary, shown = first
+    assert_each_stage_is_shown(shown, summary, ["ingest", "clean", "features", "labels", "score"])
+    (cleaned,) = shown.of("table", "stage-clean")
+    assert [row["stage"] for row in cleaned] == ["validate", "clean"]
+    (stages,) = shown.of("table", "stages")
+    assert [row["stage"] for row in stages] == list(summary.stage_table["stage"])
+    (metrics,) = shown.of("markdown", "metrics")
+    for name in set(summary.result.metrics["metric"]):
+        assert f"| {name} |" in metrics
+    assert "gaps-eurusd-h1" in shown.keys("table")
+
+
+def test_a_score_leads_back_to_the_features_the_bars_and_the_package_they_came_in(first_run, lake):
+    scores = lake.read(SCORES, EURUSD, H1)
+    steps = {step.table: step for step in trace(lake, SCORES, EURUSD, H1, scores.index[-1])}
+    features = features_spec(load_feature_set().version, load_feature_set().columns).path
+    assert set(steps) == {"scores/scores", features, "clean/bars", "raw/bars"}
+    score = steps["scores/scores"]
+    assert [change.lineage.stage for change in score.changes] == ["score"]
+    result = first_run.result
+    assert f"{result.name}/{result.model_version}" in score.provenance
+    (origin,) = steps["raw/bars"].origins
+    assert origin.source_id == str(lake.read(RAW_BARS, EURUSD, H1, columns=["source"])["source"].iloc[-1])
+    assert any("gym" in text for text in steps["raw/bars"].provenance), "the package that carries the file"
+    assert origin.brought_by
 
 
 def test_the_same_run_again_leaves_the_same_bytes(first_run, lake):
@@ -124,7 +177,9 @@ def test_the_live_flow_goes_on_where_the_lake_ends_and_equals_a_computation_from
 
     features = features_spec(load_feature_set().version, load_feature_set().columns)
     last, scored = lake.last(RAW_BARS, EURUSD, H1), len(lake.read(SCORES, EURUSD, H1))
-    summary = score()
+    with artifacts_shown("score") as shown:
+        summary = score()
+    assert_each_stage_is_shown(shown, summary, ["ingest", "clean", "features", "score"])
     ingested = summary.stage_table.set_index("stage")
     fresh = lake.read(SCORES, EURUSD, H1, start=last + H1.duration)
     assert ingested.loc["ingest", "rows_in"] < 600, "only bars from the last stored one on are asked for"
@@ -244,3 +299,50 @@ def test_a_source_that_is_down_ends_in_a_clear_error(project):
 
     with pytest.raises(TapelineError, match="nowhere-at-all"):
         pipeline(source="files:./nowhere-at-all", symbols=["NOWHERE"], train=False)
+
+
+class Hanging:
+    """A source that never answers, as a connection that is neither served nor closed."""
+
+    def fetch(self, request):
+        while True:
+            time.sleep(0.02)
+
+
+@pytest.mark.network_shape
+def test_a_stage_that_takes_longer_than_its_limit_ends_as_timed_out_and_is_told(project, lake, monkeypatch):
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.filters import TaskRunFilter, TaskRunFilterName
+
+    import flows.pipeline
+    import tasks.ingest
+
+    monkeypatch.setattr(tasks.ingest, "open_source", lambda name, settings: Hanging())
+    limited = tasks.ingest.ingest_bars.with_options(timeout_seconds=0.5, retries=0)
+    assert tasks.ingest.ingest_bars.timeout_seconds, "the stage has a limit of its own"
+    monkeypatch.setattr(flows.pipeline, "ingest_bars", limited)
+    with fake_services() as services:
+        monkeypatch.setenv("TAPELINE_NOTIFICATIONS__URLS", f'["{services.telegram_url()}"]')
+        with pytest.raises(Exception, match=r"timeout of 0\.5 second"):
+            flows.pipeline.pipeline(symbols=["LATE"], train=False)
+        told = "\n".join(services.texts())
+    assert "flow pipeline failed" in told
+    assert "timeout of 0.5 second" in told
+    with get_client(sync_client=True) as client:
+        runs = client.read_task_runs(task_run_filter=TaskRunFilter(name=TaskRunFilterName(any_=["ingest LATE H1"])))
+    assert [run.state_name for run in runs] == ["TimedOut"]
+    assert lake.read(RAW_BARS, Symbol.parse("LATE"), H1).empty
+
+
+def test_every_stage_has_a_limit():
+    from tasks.backfill import backfill_bars
+    from tasks.clean import clean_bars
+    from tasks.features import build_features
+    from tasks.ingest import ingest_bars
+    from tasks.labels import build_labels
+    from tasks.score import score_bars
+    from tasks.train import train_model
+
+    for stage in (backfill_bars, clean_bars, build_features, ingest_bars, build_labels, score_bars, train_model):
+        assert stage.timeout_seconds, stage.name
+        assert 60 <= stage.timeout_seconds <= 24 * 3600, stage.name

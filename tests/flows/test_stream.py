@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import signal
 import threading
@@ -18,6 +17,7 @@ from tapeline.core.symbol import Symbol
 from tapeline.lake.lake import Lake
 from tapeline.streams.alerts import FeedLostError
 from tasks.live_venue import TICK
+from tests.flows.artifacts import artifacts_shown
 from tests.monitoring.fake_services import FakeServices, fake_services
 from tests.tasks.live_support import DepthExchange, stored
 
@@ -73,21 +73,16 @@ def project(tmp_path: Path, prefect_server: str, exchange, services, monkeypatch
 
 
 def test_a_run_stores_everything_and_renews_one_table_and_one_progress(project, exchange, services):
-    from prefect.client.orchestration import get_client
-
     from flows.stream import stream
 
-    status = stream(depth_levels=3, depth_seconds=0.1, maximum_seconds=3.0)
+    with artifacts_shown("stream") as shown:
+        status = stream(depth_levels=3, depth_seconds=0.1, maximum_seconds=3.0)
     assert stored(project, "BTCUSDT") == exchange.ids("BTCUSDT")
     assert status.symbols[0]["trades"] == status.symbols[0]["quotes"] == 40
     assert len(Lake(project / "data").read(RAW_DEPTH, Symbol.parse("BTCUSDT"), TICK)) >= 6
-    with get_client(sync_client=True) as client:
-        held = [each for each in client.read_artifacts() if each.key == "stream-binance" or each.type == "progress"]
-    tables = [each for each in held if each.key == "stream-binance"]
-    assert len(tables) == 1, "renewed in place"
-    rows = tables[0].data if isinstance(tables[0].data, list) else json.loads(tables[0].data)
-    assert rows[0]["trades"] == 40
-    assert [each.data for each in held if each.type == "progress" and "binance" in (each.description or "")] == [100.0]
+    (rows,) = shown.of("table", "stream-binance")  # one: renewed in place
+    assert (rows[0]["symbol"], rows[0]["trades"], rows[0]["quarantined"]) == ("BTCUSDT", 40, 0)
+    assert shown.of("progress") == [100.0]
     # The fake's trades are stamped years ago: the venue's clock differs from ours, and people are told once.
     told = [message for message in services.texts() if "drift" in message]
     assert len(told) == 1

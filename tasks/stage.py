@@ -7,7 +7,7 @@ from typing import Any
 
 from prefect import Task, get_run_logger, unmapped
 
-from tapeline.core.errors import QualityError
+from tapeline.core.errors import QualityError, TemporaryError
 from tapeline.quality.gate_process import GateProcess
 from tasks.artifacts import Progress, show_stage
 from tasks.gate import judge_stage
@@ -33,7 +33,7 @@ def run_stage(
             progress(number / len(jobs))
         outcome = future.state.result(raise_on_failure=False)
         if isinstance(outcome, BaseException):
-            summary.fail(job, stage, outcome)
+            summary.fail(job, stage, told(outcome, future.state.name, stage, job, work))
             continue
         own: tuple[StageResult, ...] = outcome if isinstance(outcome, tuple) else (outcome,)
         results.extend(own)
@@ -55,3 +55,15 @@ def run_stage(
             failures = ", ".join(verdict.failures)
             summary.fail(job, stage, QualityError(f"the gate '{verdict.suite}' refused {job.name}: {failures}"))
     return passed
+
+
+def told(error: BaseException, state: str | None, stage: str, job: Job, work: Task[..., Any]) -> BaseException:
+    """A task's error as people are told it: Prefect's own says nothing of which stage took too long."""
+    if state != "TimedOut":
+        return error
+    late = TemporaryError(
+        f"the stage '{stage}' of {job.name} took longer than its limit of {work.timeout_seconds:g} s and was ended",
+        hint="what was written stands; the next run goes on there",
+    )
+    late.__cause__ = error
+    return late

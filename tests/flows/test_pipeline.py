@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tapeline.core.errors import ConfigurationError, QualityError, TapelineError, VersionMismatchError
+from tapeline.core.errors import ConfigurationError, QualityError, TapelineError, TemporaryError, VersionMismatchError
 from tapeline.core.schemas import AUDIT, CLEAN_BARS, QUARANTINE, RAW_BARS, SCORES, features_spec, labels_spec
 from tapeline.core.settings import load_settings
 from tapeline.core.symbol import Symbol
@@ -323,11 +323,11 @@ def test_a_stage_that_takes_longer_than_its_limit_ends_as_timed_out_and_is_told(
     monkeypatch.setattr(flows.pipeline, "ingest_bars", limited)
     with fake_services() as services:
         monkeypatch.setenv("TAPELINE_NOTIFICATIONS__URLS", f'["{services.telegram_url()}"]')
-        with pytest.raises(Exception, match=r"timeout of 0\.5 second"):
+        with pytest.raises(TemporaryError, match=r"limit of 0\.5 s"):
             flows.pipeline.pipeline(symbols=["LATE"], train=False)
         told = "\n".join(services.texts())
     assert "flow pipeline failed" in told
-    assert "timeout of 0.5 second" in told
+    assert "the stage 'ingest' of LATE H1 took longer than its limit of 0.5 s" in told
     with get_client(sync_client=True) as client:
         runs = client.read_task_runs(task_run_filter=TaskRunFilter(name=TaskRunFilterName(any_=["ingest LATE H1"])))
     assert [run.state_name for run in runs] == ["TimedOut"]

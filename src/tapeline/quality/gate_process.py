@@ -99,12 +99,12 @@ class GateProcess:
         return [Verdict(**{**verdict, "failures": tuple(verdict["failures"])}) for verdict in found["verdicts"]]
 
     def close(self) -> None:
-        """End the worker, politely first."""
+        """End the worker at once: between two calls it holds nothing, and may still be importing for seconds."""
         with self._lock:
             process = self._process
-            if process is not None and process.stdin is not None:
+            if process is not None:
                 try:
-                    process.stdin.close()
+                    process.terminate()
                     process.wait(timeout=5)
                 except (OSError, subprocess.TimeoutExpired):
                     process.kill()

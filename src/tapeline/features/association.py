@@ -172,6 +172,41 @@ def clusters_of(association: Floats, threshold: float) -> NDArray[np.intp]:
     return _by_first(fcluster(tree, 1.0 - threshold + 1e-12, criterion="distance"))
 
 
+def natural_clusters(association: Floats) -> NDArray[np.intp]:
+    """The clusters at the cut of the average-linkage tree where the mean silhouette is the greatest.
+
+    Columns are as far apart as ``sqrt((1 - |association|) / 2)``, as in Lopez de Prado (2020), Machine Learning for
+    Asset Managers, section 4.4; a column that is like no other is a cluster of its own, with a silhouette of 0.
+
+    Returns
+    -------
+    A number a column; clusters are numbered by their first column.
+
+    Examples
+    --------
+    >>> natural_clusters(np.array([[1, 0.9, 0, 0], [0.9, 1, 0, 0], [0, 0, 1, 0.8], [0, 0, 0.8, 1]])).tolist()
+    [0, 0, 1, 1]
+    """
+    width = len(association)
+    if width < 3:
+        return np.arange(width)
+    from scipy.cluster.hierarchy import fcluster, linkage
+    from scipy.spatial.distance import squareform
+
+    distance = np.sqrt(np.clip(1.0 - np.abs((association + association.T) / 2), 0.0, 1.0) / 2)
+    np.fill_diagonal(distance, 0.0)
+    tree = linkage(squareform(distance, checks=False), method="average")
+    best, quality = np.arange(width), -np.inf
+    for count in range(2, width):
+        labels = _by_first(fcluster(tree, count, criterion="maxclust"))
+        if labels.max() < 1:
+            continue
+        found = float(_silhouettes(distance, labels).mean())
+        if found > quality + 1e-12:
+            best, quality = labels, found
+    return best
+
+
 def prune(association: Floats, scores: Floats, threshold: float) -> Pruning:
     """Keep the best column of each cluster, and of any two that are still too close the better one.
 
@@ -209,6 +244,21 @@ def prune(association: Floats, scores: Floats, threshold: float) -> Pruning:
         rows.append({"column": column, "kept": nearest, "association": float(strength[column, nearest])})
     dropped = pd.DataFrame(rows, columns=["column", "kept", "association"])
     return Pruning(np.array(sorted(kept), dtype=np.intp), clusters, dropped)
+
+
+def _silhouettes(distance: Floats, labels: NDArray[np.intp]) -> Floats:
+    """How much nearer each column is to its own cluster than to the next one, -1 to 1 (Rousseeuw 1987)."""
+    member = np.eye(labels.max() + 1)[labels]
+    counts = member.sum(axis=0)
+    sums = distance @ member
+    place = np.arange(labels.size)
+    own = sums[place, labels] / np.maximum(counts[labels] - 1, 1)
+    others = sums / counts
+    others[place, labels] = np.inf
+    nearest = others.min(axis=1)
+    result = (nearest - own) / np.maximum(np.maximum(nearest, own), 1e-300)
+    result[counts[labels] == 1] = 0.0
+    return result
 
 
 def _by_first(labels: NDArray[np.integer]) -> NDArray[np.intp]:

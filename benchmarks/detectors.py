@@ -144,10 +144,12 @@ def measure_marked(name: str) -> list[dict[str, object]]:
             if agree >= MARKED_BY and (not due or place - due[-1] > BEFORE):
                 due.append(place)
         told = find_changes(values, DriftDetector(name))["since"].to_numpy()
-        hit = [bool(((told >= place - BEFORE) & (told <= place + AFTER)).any()) for place in due]
+        # An alarm tells of one change: the last that is due by then.
+        last = np.searchsorted(due, told + BEFORE, side="right") - 1
+        hit = {int(which) for which, at in zip(last, told, strict=True) if which >= 0 and at <= due[which] + AFTER}
         true = sum(any(place - BEFORE <= at <= place + AFTER for place in everyone) for at in told)
         out.append(
-            {"series": series, "detector": name, "rows": len(values), "due": len(due), "told": sum(hit),
+            {"series": series, "detector": name, "rows": len(values), "due": len(due), "told": len(hit),
              "alarms": len(told), "true": true}
         )  # fmt: skip
     return out

@@ -156,6 +156,60 @@ def profile(
 
 
 @application.command()
+def drift(
+    symbols: Annotated[str, typer.Argument(metavar="SYMBOL", help="One or several, comma-separated: EURUSD,BTC/USDT.")],
+    timeframe: TimeframeName = "H1",
+    model: ModelName = None,
+    window: Annotated[int, typer.Option(min=30, help="Newest rows that are judged.")] = 500,
+    months: Annotated[int, typer.Option(min=1, help="Length of the reference where there is no champion.")] = 6,
+    start: Annotated[str | None, typer.Option(help="First row, UTC, inclusive.")] = None,
+    end: Annotated[str | None, typer.Option(help="First row left out, UTC.")] = None,
+) -> None:
+    """Hold the newest features, and the champion's errors as labels become known, against what it learned from."""
+    from tapeline.core.request import parse_request
+
+    names = split_symbols(symbols)
+    parse_request(names, timeframe, start, end)
+    with orchestration():
+        from flows.drift import drift as drift_flow
+
+        drift_flow(symbols=names, timeframe=timeframe, model=model, window=window, months=months, start=start, end=end)
+
+
+@application.command()
+def quality(
+    symbols: Annotated[str, typer.Argument(metavar="SYMBOL", help="One or several, comma-separated: EURUSD,BTC/USDT.")],
+    timeframe: TimeframeName = "H1",
+    start: Annotated[str | None, typer.Option(help="First day, UTC, inclusive.")] = None,
+    end: Annotated[str | None, typer.Option(help="First day left out, UTC.")] = None,
+    day: Annotated[
+        str | None, typer.Option(help="Only explain this day: which bars cost it how much, and why.")
+    ] = None,
+) -> None:
+    """Score each finished day of the raw bars with its parts; with --day, say bar by bar what a day's score cost."""
+    from tapeline.core.request import parse_request
+
+    names = split_symbols(symbols)
+    asked = parse_request(names, timeframe, day or start, None if day else end)
+    if day is not None and asked.start is not None:
+        from tapeline.core.settings import load_settings
+        from tapeline.lake.lake import Lake
+        from tasks.job import plan_jobs
+        from tasks.quality import explain_day
+
+        settings = load_settings()
+        for job in plan_jobs("local", "", names, timeframe, None, None):
+            found = explain_day(job, settings, Lake(settings.lake_path), asked.start)
+            print_table(f"{job.name}, {asked.start:%Y-%m-%d}", found.days.reset_index())
+            print_table("What it cost", found.faults)
+        return
+    with orchestration():
+        from flows.quality import quality as quality_flow
+
+        quality_flow(symbols=names, timeframe=timeframe, start=start, end=end)
+
+
+@application.command()
 def clock() -> None:
     """Measure the clocks of the settings against this machine's, store and draw them, and tell which are off."""
     with orchestration():

@@ -11,6 +11,7 @@ from typing import Final, Literal
 
 import numpy as np
 import pandas as pd
+from numba import njit
 from numpy.typing import ArrayLike, NDArray
 
 from tapeline.core.errors import ConfigurationError, DataError
@@ -113,6 +114,25 @@ class RankRelation:
         return 12 * (_mid_rank(self._feature, one[both]) - 0.5) * (_mid_rank(self._target, other[both]) - 0.5)
 
 
+def separate_rows(starts: ArrayLike, ends: ArrayLike) -> NDArray[np.int64]:
+    """The rows left when each that begins before the one kept last has ended is dropped.
+
+    Labels over several bars overlap: an error repeats itself for as long as the same move is judged, and detectors,
+    which take rows for independent, would take that for a change.
+
+    Parameters
+    ----------
+    starts, ends:
+        Of each row's label, ascending by start: when it was decided, and when it became known (ns).
+
+    Examples
+    --------
+    >>> separate_rows([0, 1, 2, 3], [2, 5, 4, 9]).tolist()
+    [0, 2]
+    """
+    return np.asarray(_separate(np.asarray(starts, dtype=np.int64), np.asarray(ends, dtype=np.int64)))
+
+
 def block_relation(
     feature: ArrayLike, target: ArrayLike, *, block: int = 100, measure: Measure = "spearman"
 ) -> pd.DataFrame:
@@ -159,6 +179,17 @@ def block_relation(
         with np.errstate(divide="ignore", invalid="ignore"):
             value = sums["both"] / np.sqrt(sums["one"] * sums["other"])
     return pd.DataFrame({"position": places[block - 1 : full : block], "value": value.to_numpy()})
+
+
+@njit(cache=True)
+def _separate(starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
+    kept = np.empty(starts.size, dtype=np.int64)
+    count = 0
+    for i in range(starts.size):
+        if count == 0 or starts[i] >= ends[kept[count - 1]]:
+            kept[count] = i
+            count += 1
+    return kept[:count]
 
 
 def _mid_rank(ordered: Floats, values: Floats) -> Floats:

@@ -44,10 +44,12 @@ class MicroPrice:
         >>> MicroPrice(0.5, np.array([[-1.0, 1.0]])).price([9.0], [3.0], [9.5], [1.0])
         array([9.75])
         """
-        values = [np.atleast_1d(np.asarray(part, dtype=np.float64)) for part in (bid, bid_size, ask, ask_size)]
+        bids, bid_sizes, asks, ask_sizes = (
+            np.atleast_1d(np.asarray(part, dtype=np.float64)) for part in (bid, bid_size, ask, ask_size)
+        )
         spreads, bins = self.adjustments.shape
-        row, column = _states(*values, self.tick, bins, spreads)
-        return np.asarray(0.5 * (values[0] + values[2]) + self.tick * self.adjustments[row, column])
+        row, column = _states(bids, bid_sizes, asks, ask_sizes, self.tick, bins, spreads)
+        return np.asarray(0.5 * (bids + asks) + self.tick * self.adjustments[row, column])
 
 
 def fit_microprice(quotes: pd.DataFrame, *, tick: float, bins: int = 10, spreads: int = 2) -> MicroPrice:
@@ -134,7 +136,7 @@ def fit_microprice(quotes: pd.DataFrame, *, tick: float, bins: int = 10, spreads
         if np.abs(step).max() < _SETTLED:
             break
     total[~seen] = np.nan
-    return MicroPrice(float(tick), total.reshape(spreads, bins))
+    return MicroPrice(float(tick), np.asarray(total.reshape(spreads, bins), dtype=np.float64))
 
 
 def _states(

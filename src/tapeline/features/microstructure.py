@@ -144,9 +144,7 @@ def amihud_ratio(bars: pd.DataFrame, window: Window = 24, long: Window = 240) ->
     outputs="vpin_{window}",
     reference="Easley, Lopez de Prado and O'Hara, Review of Financial Studies 25 (2012), sections 1.2 and 1.3",
 )
-def vpin(
-    bars: pd.DataFrame, window: Window = 48, buckets: Buckets = 10, deviation_window: Window = 48
-) -> pd.Series:
+def vpin(bars: pd.DataFrame, window: Window = 48, buckets: Buckets = 10, deviation_window: Window = 48) -> pd.Series:
     """Volume-synchronised probability of informed trading, 0 (both sides alike) to 1 (one side only).
 
     The volume of each bar is divided by bulk volume classification: the share ``Phi(change of close / deviation of

@@ -183,8 +183,8 @@ def hasbrouck_impact(bars: pd.DataFrame, window: Window = 48) -> pd.Series:
     lookback=lambda window: window,
     outputs="order_flow_imbalance_{window}",
     requires=("quote_ofi", "quote_depth"),
-    reference="Cont, Kukanov and Stoikov, Journal of Financial Econometrics 12 (2014), equation 4: impact is order flow "
-    "imbalance over depth",
+    reference="Cont, Kukanov and Stoikov, Journal of Financial Econometrics 12 (2014), section 2: price moves by order "
+    "flow imbalance over depth",
 )
 def order_flow_imbalance(bars: pd.DataFrame, window: Window = 4) -> pd.Series:
     """Order flow imbalance at the best quotes in the last ``window`` bars, in best sizes; unbounded, around 0.

@@ -58,7 +58,8 @@ class QuoteFlow(FlowBars):
 
     def _bars(self, rows: Rows, starts: Integers) -> dict[str, NDArray[Any]]:
         before = self._before.copy()
-        values = quote_bars(*(read_only(rows[name]) for name in QUOTE), starts, before)
+        bid, bid_size, ask, ask_size = (read_only(rows[name]) for name in QUOTE)
+        values = quote_bars(bid, bid_size, ask, ask_size, starts, before)
         self._before = before
         return {"quote_count": np.diff(starts), **dict(zip(_COLUMNS, values, strict=True))}
 

@@ -112,14 +112,9 @@ class TradeFlow(FlowBars):
         if self._reset[0]:
             periods = ((rows["ts"][starts[:-1]] - self._reset[1]) // self._reset[0]).astype(np.float64)
         state = self._state.copy()
+        price, size, side = (read_only(rows[name]) for name in ("price", "size", "side"))
         counts, sums = trade_bars(
-            *(read_only(rows[name]) for name in ("price", "size", "side")),
-            starts,
-            periods,
-            self._use_ticks,
-            self._large_size,
-            self._multiple,
-            state,
+            price, size, side, starts, periods, self._use_ticks, self._large_size, self._multiple, state
         )
         self._state = state
         columns: dict[str, NDArray[Any]] = dict(zip(_COUNTS, counts, strict=True))
@@ -211,7 +206,8 @@ def trade_bars(
     counts = np.zeros((5, bars), dtype=np.int64)
     sums = np.zeros((7, bars))
     memory = (state.size - 5) // 2
-    before, sign = state[0], int(state[1])
+    before = state[0]
+    sign = int(state[1])
     for k in range(bars):
         threshold = large_size
         seen = int(state[4])
@@ -230,8 +226,7 @@ def trade_bars(
             up, down = now > before, now < before
             sign = 1 if up else (-1 if down else sign)
             before = now
-            taken = np.int64(side[i])
-            taken = sign if (use_ticks and taken == 0) else taken
+            taken = sign if (use_ticks and side[i] == 0) else int(side[i])
             buy, sell = taken > 0, taken < 0
             ups += up
             downs += down
@@ -242,7 +237,7 @@ def trade_bars(
             sold += quantity if sell else 0.0
             large += quantity if quantity >= threshold else 0.0
             root += taken * math.sqrt(now * quantity)
-        rows = starts[k + 1] - starts[k]
+        rows = int(starts[k + 1] - starts[k])
         if periods[k] != state[3]:
             state[2] = 0.0
             state[3] = periods[k]

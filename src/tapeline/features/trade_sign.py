@@ -140,8 +140,8 @@ def bulk_buy_share(change: Floats, deviation: Floats) -> Floats:
     """Share of a bar's volume that buyers took, by bulk volume classification: the normal distribution of its change.
 
     ``Phi(change / deviation)``; a half where price has not moved, all or nothing where it moved without any deviation.
-    NaN where one of them is. Source: Easley, Lopez de Prado and O'Hara, Flow Toxicity and Liquidity in a High-Frequency World, Review of
-    Financial Studies 25 (2012), section 1.2.
+    NaN where one of them is. Source: Easley, Lopez de Prado and O'Hara, Flow Toxicity and Liquidity in a High-Frequency
+    World, Review of Financial Studies 25 (2012), section 1.2.
 
     Examples
     --------

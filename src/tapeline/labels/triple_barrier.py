@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Final, Literal
 
 import numpy as np
 import pandas as pd
@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 from tapeline.core.registry import Tolerance, label
 from tapeline.labels.frames import Horizon, Multiple, Window, labels_frame
 from tapeline.labels.volatility import MEMORY, VolatilityKind, causal_volatility
+
+BLOCK: Final = 16
+"""Bars that are held against the barriers in one comparison before each is looked at."""
 
 
 @label(
@@ -71,6 +74,23 @@ def triple_barrier(
 
 
 @njit(cache=True)
+def _block_extremes(
+    opened: NDArray[np.float64], high: NDArray[np.float64], low: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The highest and the lowest price of each ``BLOCK`` bars; a missing price touches nothing and is passed over."""
+    blocks = opened.size // BLOCK + 1
+    highest, lowest = np.full(blocks, -np.inf), np.full(blocks, np.inf)
+    for i in range(opened.size):
+        b = i // BLOCK
+        for price in (opened[i], high[i], low[i]):
+            if price > highest[b]:
+                highest[b] = price
+            if price < lowest[b]:
+                lowest[b] = price
+    return highest, lowest
+
+
+@njit(cache=True)
 def _first_touch(
     opened: NDArray[np.float64],
     high: NDArray[np.float64],
@@ -86,6 +106,7 @@ def _first_touch(
     decided = np.full(rows, -1, dtype=np.int64)
     value = np.full(rows, np.nan)
     outcome = np.full(rows, np.nan)
+    highest, lowest = _block_extremes(opened, high, low)
     for t in range(rows - 1):
         if not width[t] > 0.0:
             continue
@@ -93,7 +114,13 @@ def _first_touch(
         top = entry * (1.0 + upper * width[t])
         bottom = entry * (1.0 - lower * width[t])
         last = t + horizon
-        for j in range(t + 1, min(last, rows - 1) + 1):
+        stop = min(last, rows - 1)
+        j = t
+        while j < stop:
+            j += 1
+            # A whole block of bars that stays between the barriers decides nothing, unless the time limit is in it.
+            while j % BLOCK == 0 and j + BLOCK <= stop and highest[j // BLOCK] < top and lowest[j // BLOCK] > bottom:
+                j += BLOCK
             # A bar that opens beyond a barrier is decided there and then, whatever it touches afterwards.
             if opened[j] >= top:
                 touched, price = 1.0, opened[j]

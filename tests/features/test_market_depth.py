@@ -157,6 +157,10 @@ def test_what_is_refused() -> None:
     for broken in (books.assign(side=np.int8(0)), books.drop(columns="side").assign(side=np.int8(1)), books.iloc[1:]):
         with pytest.raises(DataError, match="does not follow"):
             depth_shape(broken, trade_size=1.0)
+    with pytest.raises(SchemaError, match="side"):
+        depth_shape(books.assign(side="bid"), trade_size=1.0)
+    with pytest.raises(DataError, match="level is nan"):
+        depth_shape(books.assign(level=np.nan), trade_size=1.0)
     with pytest.raises(DataError, match="size is -1"):
         depth_shape(books.assign(size=-1.0), trade_size=1.0)
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tapeline.core.errors import ConfigurationError, DataError
+from tapeline.core.errors import ConfigurationError, DataError, SchemaError
 from tapeline.features.microstructure import abdi_ranaldo, amihud, amihud_ratio, corwin_schultz, roll_spread, vpin
 from tapeline.features.microstructure_kernels import (
     bucketed_imbalance,
@@ -252,6 +252,13 @@ def test_a_bucket_is_known_when_its_last_trade_was_received() -> None:
     trades = pd.DataFrame({"price": 1.0, "size": 2.0, "side": [1, 1, -1], "known_at": known}, index=ts)
     found = VolumeBuckets(3.0, buckets=1).update(trades)
     assert found["known_at"].tolist() == [known[1], known[1]], "the third trade lies behind the late one"
+
+
+def test_a_time_of_arrival_without_a_zone_is_refused() -> None:
+    ts = pd.date_range("2017-01-02", periods=2, freq="1s", tz="UTC", name="ts")
+    trades = pd.DataFrame({"price": 1.0, "size": 2.0, "known_at": ts.tz_localize(None)}, index=ts)
+    with pytest.raises(SchemaError, match="known_at"):
+        VolumeBuckets(3.0).update(trades)
 
 
 def test_volume_buckets_refuse_what_would_fill_the_memory() -> None:

@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 
 from tapeline.core.errors import DataError, SchemaError
 from tapeline.features.trade_sign import bulk_buy_share, lee_ready, quote_rule, tick_rule, tick_signs
+from tapeline.streams.messages import Quote, Trade
 from tests.features.recorded_flow import futures
+from tests.streams.sessions import SESSIONS
 
 
 def slow_tick_rule(prices: list[float]) -> list[int]:
@@ -80,10 +82,48 @@ def test_how_often_the_rules_are_right_on_a_recorded_futures_market(test_data: P
     assert before == pytest.approx(0.989, abs=0.001)
 
 
-def test_how_often_the_tick_rule_is_right_on_another_venue(test_data: Path) -> None:
-    trades = pd.read_csv(test_data / "data/freqtrade/orderflow/public_trades_list.csv")
+def test_how_often_the_tick_rule_is_right_on_the_spot_market(test_data: Path) -> None:
+    trades = [
+        item.record for item in SESSIONS["binance spot 2024"].records(test_data) if isinstance(item.record, Trade)
+    ]
+    right = tick_rule([trade.price for trade in trades]) == np.array([trade.side for trade in trades])
+    assert len(trades) == 9_757
+    assert right.mean() == pytest.approx(0.969, abs=0.001)
+
+
+def test_quotes_tell_more_than_ticks_on_thin_markets(test_data: Path) -> None:
+    """Five perpetual contracts of 2021, few trades each: the tick rule knows little, the quote nearly all."""
+    trades: dict[str, list] = {}
+    quotes: dict[str, list] = {}
+    for item in SESSIONS["binance futures 2021"].records(test_data):
+        record = item.record
+        if isinstance(record, Trade):
+            trades.setdefault(str(record.symbol), []).append((record.ts, record.price, record.side))
+        elif isinstance(record, Quote):
+            quotes.setdefault(str(record.symbol), []).append((record.ts, record.bid, record.ask))
+    ticks, both = [], []
+    for symbol, rows in trades.items():
+        frame = pd.DataFrame(rows, columns=["ts", "price", "side"]).assign(
+            ts=lambda f: pd.to_datetime(f["ts"], utc=True)
+        )
+        frame = frame.set_index("ts").sort_index(kind="stable")
+        quoted = pd.DataFrame(quotes[symbol], columns=["ts", "bid", "ask"])
+        quoted = quoted.set_index(pd.DatetimeIndex(pd.to_datetime(quoted.pop("ts"), utc=True)))
+        ticks += (tick_rule(frame["price"]) == frame["side"]).tolist()
+        both += (lee_ready(frame, quoted, lag=pd.Timedelta(1, "ns")) == frame["side"]).tolist()
+    assert len(both) == 91
+    assert np.mean(both) > 0.95
+    assert np.mean(ticks) < 0.85
+
+
+@pytest.mark.parametrize(
+    ("file", "share"), [("orderflow/public_trades_list.csv", 0.972), ("XRP_ETH-trades.feather", 0.837)]
+)
+def test_how_often_the_tick_rule_is_right_on_other_recordings(test_data: Path, file, share) -> None:
+    path = test_data / "data/freqtrade" / file
+    trades = pd.read_csv(path) if path.suffix == ".csv" else pd.read_feather(path)
     side = np.where(trades["side"] == "buy", 1, -1)
-    assert np.mean(tick_rule(trades["price"]) == side) > 0.85
+    assert np.mean(tick_rule(trades["price"]) == side) == pytest.approx(share, abs=0.001)
 
 
 def test_what_is_refused() -> None:

@@ -81,7 +81,7 @@ class FlowBars(ABC):
             The frame is not what it must be, or goes back behind earlier rows. A refused frame changes nothing.
         """
         rows = self._read(frame)
-        known = _known(frame, rows["ts"])
+        known = known_instants(frame)
         left_out = 0
         reached = self._newest
         if rows["ts"].size:
@@ -261,7 +261,8 @@ def read_only(values: NDArray[Any]) -> NDArray[Any]:
     return view
 
 
-def _known(frame: pd.DataFrame, stamps: Integers) -> Integers | None:
+def known_instants(frame: pd.DataFrame) -> Integers | None:
+    """The column ``known_at`` in nanoseconds, None without one; SchemaError or DataError where it is no instant."""
     if "known_at" not in frame.columns:
         return None
     column = frame["known_at"]

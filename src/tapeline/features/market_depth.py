@@ -301,8 +301,7 @@ def _read(frame: pd.DataFrame) -> Rows:
         raise SchemaError(f"depth: columns {absent} are missing")
     stamps = instants_of(frame, "depth")
     price, size = positive(frame, "price", "depth"), positive(frame, "size", "depth")
-    side = np.ascontiguousarray(frame["side"].to_numpy(dtype=np.int8))
-    level = np.ascontiguousarray(frame["level"].to_numpy(dtype=np.int64))
+    side, level = _whole(frame, "side").astype(np.int8), _whole(frame, "level")
     wrong = out_of_order(stamps, side, level, price)
     if wrong >= 0:
         raise DataError(
@@ -311,6 +310,18 @@ def _read(frame: pd.DataFrame) -> Rows:
             hint="a side is 1 or -1, and at each instant its levels run from 0, the best price first",
         )
     return {"ts": stamps, "side": side, "level": level, "price": price, "size": size}
+
+
+def _whole(frame: pd.DataFrame, name: str) -> Integers:
+    try:
+        values = frame[name].to_numpy(dtype=np.float64)
+    except (TypeError, ValueError):
+        raise SchemaError(f"depth: column '{name}' holds {frame[name].dtype}, expected whole numbers") from None
+    wrong = ~((np.abs(values) <= MAXIMUM_LEVELS) & (values == np.floor(values)))
+    if wrong.any():
+        row = int(wrong.argmax())
+        raise DataError(f"depth: {name} is {values[row]} at row {row} ({frame.index[row]})")
+    return values.astype(np.int64)
 
 
 @njit(cache=True, nogil=True)

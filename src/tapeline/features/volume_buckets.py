@@ -12,7 +12,7 @@ from numba import njit
 from tapeline.candles.records import Integers, records_from
 from tapeline.core.errors import ConfigurationError, DataError
 from tapeline.features.arrays import Floats
-from tapeline.features.flow_bars import read_only
+from tapeline.features.flow_bars import known_instants, read_only
 from tapeline.features.trade_sign import Signs, tick_signs
 
 MAXIMUM_BUCKETS: Final = 10_000_000
@@ -95,9 +95,8 @@ class VolumeBuckets:
             )
         signs = tick_signs(records.close, self._price, self._sign)
         sides = signs if not records.side.size else np.where(records.side != 0, records.side, signs).astype(np.int8)
-        known = records.ts
-        if "known_at" in trades.columns:
-            known = np.maximum(known, pd.DatetimeIndex(trades["known_at"]).as_unit("ns").asi8)
+        received = known_instants(trades)
+        known = records.ts if received is None else np.maximum(records.ts, received)
         known = np.maximum.accumulate(known if self._known is None else np.maximum(known, self._known))
         rows, values = fill_buckets(read_only(records.volume), read_only(sides), self.size, self._state)
         self._price, self._sign = float(records.close[-1]), int(signs[-1])

@@ -367,10 +367,10 @@ def _importance(model: Any, rows: npt.NDArray[np.float32], kind: str) -> Floats:
 
 
 def _shadows(columns: npt.NDArray[np.float32], generator: np.random.Generator) -> npt.NDArray[np.float32]:
-    rows = len(columns)
+    rows, width = columns.shape
     edge = max(1, rows // 50)
-    shifts = generator.integers(edge, max(edge + 1, rows - edge), columns.shape[1]).tolist()
-    return np.column_stack([np.roll(columns[:, place], int(shift)) for place, shift in enumerate(shifts)])
+    shifts = generator.integers(edge, max(edge + 1, rows - edge), size=width)
+    return np.column_stack([np.roll(columns[:, place], int(shifts[place])) for place in range(width)])
 
 
 def _shuffled(rows: npt.NDArray[np.float32], columns: Rows, generator: np.random.Generator) -> npt.NDArray[np.float32]:

@@ -11,8 +11,9 @@ from scipy.signal import lfilter
 
 from tapeline.core.errors import ConfigurationError, DataError
 from tapeline.quality.block_bootstrap import block_length, draw_rows
+from tapeline.quality.distances import kolmogorov_smirnov, mean_discrepancy, wasserstein
 from tapeline.quality.distribution import DistributionMonitor, Reference
-from tapeline.quality.histogram import bin_counts
+from tapeline.quality.histogram import bin_counts, jensen_shannon, stability
 
 HOURS = pd.date_range("2017-01-02", periods=1_500, freq="h", tz="UTC", name="ts", unit="ns")
 
@@ -121,6 +122,47 @@ def test_blocks_are_as_long_as_the_memory_and_wrap_around():
     assert (np.delete(steps, [9, 19], axis=1) == 1).all()
     assert (drawn < 100).all()
     np.testing.assert_array_equal(drawn, draw_rows(100, 25, 10, 50, seed=1))
+
+
+def test_drawn_windows_lie_as_far_from_the_reference_as_the_distances_say():
+    frame = rows(memory=0.5)[:400].round(1)
+    reference = Reference.freeze(frame)
+    window, block = 60, 7
+    null = reference.resampled(window, repeats=5, block=block, seed=3)
+    drawn = draw_rows(400, window, block, 5, seed=3)
+    more = 1 + window / 400
+    for place, part in enumerate(reference.columns):
+        for repeat in range(5):
+            values = reference.values[drawn[repeat], place]  # noqa: PD011
+            held = np.sort(values[np.isfinite(values)])
+            counted = bin_counts(values, part.edges).astype(float)
+            expected = [
+                more * stability(part.counts.astype(float), counted),
+                np.sqrt(more) * kolmogorov_smirnov(part.ordered, held),
+                np.sqrt(more) * wasserstein(part.ordered, held) / part.spread,
+                np.sqrt(more) * jensen_shannon(part.counts.astype(float), counted),
+                more * mean_discrepancy(part.ordered, held, width=part.width),
+                np.sqrt(more) * abs(np.isnan(values).mean() - np.isnan(frame[part.name]).mean()),
+            ]
+            np.testing.assert_allclose(null[place, :, repeat], expected, rtol=1e-9, atol=1e-12)
+
+
+def test_hours_of_eurusd_do_not_drift_and_a_wider_range_does():
+    from tapeline.core.settings import load_settings
+    from tapeline.core.symbol import Symbol
+    from tapeline.core.timeframe import Timeframe
+    from tapeline.sources.base import BarRequest, open_source, require
+
+    request = BarRequest(Symbol.parse("EURUSD"), Timeframe.parse("H1"), None, None)
+    bars = require(open_source("sample", load_settings()).fetch(request)).bars
+    values = pd.DataFrame({"log_return": np.log(bars["close"]).diff(), "log_range": np.log(bars["high"] / bars["low"])})
+    monitor = DistributionMonitor(Reference.freeze(values[:3_000]))
+    monitor.update(values[3_000:3_500])
+    assert not monitor.report(repeats=199)["alarm"].any()
+    wider = DistributionMonitor(monitor.reference)
+    wider.update(values[3_000:3_500].assign(log_range=2 * values["log_range"]))
+    found = wider.report(repeats=199)
+    assert set(found[found["alarm"]]["column"]) == {"log_range"}
 
 
 def test_what_says_too_little_is_refused():

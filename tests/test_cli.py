@@ -166,3 +166,26 @@ def test_trace_prints_the_lineage_of_a_stored_row(tapeline, tmp_path: Path):
     status, _, err = tapeline("trace", "EURUSD", "H1", "1999-01-01")
     assert status != 0
     assert "holds no row" in err
+
+
+def test_quality_of_a_day_is_explained_bar_by_bar(tapeline, tmp_path: Path, monkeypatch):
+    from tapeline.core.schemas import RAW_BARS
+    from tapeline.core.symbol import Symbol
+    from tapeline.core.timeframe import Timeframe
+    from tapeline.lake.lake import Lake, Lineage
+    from tests.lake.support import raw
+    from tests.support import make_bars
+
+    monkeypatch.setenv("TAPELINE_CALENDARS__DEFAULT", "24x7")
+    bars = raw(make_bars(72, gaps=False))
+    bars.iloc[30, bars.columns.get_loc("close")] = -1.0
+    series = Symbol.parse("EURUSD"), Timeframe.parse("H1")
+    Lake(tmp_path / "data").write(RAW_BARS, bars.drop(bars.index[40]), *series, lineage=Lineage("run", "test"))
+    status, out, err = tapeline("quality", "EURUSD", "--day", "2017-01-03")
+    assert (status, err) == (0, "")
+    assert "not_positive" in out
+    assert "missing" in out
+    assert "from 16:00 to 2017-01-03 17:00" in out.replace("\n", " ")
+    status, _, err = tapeline("quality", "EURUSD", "--day", "tomorrow-ish")
+    assert status != 0
+    assert "tomorrow-ish" in err

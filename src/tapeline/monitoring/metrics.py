@@ -112,6 +112,8 @@ METRICS: Final = _catalogue(
     Metric("tapeline_clock_offset_seconds", "gauge", "Reference time less the local clock.", ("reference",)),
     Metric("tapeline_clock_drift_seconds", "gauge", "A feed's clock less reference time.", ("feed",)),
     Metric("tapeline_unfilled_gaps", "gauge", "Gaps that ought to hold bars.", ("symbol", "timeframe")),
+    Metric("tapeline_quality_score", "gauge", "Score of the newest scored day, 0 to 1.", ("symbol", "timeframe")),
+    Metric("tapeline_drift_alarms", "gauge", "Alarms of the last drift check.", ("symbol", "timeframe")),
     Metric("tapeline_series_dropped_total", "counter", "Updates of too many series of a metric.", ("metric",)),
     Metric(
         "tapeline_freshness_seconds", "gauge", "Now less the newest stored close.", ("table", "symbol", "timeframe")

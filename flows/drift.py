@@ -50,8 +50,8 @@ def drift(
     start, end:
         UTC times that bound the rows; all that is stored without.
 
-    What drifted is told once for as long as it is the same. A symbol that fails does not stop the others; the run then
-    ends as failed.
+    What drifted is told once, until something else does or the reference is another. A symbol that fails does not stop
+    the others; the run then ends as failed.
     """
     import pandas as pd
 
@@ -64,7 +64,7 @@ def drift(
             more = len(result.alarms) - NAMED_ALARMS
             lines = [*result.alarms[:NAMED_ALARMS], *([f"and {more} more"] if more > 0 else [])]
             title = f"{result.job.name} has drifted: {len(result.alarms)} alarms"
-            tell(title, "\n".join(lines), key=result.key, severity=Severity.WARNING)
+            tell(title, "\n".join(lines), key=result.key, severity=Severity.WARNING, once=True)
     rows = [
         {"series": r.job.name, "reference": r.reference, "rows": r.rows, "labelled": r.labelled,
          "alarms": len(r.alarms), "page": str(r.page or "")}

@@ -52,7 +52,9 @@ def quality(
             more = len(result.poor) - NAMED_DAYS
             lines = [*result.poor[-NAMED_DAYS:], *([f"and {more} before"] if more > 0 else [])]
             title = f"{result.job.name}: {len(result.poor)} days with a quality below {POOR:g}"
-            tell(title, "\n".join(lines), key=f"quality/{result.job.name}/{lines[0]}", severity=Severity.WARNING)
+            # By the newest of them: a day that was told is not told again until another one follows.
+            key = f"quality/{result.job.name}/{result.poor[-1][:10]}"
+            tell(title, "\n".join(lines), key=key, severity=Severity.WARNING, once=True)
     rows = [
         {"series": r.job.name, "days": r.days, "newest": str(r.newest or ""), "score": round(r.score, 4),
          "poor days": len(r.poor), "trend": str(r.picture or "")}

@@ -59,6 +59,8 @@ class DriftResult:
         Rows of the window; scored rows whose label is known by now and that do not overlap.
     alarms:
         What has drifted, one text each: of the window, and concepts that changed within it.
+    subjects:
+        The same without numbers, which move with the window: each drifted column, and each concept with its instant.
     page:
         The report; None where there were too few rows to judge.
     """
@@ -69,12 +71,13 @@ class DriftResult:
     rows: int
     labelled: int
     alarms: tuple[str, ...]
+    subjects: tuple[str, ...]
     page: Path | None
 
     @property
     def key(self) -> str:
         """What makes two results the same news."""
-        return f"drift/{self.job.name}/{digest(sorted(self.alarms))}"
+        return f"drift/{self.job.name}/{digest([self.reference, *self.subjects])}"
 
 
 @task(task_run_name="drift {job.name}", cache_policy=NO_CACHE, timeout_seconds=STAGE_SECONDS, tags=["drift"])
@@ -151,7 +154,7 @@ def find_drift(
         until = features.index[0] + pd.DateOffset(months=months)
         named = f"the first {months} months"
     past = features[features["known_at"] <= until]
-    newer = features[len(past) :]
+    newer = features[features["known_at"] > until]
     if len(past) < MINIMUM_REFERENCE:
         raise DataError(
             f"the reference of {job.name} has {len(past)} rows, too few to compare with",
@@ -183,7 +186,7 @@ def find_drift(
     fresh = frame[frame["alarm"] & (frame["ts"] >= (recent.index[0] if len(recent) else instant))]
     alarms = tuple(_sentences(fresh))
     span = f"{named}, {reference.start:%Y-%m-%d} to {reference.end:%Y-%m-%d}"
-    return DriftResult(job, spec.path, span, len(recent), len(scored), alarms, page), frame
+    return DriftResult(job, spec.path, span, len(recent), len(scored), alarms, _subjects(fresh), page), frame
 
 
 def _labels(lake: Lake, job: Job, scorer: Scorer | None, now: pd.Timestamp) -> pd.DataFrame:
@@ -293,6 +296,11 @@ def _sentences(alarms: pd.DataFrame) -> Iterator[str]:
         yield f"{column}: {found}"
     for row in alarms[alarms["kind"] == "concept"].itertuples():
         yield f"{row.column} of {row.subject} since {row.since:%Y-%m-%d %H:%M}: {row.before:.3g} to {row.after:.3g}"
+
+
+def _subjects(alarms: pd.DataFrame) -> tuple[str, ...]:
+    instants = np.where(alarms["kind"] == "concept", " " + alarms["ts"].astype(str), "")
+    return tuple(sorted({f"{column}{at}" for column, at in zip(alarms["column"], instants, strict=True)}))
 
 
 def _check(result: DriftResult, rows: pd.DataFrame) -> CheckRecord:

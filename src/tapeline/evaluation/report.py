@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import base64
 import math
-import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +11,7 @@ from typing import Any, Final
 
 import pandas as pd
 
-from tapeline.core.errors import DataError
+from tapeline.core.whole_file import write_whole
 from tapeline.evaluation import plots
 from tapeline.evaluation.result import TrainingResult
 
@@ -89,18 +87,7 @@ def write_report(path: Path, report: Report) -> Path:
     DataError
         The file cannot be written.
     """
-    text = render(report)
-    target = path.resolve()
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        handle, scratch = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        Path(scratch).chmod(0o644)
-        Path(scratch).replace(target)
-    except OSError as error:
-        raise DataError(f"the report {target} cannot be written: {error.strerror}") from error
-    return target
+    return write_whole(path, render(report), what="report")
 
 
 def render(report: Report) -> str:

@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import sqlite3
 import time
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from tapeline.core.errors import ConfigurationError
+from tapeline.monitoring.database import transaction
 from tapeline.monitoring.metrics import Metric, metric_of
 
 STORE_FILE: Final = "metrics.sqlite"
@@ -176,29 +176,11 @@ class MetricStore:
             (name, labels, part, value, now),
         )
 
-    @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        if not self.path.exists():
-            with suppress(FileExistsError):
-                os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-        with closing(sqlite3.connect(self.path, timeout=self._lock_seconds, isolation_level=None)) as db:
-            with suppress(sqlite3.OperationalError):
-                # Another process may be switching at this moment; the rollback journal is as safe, only slower.
-                db.execute("PRAGMA journal_mode = WAL")
-            # A power cut may cost the newest counts, which is better than a disk flush for each of them.
-            db.execute("PRAGMA synchronous = NORMAL")
-            db.execute("BEGIN IMMEDIATE")
-            try:
-                if db.execute("PRAGMA user_version").fetchone()[0] < _SCHEMA_VERSION:
-                    for statement in _SCHEMA:
-                        db.execute(statement)
-                yield db
-                db.execute("COMMIT")
-            except BaseException:
-                if db.in_transaction:
-                    db.execute("ROLLBACK")
-                raise
+    def _transaction(self) -> AbstractContextManager[sqlite3.Connection]:
+        # A power cut may cost the newest counts, which is better than a disk flush for each of them.
+        return transaction(
+            self.path, _SCHEMA, version=_SCHEMA_VERSION, lock_seconds=self._lock_seconds, synchronous="NORMAL"
+        )
 
 
 def _checked(update: Update) -> tuple[Metric, str, float]:

@@ -7,16 +7,16 @@ process that dies in between only delays it. Everything here may raise ``sqlite3
 
 from __future__ import annotations
 
-import os
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from tapeline.core.errors import ConfigurationError
 from tapeline.monitoring.channels import MAXIMUM_RETRY_AFTER, Delivery
+from tapeline.monitoring.database import transaction
 from tapeline.monitoring.notification import Notification
 
 HOUR: Final = 3_600.0
@@ -361,25 +361,8 @@ class Outbox:
 
     @contextmanager
     def _transaction(self) -> Iterator[tuple[sqlite3.Connection, float]]:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        if not self.path.exists():
-            # Messages may quote errors and parameters: nobody else on the machine needs to read them.
-            with suppress(FileExistsError):
-                os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-        with closing(sqlite3.connect(self.path, timeout=self._lock_seconds, isolation_level=None)) as db:
-            with suppress(sqlite3.OperationalError):
-                # Another process may be switching at this moment; the rollback journal is as safe, only slower.
-                db.execute("PRAGMA journal_mode = WAL")
-            db.execute("PRAGMA synchronous = FULL")
-            db.execute("BEGIN IMMEDIATE")
-            try:
-                if db.execute("PRAGMA user_version").fetchone()[0] < _SCHEMA_VERSION:
-                    for statement in _SCHEMA:
-                        db.execute(statement)
-                # Read under the lock: taken before it, another process's newer lease would seem to lie in the future.
-                yield db, self._clock()
-                db.execute("COMMIT")
-            except BaseException:
-                if db.in_transaction:
-                    db.execute("ROLLBACK")
-                raise
+        with transaction(
+            self.path, _SCHEMA, version=_SCHEMA_VERSION, lock_seconds=self._lock_seconds, synchronous="FULL"
+        ) as db:
+            # Read under the lock: taken before it, another process's newer lease would seem to lie in the future.
+            yield db, self._clock()

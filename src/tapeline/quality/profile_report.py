@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from pathlib import Path
 from typing import Any, Final
 
@@ -11,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from tapeline.core.errors import DataError
+from tapeline.core.whole_file import write_whole
 from tapeline.quality.profile import as_columns, index_first
 
 TEMPLATE: Final = "profile_report.html.j2"
@@ -43,18 +42,7 @@ def summary_table(profile: pd.DataFrame, drift: pd.DataFrame) -> list[dict[str, 
 
 def write_profile(path: Path, profile: pd.DataFrame, history: pd.DataFrame, drift: pd.DataFrame, *, title: str) -> Path:
     """Render the page and write it in one step; DataError where it cannot be written. Returns its absolute path."""
-    text = render_profile(profile, history, drift, title=title)
-    target = path.resolve()
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        handle, scratch = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        Path(scratch).chmod(0o644)
-        Path(scratch).replace(target)
-    except OSError as error:
-        raise DataError(f"the profile {target} cannot be written: {error.strerror}") from error
-    return target
+    return write_whole(path, render_profile(profile, history, drift, title=title), what="profile")
 
 
 def render_profile(profile: pd.DataFrame, history: pd.DataFrame, drift: pd.DataFrame, *, title: str) -> str:

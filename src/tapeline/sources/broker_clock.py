@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,13 +11,13 @@ from typing import Final, Protocol
 import numpy as np
 import pandas as pd
 
+from tapeline.clock.broker_time import BrokerTime
 from tapeline.core.errors import ConfigurationError, DataError
+from tapeline.core.whole_file import write_whole
 
 _HOUR: Final = 3_600_000_000_000
-NEW_YORK: Final = "America/New_York"
+NEW_YORK_CLOSE: Final = "new-york-close"
 _ENDS: Final = ("first", "last")
-NEW_YORK_CLOSE_HOURS: Final = 7
-"""Hours that such a server runs ahead of New York, so that its day begins at 17:00 there, as the FX day does."""
 
 
 class BrokerClock(Protocol):
@@ -76,15 +74,12 @@ class NewYorkClose:
 
     def to_utc(self, server: np.ndarray) -> np.ndarray:
         """New York's wall clock is the server's less seven hours; its zone rules do the rest."""
-        stamps = np.asarray(server, dtype=np.int64) - NEW_YORK_CLOSE_HOURS * _HOUR
-        local = pd.DatetimeIndex(stamps.view("M8[ns]"))
-        second = np.zeros(len(local), dtype=bool)
-        return local.tz_localize(NEW_YORK, ambiguous=second, nonexistent="shift_forward").tz_convert("UTC").asi8
+        wall = pd.DatetimeIndex(np.asarray(server, dtype=np.int64).view("M8[ns]"))
+        return BrokerTime.parse(NEW_YORK_CLOSE).to_utc(wall).asi8
 
     def to_server(self, utc: pd.Timestamp) -> int:
         """New York's wall clock plus seven hours."""
-        wall = utc.tz_convert(NEW_YORK).tz_localize(None).as_unit("ns")
-        return (wall.value + NEW_YORK_CLOSE_HOURS * _HOUR) // 1_000_000_000
+        return int(BrokerTime.parse(NEW_YORK_CLOSE).to_wall(pd.DatetimeIndex([utc])).asi8[0]) // 1_000_000_000
 
 
 def measured_offset_hours(tick_seconds: float, now: pd.Timestamp, *, fresh_seconds: float = 120.0) -> float | None:
@@ -213,8 +208,4 @@ def store_offset(path: Path, server: str, at: pd.Timestamp, hours: float) -> Non
         runs[-1]["last"] = max(second, runs[-1]["last"])
     else:
         runs.append({"first": second, "last": second, "hours": hours})
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, scratch = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    with os.fdopen(handle, "w", encoding="utf-8") as file:
-        json.dump(held, file, indent=1, sort_keys=True)
-    Path(scratch).replace(path)
+    write_whole(path, json.dumps(held, indent=1, sort_keys=True), what="file of measured offsets")

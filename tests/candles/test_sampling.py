@@ -50,6 +50,14 @@ def test_chunks_are_one_batch(seed, cuts):
         np.testing.assert_array_equal(np.concatenate([part[j] for part in parts]), whole[j])
 
 
+def test_chunks_that_end_before_the_next_sample_is_due_are_one_batch_too():
+    ticks = tape(500, 1500, 0)
+    whole, controller = sample(ticks), SamplingController()
+    parts = [controller.update(ticks.iloc[place : place + 1], price="last") for place in range(len(ticks))]
+    np.testing.assert_array_equal(np.concatenate([part.ts for part in parts]), whole.ts)
+    assert min(len(part.ts) for part in parts) == 0
+
+
 def test_shorter_when_busy_and_longer_in_quiet():
     ticks = tape(3000, 6000)
     samples = sample(ticks)

@@ -112,7 +112,8 @@ class SamplingController:
         options = self._parameters
         shortest = round(options["shortest"] * 1e9)
         since = self._integers[_NEXT] if self._integers[_STARTED] else records.ts[0]
-        capacity = int((records.ts[-1] - since) // shortest) + 2
+        # No sample may be due for several of the shortest intervals: then none falls in this chunk.
+        capacity = max(int((records.ts[-1] - since) // shortest), 0) + 2
         floats, integers = self._floats.copy(), self._integers.copy()
         stamps, prices, intervals, count = _sample(
             records.ts,

@@ -60,7 +60,8 @@ def _best_cut(ordered: NDArray[np.float64], counts: NDArray[np.float64], first: 
     below, above = _entropy(left), _entropy(right)
     share = (places - first) / rows
     joint = share * below + (1.0 - share) * above
-    best = int(joint.argmin())
+    # Equal but for rounding is equal: the lowest of them.
+    best = int((joint <= joint.min() + 1e-12).argmax())
     whole = counts[last] - counts[first]
     entropy = float(_entropy(whole[None, :])[0])
     k, k_below, k_above = (int((c > 0).sum()) for c in (whole, left[best], right[best]))

@@ -143,6 +143,16 @@ def test_features_diff_names_what_differs(tapeline, tmp_path):
     assert tapeline("features", "diff", str(one), str(one))[1].endswith("no difference\n")
 
 
+def test_a_selection_is_refused_before_anything_starts_and_a_set_that_is_not_there_cannot_be_restored(tapeline):
+    status, _, err = tapeline("features", "select", "--feature-set", "no-such-set")
+    assert status not in (0, console.UNEXPECTED)
+    assert "no-such-set" in err
+    assert "timeframe 'H7'" in tapeline("features", "select", "--timeframe", "H7")[2]
+    status, _, err = tapeline("features", "restore", "direction-H1-NONE")
+    assert status not in (0, console.UNEXPECTED)
+    assert "no former champion set" in err
+
+
 def test_rollback_of_a_model_that_does_not_exist_is_a_clear_error(tapeline):
     status, _, err = tapeline("models", "rollback", "direction-H1-NONE")
     assert status not in (0, console.UNEXPECTED)

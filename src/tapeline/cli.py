@@ -339,6 +339,40 @@ def features_diff(
         say(line)
 
 
+@features_application.command("select")
+def features_select(
+    source: SourceName = "sample",
+    symbols: Symbols = "EURUSD",
+    timeframe: TimeframeName = "H1",
+    feature_set: Annotated[str, typer.Option(help="What to choose from: a packaged set's name, or a file.")] = "core",
+    start: Annotated[str | None, typer.Option(help="First bar's open, UTC, inclusive.")] = None,
+    end: Annotated[str | None, typer.Option(help="Open of the first bar left out, UTC.")] = None,
+    model: ModelName = None,
+) -> None:
+    """Choose features by what they do out of sample; the set becomes champion only if it is significantly better."""
+    from tapeline.features.feature_set import load_feature_set
+
+    names = split_symbols(symbols)
+    check_request(source, names, timeframe, start, end)
+    load_feature_set(feature_set)
+    with orchestration():
+        from flows.select import select
+
+        given = {"source": source, "symbols": names, "timeframe": timeframe, "start": start, "end": end}
+        select(feature_set=feature_set, model=model, **given)  # type: ignore[arg-type]
+
+
+@features_application.command("restore")
+def features_restore(
+    name: Annotated[str, typer.Argument(help="The registered model, such as direction-H1-EURUSD.")],
+) -> None:
+    """Make the champion feature set before this one the champion again."""
+    from tapeline.core.settings import load_settings
+    from tapeline.models.selection_store import SelectionStore
+
+    say(f"{SelectionStore(load_settings(), name).restore()} is the champion set again")
+
+
 @models_application.command("list")
 def models_list(
     name: Annotated[str, typer.Argument(help="The registered model, such as direction-H1-EURUSD.")],

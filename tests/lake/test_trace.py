@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from tapeline.core.errors import DataError
-from tapeline.core.schemas import CLEAN_BARS, RAW_BARS, RAW_TICKS, features_spec
+from tapeline.core.schemas import CLEAN_BARS, RAW_BARS, RAW_TICKS, SCORES, features_spec
 from tapeline.lake import Lake, Lineage
 from tapeline.lake.trace import named_table, trace, trace_lines
 from tests.lake.support import D1, EURUSD, H1, SWAP, raw
@@ -73,6 +73,30 @@ def test_a_feature_row_leads_to_its_raw_file(tmp_path, symbol):
     assert [(row.data_version, row.ingested_at) for row in clean.origins] == [(new.data_version, corrected)]
     # The day has no row at this hour: it was read whole.
     assert (steps["raw/bars", D1].rows, steps["raw/bars", D1].provenance) == (0, ("daily.csv",))
+
+
+def test_a_score_leads_to_its_model_its_features_and_its_raw_file(tmp_path):
+    lake = Lake(tmp_path)
+    bars = chain(lake, EURUSD)
+    frame = pd.DataFrame({"known_at": bars["close_ts"], "probability": 0.6, "side": 1, "confidence": 0.6})
+    frame = frame.assign(model="direction", model_version="3", feature_set_version="core@0123abcd")
+    frame = frame.assign(label_version="tb@1", data_version="d", scored_at=bars["close_ts"]).iloc[40:60]
+    read = f"{FEATURES.path}:{EURUSD}:H1@{lake.version(FEATURES, EURUSD, H1)}"
+    lake.write(SCORES, frame, EURUSD, H1, lineage=Lineage("run-5", "score", (read, "direction/3")))
+    spec = named_table(lake, EURUSD, H1)
+    assert spec.path == SCORES.path, "the last of the chain, where no table is asked for"
+    steps = {(step.table, step.timeframe): step for step in trace(lake, spec, EURUSD, H1, bars.index[50])}
+    assert set(steps) == {(path, H1) for path in (SCORES.path, FEATURES.path, "clean/bars", "raw/bars")} | {
+        ("raw/bars", D1)
+    }
+    score = steps[SCORES.path, H1]
+    assert (score.rows, score.provenance) == (1, ("direction/3",))
+    assert [change.lineage.run_id for change in score.changes] == ["run-5"]
+    assert steps[FEATURES.path, H1].read_versions == (lake.version(FEATURES, EURUSD, H1),)
+    assert steps["raw/bars", H1].provenance[0] == FILE
+    lines = "\n".join(trace_lines(list(steps.values())))
+    assert "direction/3" in lines
+    assert FILE in lines
 
 
 def test_a_row_of_another_period_leads_to_its_own_runs(tmp_path):

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from tapeline.charts.event_kernels import EMPTY, event_hashes, hexadecimal, newest_standing
 from tapeline.core.errors import ConfigurationError, DataError
-from tapeline.core.schemas import EVENTS
+from tapeline.core.schemas import EVENTS, empty
 from tapeline.core.versions import digest
 
 Floats = NDArray[np.float64]
@@ -110,9 +110,11 @@ def event_frame(
     """
     opened, closed = instants(bars)
     parts = [findings] if isinstance(findings, Findings) else list(findings)
+    if not parts:
+        return empty(EVENTS).reset_index()[list(_COLUMNS)]
     kinds = sorted({part.kind for part in parts})
     columns = [_columns(part, kinds, opened, closed, parameters) for part in parts]
-    confirmed = np.concatenate([part.confirmed for part in parts]) if parts else np.empty(0, np.int64)
+    confirmed = np.concatenate([part.confirmed for part in parts])
     order = None
     if len(confirmed) > 1 and np.any(np.diff(confirmed) < 0):
         order = np.argsort(confirmed, kind="stable")
@@ -120,7 +122,7 @@ def event_frame(
     for name in _COLUMNS:
         pieces = [column[name] for column in columns]
         if name in ("id", "points"):
-            whole = _arrow(pieces, pa.string() if name == "id" else _POINTS)
+            whole = _arrow(pieces)
             whole = whole if order is None else whole.take(pa.array(order))
             data[name] = pd.array(whole, dtype="str" if name == "id" else pd.ArrowDtype(_POINTS))
             continue
@@ -263,7 +265,5 @@ def _lists(times: Rows, prices: Floats) -> pa.Array:
     return pa.ListArray.from_arrays(pa.array(offsets), structs, type=_POINTS)
 
 
-def _arrow(pieces: list[pa.Array], kind: pa.DataType) -> pa.Array:
-    if not pieces:
-        return pa.array([], kind)
+def _arrow(pieces: list[pa.Array]) -> pa.Array:
     return pieces[0] if len(pieces) == 1 else pa.concat_arrays(pieces)

@@ -47,6 +47,10 @@ def test_the_balance_by_month_on_real_bars(labels) -> None:
             assert row[value] == pytest.approx((own == value).mean())
     holes = labels[(labels.index.month < 3) | (labels.index.month > 5)]
     assert not balance_over_time(holes).index.month.isin([3, 4, 5]).any()
+    weekly = balance_over_time(labels, "W")
+    for start in weekly.index[::9]:
+        own = labels[(labels.index >= start) & (labels.index < start + pd.Timedelta(days=7))]
+        assert weekly.loc[start, "labels"] == len(own)
     with pytest.raises(ConfigurationError, match="period 'often'"):
         balance_over_time(labels, "often")
 

@@ -69,7 +69,7 @@ def balance_over_time(labels: pd.DataFrame, every: str = "MS") -> pd.DataFrame:
     if labels.empty:
         raise DataError("there is no label whose distribution could be shown")
     try:
-        periods = pd.get_dummies(labels["value"]).resample(every)
+        periods = pd.get_dummies(labels["value"]).resample(every, closed="left", label="left")
     except ValueError:
         raise ConfigurationError(f"the period {every!r} is unknown", hint="use D, W, MS, QS or YS") from None
     counts = periods.sum()

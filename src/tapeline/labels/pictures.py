@@ -19,8 +19,12 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Format = Literal["svg", "png"]
+Colours = dict[float, str]
 
 COLOURS: Final = ("#D55E00", "#999999", "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#F0E442")
+SIDES: Final = {-1.0: COLOURS[0], 0.0: COLOURS[1], 1.0: COLOURS[2]}
+"""Directions keep their colours where one of them does not occur."""
+
 _MOST_CLASSES: Final = len(COLOURS)
 _MOST_REGIMES: Final = 12
 
@@ -70,27 +74,29 @@ def label_distribution(
     by_regime = None if regime is None else balance_by_regime(labels, regime)
     if by_regime is not None and len(by_regime) > _MOST_REGIMES:
         raise ConfigurationError(f"{len(by_regime)} regimes are too many to draw", hint=f"give at most {_MOST_REGIMES}")
+    values = [float(value) for value in balance.index]
+    colours = [SIDES[value] for value in values] if set(values) <= set(SIDES) else list(COLOURS[: len(values)])
+    chosen = dict(zip(values, colours, strict=True))
     figure = Figure(figsize=(11, 6.4), layout="constrained")
     grid = figure.add_gridspec(2, 2)
-    _totals(figure.add_subplot(grid[0, 0] if by_regime is not None else grid[0, :]), balance)
+    _totals(figure.add_subplot(grid[0, 0] if by_regime is not None else grid[0, :]), balance, chosen)
     if by_regime is not None:
         _stacked(
             figure.add_subplot(grid[0, 1]),
             by_regime.drop(columns=["labels", "distance"]),
             [f"{name}\n{count:,}" for name, count in zip(by_regime.index, by_regime["labels"], strict=True)],
-            "by regime",
+            chosen,
         )
-    over_time = balance_over_time(labels, every)
-    _over_time(figure.add_subplot(grid[1, :]), over_time)
+    _over_time(figure.add_subplot(grid[1, :]), balance_over_time(labels, every), every, chosen)
     # A symbol may hold a dollar sign, which would otherwise start a formula.
     figure.suptitle(title or "Class balance of the labels", fontsize=11, x=0.01, ha="left", parse_math=False)
     return _render(figure, format)
 
 
-def _totals(axes: Axes, balance: pd.DataFrame) -> None:
+def _totals(axes: Axes, balance: pd.DataFrame, colours: Colours) -> None:
     _style(axes, "all labels", "labels")
     places = np.arange(len(balance))
-    axes.bar(places, balance["labels"], color=COLOURS[: len(balance)], width=0.7)
+    axes.bar(places, balance["labels"], color=[colours[float(value)] for value in balance.index], width=0.7)
     for place, (count, share) in enumerate(zip(balance["labels"], balance["share"], strict=True)):
         axes.annotate(
             f"{count:,} ({share:.1%})",
@@ -106,29 +112,28 @@ def _totals(axes: Axes, balance: pd.DataFrame) -> None:
     axes.margins(y=0.15)
 
 
-def _stacked(axes: Axes, shares: pd.DataFrame, names: list[str], title: str) -> None:
-    _style(axes, title, "share")
+def _stacked(axes: Axes, shares: pd.DataFrame, names: list[str], colours: Colours) -> None:
+    _style(axes, "by regime", "share")
     places, floor = np.arange(len(shares)), np.zeros(len(shares))
-    for number, value in enumerate(shares.columns):
-        axes.bar(places, shares[value], bottom=floor, color=COLOURS[number], width=0.7, label=f"{value:g}")
+    for value in shares.columns:
+        axes.bar(places, shares[value], bottom=floor, color=colours[float(value)], width=0.7)
         floor = floor + shares[value].to_numpy()
     axes.set_xticks(places, names, parse_math=False)
     axes.set_ylim(0, 1)
 
 
-def _over_time(axes: Axes, over_time: pd.DataFrame) -> None:
+def _over_time(axes: Axes, over_time: pd.DataFrame, every: str, colours: Colours) -> None:
     from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 
     _style(axes, "over time", "share")
-    shares = over_time.drop(columns="labels")
-    starts = pd.DatetimeIndex(shares.index).tz_convert(None).to_numpy()
-    # The last period is drawn as wide as the one before it.
-    step = starts[-1] - starts[-2] if starts.size > 1 else np.timedelta64(1, "D")
-    edges = np.append(starts, starts[-1] + step)
+    # Periods without labels are gaps, not a wider period before them.
+    shares = over_time.drop(columns="labels").asfreq(every)
+    starts = pd.DatetimeIndex(shares.index).tz_convert(None)
+    edges = starts.append(pd.DatetimeIndex([starts[-1] + pd.tseries.frequencies.to_offset(every)])).to_numpy()
     floor = np.zeros(len(shares))
-    for number, value in enumerate(shares.columns):
+    for value in shares.columns:
         top = floor + shares[value].to_numpy()
-        axes.stairs(top, edges, baseline=floor, fill=True, color=COLOURS[number], label=f"{value:g}")
+        axes.stairs(top, edges, baseline=floor, fill=True, color=colours[float(value)], label=f"{value:g}")
         floor = top
     axes.set_xlim(edges[0], edges[-1])
     axes.set_ylim(0, 1)

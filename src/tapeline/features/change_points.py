@@ -212,6 +212,7 @@ def run_length_filter(
     length = np.zeros(size + 1, dtype=np.int64)
     mass, mean, scale = np.zeros(size + 1), np.zeros(size + 1), np.zeros(size + 1)
     mass[0], scale[0] = 1.0, 1.0
+    front = np.exp(constants)
     live = 1
     result = np.full((keep, 4), np.nan)
     for i in range(size):
@@ -222,9 +223,9 @@ def run_length_filter(
             weight, freedom = 1.0 + r, 2.0 + r
             spread = 2.0 * scale[k] * (weight + 1.0) / (freedom * weight)
             away = value - mean[k]
-            density = np.exp(
-                constants[r] - 0.5 * np.log(spread) - 0.5 * (freedom + 1.0) * np.log1p(away * away / (freedom * spread))
-            )
+            # One logarithm and one exponential a run length: they are what the filter costs.
+            tail = np.exp(-0.5 * (freedom + 1.0) * np.log(1.0 + away * away / (freedom * spread)))
+            density = front[r] * tail / np.sqrt(spread)
             mass[k] *= density
             total += mass[k]
             changed += mass[k] * hazard

@@ -12,7 +12,9 @@ from sklearn.model_selection import cross_val_predict
 
 from tapeline.core.errors import ConfigurationError, DataError, MissingExtraError
 from tapeline.labels.future_return import future_return
+from tapeline.labels.future_volatility import future_volatility
 from tapeline.labels.label_noise import confident_learning, neighbour_disagreement, noise_joint
+from tapeline.models.validation import PurgedKFold
 from tests.core.samples import eurusd
 
 
@@ -40,6 +42,28 @@ def test_confident_learning_finds_planted_flips() -> None:
     joint = noise_joint(given, out_of_sample(features, given)).to_numpy()
     assert joint.sum() == pytest.approx(1)
     assert joint[0, 1] + joint[1, 0] == pytest.approx(flips.mean(), abs=0.03)
+
+
+def test_planted_flips_of_real_labels_by_purged_folds() -> None:
+    """Whether the next hours are wilder than usual, which the time of day tells well; a tenth of it planted wrong."""
+    pytest.importorskip("cleanlab")
+    bars = eurusd().iloc[:3000]
+    labels = future_volatility(bars, 6)
+    hour = 2 * np.pi * bars.index.hour / 24
+    day = bars["close"].pct_change().rolling(24).std()
+    features = pd.DataFrame({"sin": np.sin(hour), "cos": np.cos(hour), "day": day * 1e3}, index=bars.index).dropna()
+    labels = labels.loc[labels.index.intersection(features.index)]
+    truth = (labels["value"] > labels["value"].median()).to_numpy().astype(int)
+    flips = np.random.default_rng(0).random(truth.size) < 0.1
+    given = np.where(flips, 1 - truth, truth)
+    folds = PurgedKFold(pd.DatetimeIndex(labels.index), pd.DatetimeIndex(labels["t_end"]), folds=4)
+    numbers = features.loc[labels.index].to_numpy()
+    chances = cross_val_predict(LogisticRegression(), numbers, given, cv=folds, method="predict_proba")
+    found = confident_learning(given, chances, index=labels.index)
+    assert found.index.equals(labels.index)
+    # The truth is itself noisy here, so what counts is that a flip is suspected far more often than a label is.
+    assert found["noisy"][flips].mean() > 2.0 * found["noisy"][~flips].mean()
+    assert found["quality"][flips].mean() < found["quality"][~flips].mean() - 0.1
 
 
 def test_clean_labels_stay() -> None:

@@ -56,6 +56,22 @@ def test_decay_makes_old_labels_lighter() -> None:
     assert share.iloc[-1] == 1.0
 
 
+def test_a_set_may_say_how_late_its_orders_are() -> None:
+    bars = eurusd().head(300)
+    plain = parse_label_set({"name": "a", "component": "future_return", "horizon": 5})
+    late = parse_label_set({"name": "a", "component": "future_return", "horizon": 5, "delay_bars": 2})
+    first, second = compute(plain, bars, H1), compute(late, bars, H1)
+    np.testing.assert_array_equal(second["value"], first["value"].iloc[2:])
+    assert list(second["t_end"]) == list(first["t_end"].iloc[2:])
+    assert list(second.index) == list(first.index[:-2])
+    by_clock = parse_label_set({"name": "a", "component": "future_return", "horizon": 5, "delay_minutes": 90})
+    third = compute(by_clock, bars, H1)
+    assert third["value"].iloc[0] == first["value"].iloc[2]
+    assert len({plain.version, late.version, by_clock.version}) == 3
+    with pytest.raises(ConfigurationError, match="'delay_bars': Input should be greater than or equal to 0"):
+        parse_label_set({"name": "a", "component": "future_return", "delay_bars": -1})
+
+
 def test_a_label_of_the_users_own(tmp_path) -> None:
     (tmp_path / "own.py").write_text(
         "from tapeline.core.registry import label\nfrom tapeline.labels.future_return import future_return\n"

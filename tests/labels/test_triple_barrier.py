@@ -105,6 +105,13 @@ def test_equal_to_the_oracle_on_real_bars(kind) -> None:
     assert set(ours["value"]) == {-1.0, 0.0, 1.0}
 
 
+@settings(max_examples=12, deadline=None)
+@given(seed=st.integers(0, 10_000), horizon=st.integers(15, 150), upper=st.sampled_from([3.0, 9.0, 40.0]))
+def test_far_barriers_and_long_horizons_skip_no_touch(seed, horizon, upper) -> None:
+    bars = rough_bars(600, seed=seed).iloc[150:450]
+    compare(bars, horizon=horizon, upper=upper, lower=9.0, window=8, kind="atr", vertical="sign")
+
+
 def bars_of(*rows: tuple[float, float, float, float]) -> pd.DataFrame:
     """Three quiet bars of range 2 around 100, whose average true range is 2 percent, then these."""
     quiet = [(100.0, 101.0, 99.0, 100.0)] * 3

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
@@ -19,23 +20,28 @@ from tapeline.core.symbol import parse_name
 from tapeline.core.timeframe import Timeframe
 from tapeline.core.user_code import load_user_component
 from tapeline.core.versions import code_digest, digest
+from tapeline.labels.delay import delayed_labels
 from tapeline.labels.weights import with_weights
 
 DEFAULT_SET: Final = "direction"
 WEIGHTS_MODULE: Final = "tapeline.labels.weights"
+DELAY_MODULE: Final = "tapeline.labels.delay"
 
 
 @dataclass(frozen=True)
 class LabelSet:
     """One label component with its parameters and its weighting.
 
-    ``oldest_weight`` is the ``oldest`` of :func:`tapeline.labels.weights.time_decay`; 1 means no decay.
+    ``oldest_weight`` is the ``oldest`` of :func:`tapeline.labels.weights.time_decay`; 1 means no decay. ``delay_bars``
+    and ``delay_minutes`` are how late an order is executed, as in :func:`tapeline.labels.delay.delayed_labels`.
     """
 
     name: str
     component: Component
     parameters: Mapping[str, Any]
     oldest_weight: float = 1.0
+    delay_bars: int = 0
+    delay_minutes: int = 0
 
     @cached_property
     def version(self) -> str:
@@ -45,13 +51,22 @@ class LabelSet:
     @cached_property
     def description(self) -> dict[str, Any]:
         """Everything that the version is the hash of, as plain values."""
-        return {
+        described: dict[str, Any] = {
             "component": self.component.name,
             "parameters": dict(self.parameters),
             "code": code_digest(self.component.function),
             "oldest_weight": self.oldest_weight,
             "weights": code_digest(WEIGHTS_MODULE),
         }
+        if self.delayed:
+            delay = {"bars": self.delay_bars, "minutes": self.delay_minutes, "code": code_digest(DELAY_MODULE)}
+            described["delay"] = delay
+        return described
+
+    @property
+    def delayed(self) -> bool:
+        """Whether orders are executed later than at the next open."""
+        return self.delay_bars > 0 or self.delay_minutes > 0
 
     @property
     def lookback(self) -> int:
@@ -65,12 +80,15 @@ class _File(BaseModel):
     description: str = ""
     component: str
     oldest_weight: float = Field(1.0, gt=-1, le=1)
+    delay_bars: int = Field(0, ge=0, le=100_000)
+    delay_minutes: int = Field(0, ge=0, le=10_000_000)
 
 
 def load_label_set(source: Path | str | None = None, *, catalog: Catalog | None = None) -> LabelSet:
     """Read a label set: a path to a TOML file or the name of a packaged one; None is the packaged ``direction``.
 
-    Besides ``name``, ``description``, ``component`` and ``oldest_weight``, every entry is a parameter of the label.
+    Besides ``name``, ``description``, ``component``, ``oldest_weight``, ``delay_bars`` and ``delay_minutes``, every
+    entry is a parameter of the label.
     A label of the user's own is named ``package.module:function`` or ``folder/file.py:function``; such a file is run.
 
     Raises
@@ -115,7 +133,14 @@ def parse_label_set(
     if component.kind != "label":
         raise ConfigurationError(f"'{file.component}' is a {component.kind}, not a label")
     parameters = component.parameters(file.model_extra)
-    return LabelSet(parse_name(file.name, "label set"), component, parameters, file.oldest_weight)
+    return LabelSet(
+        parse_name(file.name, "label set"),
+        component,
+        parameters,
+        file.oldest_weight,
+        file.delay_bars,
+        file.delay_minutes,
+    )
 
 
 def compute(label_set: LabelSet, bars: pd.DataFrame, timeframe: Timeframe) -> pd.DataFrame:
@@ -144,5 +169,8 @@ def compute(label_set: LabelSet, bars: pd.DataFrame, timeframe: Timeframe) -> pd
         raise DataError(f"{label_set.component.name} returned missing values", hint="leave undecided bars out")
     if (labels["t_end"] < timeframe.closes(pd.DatetimeIndex(labels.index))).any():
         raise DataError(f"{label_set.component.name} returned a t_end before the close of the labelled bar")
+    if label_set.delayed:
+        late = timedelta(minutes=label_set.delay_minutes)
+        labels = delayed_labels(labels, bars, by_bars=label_set.delay_bars, by_time=late)
     weighted = with_weights(labels, bars, oldest=label_set.oldest_weight)
     return weighted[["value", "t_end", "outcome", "weight"]]

@@ -119,7 +119,7 @@ def advance_zigzag(
     return count
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, inline="always")
 def _prominence_step(
     values: Any,
     sign: Any,
@@ -187,14 +187,17 @@ def advance_prominence(
     count: Any,
 ) -> Any:
     """Peaks and troughs that stand out by ``distance[t] + share * peak`` on both sides, known when the second does."""
+    # Views made once, not for each bar.
+    top_stack, top_base, top_state = stacks[0], bases[0], state[0]
+    low_stack, low_base, low_state = stacks[1], bases[1], state[1]
     for t in range(begin, end):
         if np.isnan(high[t]) or np.isnan(low[t]):
             continue
         count = _prominence_step(
-            high, 1.0, t, distance, share, stacks[0], bases[0], state[0], row, at, side, price, count
+            high, 1.0, t, distance, share, top_stack, top_base, top_state, row, at, side, price, count
         )
         count = _prominence_step(
-            low, -1.0, t, distance, share, stacks[1], bases[1], state[1], row, at, side, price, count
+            low, -1.0, t, distance, share, low_stack, low_base, low_state, row, at, side, price, count
         )
     return count
 

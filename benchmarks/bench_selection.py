@@ -39,7 +39,7 @@ def make_rows() -> tuple[np.ndarray, np.ndarray]:
 
 
 def whole(X: np.ndarray, y: np.ndarray) -> list[bool]:  # noqa: N803
-    """The filter mRMR with its test against luck, clusters by each measure with what they keep; what is planted is found."""
+    """The filter mRMR with its test against luck, and clusters by each measure: both find what was planted."""
     held = []
     MinimumRedundancy(10).fit(X[:2000], y[:2000])  # compiles
     chosen = MinimumRedundancy(10).fit(X, y)

@@ -359,7 +359,7 @@ def features_select(
         from flows.select import select
 
         given = {"source": source, "symbols": names, "timeframe": timeframe, "start": start, "end": end}
-        select(feature_set=feature_set, model=model, **given)  # type: ignore[arg-type]
+        select(feature_set=feature_set, model=model, **given)
 
 
 @features_application.command("restore")

@@ -95,7 +95,7 @@ class DepthSampler:
                 "price": np.asarray(columns[3], dtype=np.float64),
                 "size": np.asarray(columns[4], dtype=np.float64),
                 # The instants are our own clock's, and what is sampled is there from that instant on.
-                "ts_origin": pd.Categorical.from_codes(np.zeros(len(index), dtype=np.int8), ["local"]),
+                "ts_origin": pd.Categorical(["local"] * len(index), categories=["local"]),
                 "ingested_at": index,
             },
             index=index,

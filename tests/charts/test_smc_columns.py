@@ -57,7 +57,7 @@ def test_swings_differ_by_ties_phantoms_and_deleted_ones_only(series):
         if (values[side][row - 4 : row + 6] == values[side][row]).sum() > 1
     }
     assert (len(ends), len(tied)) == (2, 151)
-    # What is deleted there stood beside another of its side, but for a few whose neighbours were deleted as well.
+    # What is deleted there stood beside another of its side, but for 8 that nobody has explained.
     deleted = ours - theirs
     order = sorted(ours | theirs)
     sides = {swing: index for index, swing in enumerate(order)}

@@ -19,7 +19,7 @@ OUTCOMES: Final = {1.0: "continuation", -1.0: "reversal", 0.0: "inside", 2.0: "r
 @label(
     lookback=0,
     requires=("close_ts",),
-    reference="Nison, Japanese Candlestick Charting Techniques, 2nd ed. (2001), chapters 4 to 8",
+    reference="Nison, Japanese Candlestick Charting Techniques, 2nd ed. (2001)",
 )
 def candle_outcome(bars: pd.DataFrame) -> pd.DataFrame:
     """What the next candle makes of the labelled one, by where it closes and what it touched before.

@@ -86,7 +86,7 @@ def _source(at: NDArray[np.int64], entry: NDArray[np.int64], rows: int) -> NDArr
 @label(
     lookback=0,
     requires=("close_ts",),
-    reference="Lopez de Prado, Advances in Financial Machine Learning (2018), section 11.2: executions that lag",
+    reference="Perold, Journal of Portfolio Management 14 (1988): the delay cost of implementation shortfall",
 )
 def delayed_return(bars: pd.DataFrame, horizon: Horizon = 24, delay: Delay = 1, minutes: Minutes = 0) -> pd.DataFrame:
     """Simple return over ``horizon`` bars of a position that is opened ``delay`` bars late, or ``minutes`` late.

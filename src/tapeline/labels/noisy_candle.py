@@ -24,7 +24,7 @@ REASONS: Final = {0.0: "clean", 1.0: "range under cost", 2.0: "whipsaw", 3.0: "b
 @label(
     lookback=unit_lookback,
     requires=("close_ts",),
-    reference="Kaufman, Trading Systems and Methods, 6th ed. (2019), chapter 1: noise; Lopez de Prado (2018), 3.4",
+    reference="Kaufman, Trading Systems and Methods, 6th ed. (2019): noise; Lopez de Prado (2018), 3.4",
     tolerance=Tolerance(relative=1e-6, absolute=1e-9),
 )
 def noisy_candle(

@@ -19,7 +19,7 @@ from tapeline.labels.frames import Horizon, Multiple, Window, labels_frame
 @label(
     lookback=unit_lookback,
     requires=("close_ts",),
-    reference="Kaufman, Trading Systems and Methods, 6th ed. (2019), chapter 23: profit-taking in zones",
+    reference="Kaufman, Trading Systems and Methods, 6th ed. (2019): profit targets",
     tolerance=Tolerance(relative=1e-6, absolute=1e-9),
 )
 def profit_zone(

@@ -24,7 +24,7 @@ PercentStep = Annotated[float, Field(gt=0, le=100)]
 @label(
     lookback=lambda unit, horizon, volatility_window: max(horizon, unit_lookback(unit, volatility_window)),
     requires=("close_ts",),
-    reference="Kaufman, Trading Systems and Methods, 6th ed. (2019), chapter 5: swing charts",
+    reference="Kaufman, Trading Systems and Methods, 6th ed. (2019): swing charts",
     tolerance=Tolerance(relative=1e-6, absolute=1e-9),
 )
 def zigzag_reversal(

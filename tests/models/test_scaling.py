@@ -126,7 +126,7 @@ def test_a_pipeline_fits_its_scaler_inside_the_fold(rows) -> None:
     assert build_estimator("logistic").named_steps["scale"].kind == "standard"
 
 
-def test_a_model_keeps_its_scaler_and_serves_with_it(database, tmp_path) -> None:
+def test_a_model_keeps_its_scaler_and_serves_with_it(database, tmp_path, monkeypatch) -> None:
     import mlflow
 
     settings = prepare(database, tmp_path)
@@ -143,7 +143,8 @@ def test_a_model_keeps_its_scaler_and_serves_with_it(database, tmp_path) -> None
     np.testing.assert_allclose(model.probability(holdout), result.holdout["probability"], atol=1e-12)
     direct = model.booster.predict(scaling.apply(holdout[:, model.bundle.kept]), num_threads=1)
     np.testing.assert_array_equal(model.raw_probability(holdout), direct)
-    mlflow.set_tracking_uri(settings.mlflow_uri)
+    # Not set_tracking_uri: that would also set the environment of every later test.
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", settings.mlflow_uri)
     served = mlflow.pyfunc.load_model(result.model_uri).predict(
         pd.DataFrame(holdout, columns=dataset.columns).astype(float)
     )

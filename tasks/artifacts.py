@@ -15,6 +15,7 @@ from prefect.artifacts import (
     create_table_artifact,
     update_progress_artifact,
 )
+from prefect.context import FlowRunContext, TaskRunContext
 
 from tasks.job import StageResult
 
@@ -96,6 +97,9 @@ def artifact_key(text: str) -> str:
 
 
 def _harmless(show: Callable[[], Any]) -> Any:
+    if FlowRunContext.get() is None and TaskRunContext.get() is None:
+        # A task's function called plainly, as in a notebook, has no page to show anything on.
+        return None
     try:
         return show()
     except Exception as error:  # noqa: BLE001 - a page that cannot be drawn is no reason to fail the work

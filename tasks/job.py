@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
@@ -147,7 +148,16 @@ def is_temporary(_task: object, _run: object, state: object) -> bool:
 ASK_SECONDS: Final = 3600.0
 """A task that asks a source ends as timed out after so long, its retries apart."""
 STAGE_SECONDS: Final = 3600.0
-"""A task that computes ends as timed out after so long."""
+"""A task that computes ends as timed out after so long, once the call that it is in comes back."""
+
+
+def is_news(record: logging.LogRecord) -> bool:
+    """Whether a line of Prefect's says what the page on running does not: that limits bind between blocking calls."""
+    return not str(record.msg).startswith("Timeout of %s seconds configured for this task")
+
+
+# Else every task of every run would warn of it; a filter that is there already is not added again.
+logging.getLogger("prefect.task_runs").addFilter(is_news)
 
 ASKS_A_SOURCE: Final[dict[str, Any]] = {
     "retries": 3,

@@ -97,3 +97,18 @@ def test_history_is_counted_in_stored_bars_however_far_apart_they_lie(tmp_path):
     assert history_start(lake, job, 3) == bars.index[-3]
     assert history_start(lake, job, 100) == bars.index[0]
     assert history_start(lake, plan(["EURUSD"])[0], 3) is None
+
+
+def test_prefects_word_on_time_limits_in_threads_is_not_repeated_at_every_task(caplog) -> None:
+    import logging
+
+    from tasks.job import is_news
+
+    logger = logging.getLogger("prefect.task_runs")
+    assert is_news in logger.filters
+    warned = logging.LogRecord(
+        "prefect.task_runs", logging.WARNING, "", 0, "Timeout of %s seconds configured for this task, but", (1,), None
+    )
+    other = logging.LogRecord("prefect.task_runs", logging.WARNING, "", 0, "Timeout of the source", (), None)
+    assert not logger.filter(warned)
+    assert logger.filter(other)

@@ -31,8 +31,9 @@ $(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
 demo: $(VENV)/.run ## run the whole chain on the packaged real bars: ingest -> ... -> score, with a report
 	$(BIN)/tapeline run --source sample --symbols EURUSD --timeframe H1
 
+# Two processes, a file to one of them: tests of a file share what is slow to make.
 test: $(VENV)/.dev ## install what the tests need and run them all
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 up: $(VENV)/.run ## Prefect server and UI, work pool, worker, all deployments, MLflow UI; Ctrl-C stops them
 	$(BIN)/python ops/up.py

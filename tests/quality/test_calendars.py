@@ -125,7 +125,11 @@ def test_a_calendar_is_chosen_by_symbol_then_source_then_default() -> None:
         ("BTCUSD", "mt5", "24x7"),
         ("BTCX", "mt5", "XNYS"),
         ("EURUSD", "mt5", "24x5"),
-        ("EURUSD", None, "XLON"),
+        ("ACME", None, "XLON"),
+        ("EURUSD", None, "24x5"),
+        ("XAUUSD", "files", "24x5"),
+        ("EUR/USD", "ccxt:kraken", "XLON"),
+        ("EURABC", None, "XLON"),
     ]:
         assert choose_calendar(symbol, source, default="XLON", **rules).name == name
     with pytest.raises(ConfigurationError, match="'XNYSE' is unknown"):

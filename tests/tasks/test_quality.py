@@ -25,7 +25,7 @@ NOW = pd.Timestamp("2030-01-01", tz="UTC")
 
 @pytest.fixture
 def room(tmp_path):
-    settings = load_settings(root=tmp_path, calendars={"default": "24x7"})
+    settings = load_settings(root=tmp_path, calendars={"symbols": {"EURUSD": "24x7"}})
     return settings, Lake(settings.lake_path)
 
 

@@ -115,7 +115,7 @@ class ScoringSettings(_Section):
 class CalendarSettings(_Section):
     """Which market calendar an instrument has: by symbol, else by source, else the default; see docs/validation.md."""
 
-    default: str = Field("24x7", description="where neither symbol nor source says otherwise")
+    default: str = Field("24x7", description="where nothing says otherwise; EURUSD and the like are 24x5")
     symbols: dict[str, str] = Field({}, description="calendars by symbol or pattern, such as XAU*")
     sources: dict[str, str] = Field({}, description="calendars by source or pattern, such as ccxt:*")
 

@@ -24,6 +24,8 @@ Instants = NDArray[np.int64]
 
 ALWAYS: Final = "24x7"
 FOREX: Final = "24x5"
+_DEALT: Final = ("EUR", "GBP", "AUD", "NZD", "USD", "CAD", "CHF", "JPY", "SEK", "NOK", "XAU", "XAG")
+_PAIRS: Final = frozenset(one + other for one in _DEALT for other in _DEALT if one != other)
 _DAY: Final = 86_400_000_000_000
 _NEW_YORK: Final = "America/New_York"
 _FOREX_CLOSE: Final = pd.Timedelta(hours=17)
@@ -129,14 +131,17 @@ class MarketCalendar:
 def choose_calendar(
     symbol: str, source: str | None = None, *, default: str, symbols: Mapping[str, str], sources: Mapping[str, str]
 ) -> MarketCalendar:
-    """The calendar of an instrument: by its symbol, else by its source, else the default.
+    """The calendar of an instrument: by its symbol, else by its source, else that of currency pairs, else the default.
+
+    Two of the currencies that dealers quote against each other around the clock, such as ``EURUSD`` or ``XAUUSD``, are
+    ``24x5`` unless a rule says otherwise. A pair on an exchange (``EUR/USD``) is not: exchanges of coins never close.
 
     Parameters
     ----------
     symbol, source:
         The instrument and where its bars come from, as the lake names them.
     default:
-        The calendar where nothing else is said. There is no guess: a wrong calendar would hide real gaps.
+        The calendar where nothing else is said. Nothing more is guessed: a wrong calendar would hide real gaps.
     symbols, sources:
         Calendars by pattern (``BTC*``, ``ccxt:*``; ``*`` and ``?`` as in file names); the first match counts, an exact
         name before any pattern.
@@ -146,10 +151,13 @@ def choose_calendar(
     >>> rules = {"symbols": {"AAPL": "XNYS", "BTC*": "24x7"}, "sources": {"ccxt*": "24x7", "metatrader": "24x5"}}
     >>> choose_calendar("AAPL", "yahoo", default="24x7", **rules).name
     'XNYS'
-    >>> choose_calendar("EURUSD", "metatrader", default="24x7", **rules).name
+    >>> choose_calendar("XTIUSD", "metatrader", default="24x7", **rules).name
+    '24x5'
+    >>> choose_calendar("EURUSD", "sample", default="24x7", **rules).name
     '24x5'
     """
-    return MarketCalendar.parse(_match(symbol, symbols) or (source and _match(source, sources)) or default)
+    named = _match(symbol, symbols) or (source and _match(source, sources))
+    return MarketCalendar.parse(named or (FOREX if symbol in _PAIRS else default))
 
 
 def _match(text: str, rules: Mapping[str, str]) -> str | None:

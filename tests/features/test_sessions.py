@@ -8,6 +8,7 @@ import pytest
 
 from tapeline.core.errors import ConfigurationError
 from tapeline.features.exchange_hours import exchange_clock, exchange_session
+from tapeline.features.kernels import extremes_of_period
 from tapeline.features.levels import previous_day_levels
 from tapeline.features.sessions import HOURS, forex_sessions, month_of_year, rollover, session_so_far
 from tests.core.samples import eurusd
@@ -133,3 +134,16 @@ def test_the_levels_of_the_day_before() -> None:
     # The first day of a history may be a part of a day, so nothing is said of it either.
     assert ours.iloc[:48].isna().all().all()
     assert ours.iloc[48].notna().all()
+
+
+def test_extremes_of_a_period_are_those_of_a_look_through_it() -> None:
+    generator = np.random.default_rng(0)
+    for _ in range(100):
+        rows, longest = int(generator.integers(1, 80)), int(generator.integers(1, 20))
+        high = generator.integers(0, 9, rows).astype(float)
+        low = high - generator.integers(0, 3, rows)
+        periods = np.cumsum(generator.random(rows) < 0.1)
+        highs, lows = extremes_of_period(high, low, periods.astype(np.int64), longest)
+        for i in range(rows):
+            start = max(i - longest + 1, int(np.searchsorted(periods, periods[i])))
+            assert (highs[i], lows[i]) == (high[start : i + 1].max(), low[start : i + 1].min())

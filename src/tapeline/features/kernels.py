@@ -236,14 +236,23 @@ def extremes_of_period(high: Floats, low: Floats, periods: NDArray[np.int64], lo
     """
     highs = np.empty(high.size)
     lows = np.empty(high.size)
-    first = 0
+    first = top = bottom = 0
     for i in range(high.size):
         if periods[i] != periods[first]:
-            first = i
-        if i == first:
-            highs[i], lows[i] = high[i], low[i]
-        elif i - first < longest:
-            highs[i], lows[i] = max(highs[i - 1], high[i]), min(lows[i - 1], low[i])
-        else:
-            highs[i], lows[i] = high[i - longest + 1 : i + 1].max(), low[i - longest + 1 : i + 1].min()
+            first = top = bottom = i
+        start = max(first, i - longest + 1)
+        # Only an extreme that has left the window makes it necessary to look through the window again.
+        if top < start:
+            top = start
+            for j in range(start + 1, i + 1):
+                top = j if high[j] >= high[top] else top
+        elif high[i] >= high[top]:
+            top = i
+        if bottom < start:
+            bottom = start
+            for j in range(start + 1, i + 1):
+                bottom = j if low[j] <= low[bottom] else bottom
+        elif low[i] <= low[bottom]:
+            bottom = i
+        highs[i], lows[i] = high[top], low[bottom]
     return highs, lows

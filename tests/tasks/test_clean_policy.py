@@ -23,7 +23,7 @@ def cleaned(root: Path, monkeypatch: pytest.MonkeyPatch, parts: list[slice], **s
         monkeypatch.setenv(f"TAPELINE_CLEANING__{name.upper()}", value)
     bars = raw_bars(400, gaps=False)
     stored = bars.drop(bars.index[[150, 199, 200, 201, 202, 310]])
-    lake, symbol, timeframe = Lake(root / "data"), Symbol.parse("EURUSD"), Timeframe.parse("H1")
+    lake, symbol, timeframe = Lake(root / "data"), Symbol.parse("ACME"), Timeframe.parse("H1")
     for number, part in enumerate(parts):
         span = bars.index[part]
         job = Job(f"run{number}", "test", symbol, timeframe, span[0], span[-1] + timeframe.duration)

@@ -270,16 +270,16 @@ def _place(values: Floats, high: Floats, low: Floats, window: int) -> Floats:
 
 
 def _mean(values: Floats, window: int) -> Floats:
-    # TA-Lib's running sum is the fastest, but a hole in the middle would stay in it for ever.
-    known = ~np.isnan(values)
-    if values.size and known[int(np.argmax(known)) :].all():
-        return _of_known("SMA", values, window)
-    return rolling_mean(values, window)
+    # TA-Lib's running sum is the fastest, but a hole in the middle stays in it to the end, where it shows.
+    result = _of_known("SMA", values, window)
+    return rolling_mean(values, window) if values.size and np.isnan(result[-1]) else result
 
 
 def _of_known(name: str, values: Floats, window: int) -> Floats:
-    # TA-Lib's extremes start where its input does.
-    start = int(np.isnan(values).sum())
+    # TA-Lib starts where its input does: an unknown start is left out.
+    start = int(np.argmin(np.isnan(values))) if values.size and np.isnan(values[0]) else 0
+    if start == 0:
+        return talib(name, values, timeperiod=window)
     result = np.full(values.size, np.nan)
     result[start:] = talib(name, values[start:], timeperiod=window)
     return result

@@ -165,7 +165,11 @@ def lineage_coverage(lake: Lake, symbol: Symbol, timeframe: Timeframe) -> pd.Dat
     spans: list[tuple[pd.Timestamp, pd.Timestamp, str]] = []
     for period in sorted(makers):
         runs = makers[period]
-        held = stamps[stamps.strftime(_LABELS[len(period)]) == period]
+        span = pd.Period(period, freq=_LENGTHS[len(period)])
+        first, last = stamps.searchsorted(
+            [span.start_time.tz_localize("UTC"), (span + 1).start_time.tz_localize("UTC")]
+        )
+        held = stamps[first:last]
         if len(runs) != 1 or not len(held):
             continue
         run = next(iter(runs))
@@ -183,7 +187,8 @@ def lineage_coverage(lake: Lake, symbol: Symbol, timeframe: Timeframe) -> pd.Dat
     )
 
 
-_LABELS: Final = {4: "%Y", 7: "%Y-%m", 10: "%Y-%m-%d"}
+_LENGTHS: Final = {4: "Y", 7: "M", 10: "D"}
+"""How long a period is, by the length of its name: a year, a month or a day."""
 
 
 def _between(stamps: pd.DatetimeIndex, close: pd.Timestamp, opens: pd.Timestamp, timeframe: Timeframe) -> bool:

@@ -99,14 +99,14 @@ def event_frame(
 
     Examples
     --------
-    >>> from tapeline.charts.example import example_bars
+    >>> from tapeline.core.example import example_bars
     >>> found = Findings("double", np.array([1], np.int8), np.array([0]), np.array([1]), np.array([2]),
     ...                  low=np.array([9.0]), high=np.array([10.0]))
     >>> frame = event_frame(example_bars(10, 11, 12), found, {"window": 3})
     >>> frame[["direction", "low", "high"]].to_numpy().tolist()
     [[1.0, 9.0, 10.0]]
     >>> str(frame["confirmed_at"].iloc[0]), len(frame["id"].iloc[0])
-    ('2020-01-01 03:00:00+00:00', 16)
+    ('2017-01-02 03:00:00+00:00', 16)
     """
     opened, closed = instants(bars)
     parts = [findings] if isinstance(findings, Findings) else list(findings)
@@ -192,7 +192,7 @@ def standing(
 
     Examples
     --------
-    >>> from tapeline.charts.example import example_bars
+    >>> from tapeline.core.example import example_bars
     >>> bars = example_bars(10, 11, 12, 13)
     >>> found = Findings("level", np.array([1], np.int8), np.array([0]), np.array([0]), np.array([1]),
     ...                  low=np.array([9.0]), high=np.array([9.5]), invalidated=np.array([3]))

@@ -88,7 +88,7 @@ def find_gaps(bars: pd.DataFrame, *, body: bool = True) -> Gaps:
 
     Examples
     --------
-    >>> from tapeline.charts.example import example_bars
+    >>> from tapeline.core.example import example_bars
     >>> gaps = find_gaps(example_bars(10, 14, 15, 15))
     >>> gaps.third.tolist(), gaps.low.tolist(), gaps.high.tolist()
     ([2], [11.0], [13.0])
@@ -148,12 +148,12 @@ def fair_value_gap(bars: pd.DataFrame, mitigation: Mitigation = "touch", body: b
 
     Examples
     --------
-    >>> from tapeline.charts.example import example_bars
+    >>> from tapeline.core.example import example_bars
     >>> found = fair_value_gap(example_bars(10, 14, 15, 15, 12))
     >>> found[["direction", "low", "target", "high"]].to_numpy().tolist()
     [[1.0, 11.0, 12.0, 13.0]]
     >>> str(found["confirmed_at"].iloc[0]), str(found["invalidated_at"].iloc[0])
-    ('2020-01-01 03:00:00+00:00', '2020-01-01 05:00:00+00:00')
+    ('2017-01-02 03:00:00+00:00', '2017-01-02 05:00:00+00:00')
     """
     _, high, low, close = prices_of(bars)
     gaps = find_gaps(bars, body=body)
@@ -176,10 +176,10 @@ def inverse_fair_value_gap(bars: pd.DataFrame, max_age: Age = 500, body: bool = 
 
     Examples
     --------
-    >>> from tapeline.charts.example import example_bars
+    >>> from tapeline.core.example import example_bars
     >>> found = inverse_fair_value_gap(example_bars(10, 14, 15, 15, 12, 10))
     >>> found[["direction", "low", "high", "stop"]].to_numpy().tolist(), str(found["confirmed_at"].iloc[0])
-    ([[-1.0, 11.0, 13.0, 13.0]], '2020-01-01 06:00:00+00:00')
+    ([[-1.0, 11.0, 13.0, 13.0]], '2017-01-02 06:00:00+00:00')
     """
     _, _, _, close = prices_of(bars)
     gaps = find_gaps(bars, body=body)
@@ -220,10 +220,10 @@ def gap_encroachment(bars: pd.DataFrame, max_age: Age = 500, body: bool = True) 
 
     Examples
     --------
-    >>> from tapeline.charts.example import example_bars
+    >>> from tapeline.core.example import example_bars
     >>> found = gap_encroachment(example_bars(10, 14, 15, 15, 13, 13))
     >>> found[["low", "high", "score"]].to_numpy().tolist(), str(found["confirmed_at"].iloc[0])
-    ([[11.0, 13.0, 2.0]], '2020-01-01 05:00:00+00:00')
+    ([[11.0, 13.0, 2.0]], '2017-01-02 05:00:00+00:00')
     """
     _, high, low, _ = prices_of(bars)
     gaps = find_gaps(bars, body=body)

@@ -36,7 +36,7 @@ def equal_extremes(
 
     Examples
     --------
-    >>> from tapeline.charts.example import example_bars
+    >>> from tapeline.core.example import example_bars
     >>> bars = example_bars(10, 12, 10, 12, 10, 13).assign(high=[11.0, 13.0, 12.0, 13.1, 12.0, 14.0])
     >>> found = equal_extremes(bars, reach=1, window=2)
     >>> found[["low", "high", "score"]].to_numpy().tolist(), str(found["kind"].iloc[0])
@@ -89,7 +89,7 @@ def liquidity_sweep(bars: pd.DataFrame, reach: Reach = 5, max_age: Age = 300, wi
 
     Examples
     --------
-    >>> from tapeline.charts.example import example_bars
+    >>> from tapeline.core.example import example_bars
     >>> bars = example_bars(10, 12, 10, 10, 11).assign(high=[11.0, 13.0, 12.0, 11.5, 13.5])
     >>> liquidity_sweep(bars, reach=1, window=2)[["direction", "low", "high"]].to_numpy().tolist()
     [[-1.0, 13.0, 13.5]]

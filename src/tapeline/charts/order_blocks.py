@@ -82,11 +82,11 @@ def order_block(bars: pd.DataFrame, reach: Reach = 5, by: By = "close", window: 
 
     Examples
     --------
-    >>> from tapeline.charts.example import example_bars
+    >>> from tapeline.core.example import example_bars
     >>> bars = example_bars(10, 12, 10, 11, 14, 12).assign(high=[11.0, 13.0, 12.0, 12.5, 15.0, 14.0])
     >>> found = order_block(bars, reach=1)
     >>> found[["direction", "low", "high", "target"]].to_numpy().tolist(), str(found["confirmed_at"].iloc[0])
-    ([[1.0, 9.0, 12.0, 13.0]], '2020-01-01 05:00:00+00:00')
+    ([[1.0, 9.0, 12.0, 13.0]], '2017-01-02 05:00:00+00:00')
     """
     breaks = find_breaks(bars, find_swings(bars, "fractal", left=reach, right=reach), by)
     blocks = find_blocks(bars, breaks)
@@ -122,11 +122,11 @@ def order_block_mitigation(bars: pd.DataFrame, reach: Reach = 5, by: By = "close
 
     Examples
     --------
-    >>> from tapeline.charts.example import example_bars
+    >>> from tapeline.core.example import example_bars
     >>> bars = example_bars(10, 12, 10, 11, 14, 12).assign(high=[11.0, 13.0, 12.0, 12.5, 15.0, 14.0])
     >>> found = order_block_mitigation(bars, reach=1)
     >>> found[["low", "high", "score"]].to_numpy().tolist(), str(found["confirmed_at"].iloc[0])
-    ([[9.0, 12.0, 1.0]], '2020-01-01 06:00:00+00:00')
+    ([[9.0, 12.0, 1.0]], '2017-01-02 06:00:00+00:00')
     """
     blocks = find_blocks(bars, find_breaks(bars, find_swings(bars, "fractal", left=reach, right=reach), by))
     found = _later(bars, blocks, blocks.touched, "order_block_mitigation", max_age, turned=False)
@@ -147,7 +147,7 @@ def breaker_block(bars: pd.DataFrame, reach: Reach = 5, by: By = "close", max_ag
 
     Examples
     --------
-    >>> from tapeline.charts.example import example_bars
+    >>> from tapeline.core.example import example_bars
     >>> bars = example_bars(10, 12, 10, 11, 14, 12, 8).assign(high=[11.0, 13.0, 12.0, 12.5, 15.0, 14.0, 13.0])
     >>> breaker_block(bars, reach=1)[["direction", "low", "high"]].to_numpy().tolist()
     [[-1.0, 9.0, 12.0]]

@@ -32,7 +32,7 @@ def fvg(bars: pd.DataFrame) -> pd.DataFrame:
 
     Examples
     --------
-    >>> from tapeline.charts.example import example_bars
+    >>> from tapeline.core.example import example_bars
     >>> fvg(example_bars(10, 14, 15, 15, 12)).iloc[[2, 4]].to_numpy().tolist()
     [[1.0, 13.0, 11.0, nan], [nan, nan, nan, 2.0]]
     """
@@ -57,7 +57,7 @@ def fvg_whole(bars: pd.DataFrame) -> pd.DataFrame:
 
     Examples
     --------
-    >>> from tapeline.charts.example import example_bars
+    >>> from tapeline.core.example import example_bars
     >>> fvg_whole(example_bars(10, 14, 15, 15, 12)).iloc[1].tolist()
     [1.0, 13.0, 11.0, 4.0]
     """
@@ -83,7 +83,7 @@ def swing_highs_lows(bars: pd.DataFrame, swing_length: int = 50) -> pd.DataFrame
 
     Examples
     --------
-    >>> from tapeline.charts.example import example_bars
+    >>> from tapeline.core.example import example_bars
     >>> bars = example_bars(10, 12, 10, 11).assign(high=[11.0, 13.0, 12.0, 12.5])
     >>> swing_highs_lows(bars, swing_length=1).iloc[2].tolist()
     [1.0, 13.0, 1.0]
@@ -104,7 +104,7 @@ def bos_choch(bars: pd.DataFrame, swing_length: int = 50, close_break: bool = Tr
 
     Examples
     --------
-    >>> from tapeline.charts.example import example_bars
+    >>> from tapeline.core.example import example_bars
     >>> bars = example_bars(10, 12, 10, 11, 14).assign(high=[11.0, 13.0, 12.0, 12.5, 15.0])
     >>> bos_choch(bars, swing_length=1).iloc[4].tolist()
     [1.0, nan, 13.0, 1.0]
@@ -132,7 +132,7 @@ def ob(bars: pd.DataFrame, swing_length: int = 50, close_break: bool = True) -> 
 
     Examples
     --------
-    >>> from tapeline.charts.example import example_bars
+    >>> from tapeline.core.example import example_bars
     >>> bars = example_bars(10, 12, 10, 11, 14).assign(high=[11.0, 13.0, 12.0, 12.5, 15.0])
     >>> ob(bars, swing_length=1).iloc[4].tolist()
     [1.0, 12.0, 9.0, 3.0, 2.0, nan]
@@ -162,7 +162,7 @@ def liquidity(bars: pd.DataFrame, swing_length: int = 50, tolerance: float = 0.2
 
     Examples
     --------
-    >>> from tapeline.charts.example import example_bars
+    >>> from tapeline.core.example import example_bars
     >>> bars = example_bars(*[10, 12] * 12).assign(high=[11.0, 13.0] * 12)
     >>> liquidity(bars, swing_length=1).iloc[16].tolist()
     [1.0, 13.0, 13.0, nan]

@@ -100,7 +100,7 @@ def find_breaks(bars: pd.DataFrame, swings: Swings, by: By = "close") -> Breaks:
 
     Examples
     --------
-    >>> from tapeline.charts.example import example_bars
+    >>> from tapeline.core.example import example_bars
     >>> bars = example_bars(10, 12, 9, 8, 12, 14)
     >>> find_breaks(bars, find_swings(bars, "directional_change", size=20.0)).level.tolist()
     [10.0, 12.0]
@@ -181,11 +181,11 @@ def swing_label(bars: pd.DataFrame, reach: Reach = 5) -> pd.DataFrame:
 
     Examples
     --------
-    >>> from tapeline.charts.example import example_bars
+    >>> from tapeline.core.example import example_bars
     >>> bars = example_bars(10, 12, 10, 11, 14, 12).assign(high=[11.0, 13.0, 12.0, 12.5, 15.0, 14.0])
     >>> found = swing_label(bars, reach=1)
     >>> found[["kind", "high"]].to_numpy().tolist(), str(found["confirmed_at"].iloc[0])
-    ([['higher_high', 15.0]], '2020-01-01 06:00:00+00:00')
+    ([['higher_high', 15.0]], '2017-01-02 06:00:00+00:00')
     """
     swings = find_swings(bars, "fractal", left=reach, right=reach)
     found = []
@@ -237,11 +237,11 @@ def break_of_structure(bars: pd.DataFrame, reach: Reach = 5, by: By = "close", w
 
     Examples
     --------
-    >>> from tapeline.charts.example import example_bars
+    >>> from tapeline.core.example import example_bars
     >>> bars = example_bars(10, 12, 10, 11, 14, 12).assign(high=[11.0, 13.0, 12.0, 12.5, 15.0, 14.0])
     >>> found = break_of_structure(bars, reach=1)
     >>> found[["direction", "high"]].to_numpy().tolist(), str(found["confirmed_at"].iloc[0])
-    ([[1.0, 13.0]], '2020-01-01 05:00:00+00:00')
+    ([[1.0, 13.0]], '2017-01-02 05:00:00+00:00')
     """
     breaks = find_breaks(bars, find_swings(bars, "fractal", left=reach, right=reach), by)
     until = kernels.opposite_next(breaks.row, breaks.direction)
@@ -270,7 +270,7 @@ def change_of_character(
 
     Examples
     --------
-    >>> from tapeline.charts.example import example_bars
+    >>> from tapeline.core.example import example_bars
     >>> bars = example_bars(10, 12, 10, 11, 14, 12, 8, 8).assign(high=[11.0, 13, 12, 12.5, 15, 14, 12, 9])
     >>> found = change_of_character(bars.assign(low=[9.0, 10, 8.5, 9, 11, 11, 7, 7]), reach=1)
     >>> found[["kind", "direction", "high"]].to_numpy().tolist()

@@ -171,7 +171,7 @@ def find_swings(bars: pd.DataFrame, method: Method = "fractal", **options: Any) 
 
     Examples
     --------
-    >>> from tapeline.charts.example import example_bars
+    >>> from tapeline.core.example import example_bars
     >>> find_swings(example_bars(10, 12, 9, 9), "directional_change", size=5.0).price.tolist()
     [10.0, 12.0]
     """
@@ -186,7 +186,7 @@ def swing_degrees(
 
     Examples
     --------
-    >>> from tapeline.charts.example import example_bars
+    >>> from tapeline.core.example import example_bars
     >>> bars = example_bars(10, 12, 11, 13, 9, 9.5)
     >>> {size: len(found) for size, found in swing_degrees(bars, (5.0, 20.0), "directional_change").items()}
     {5.0: 5, 20.0: 2}
@@ -241,7 +241,7 @@ def fractal_swing(bars: pd.DataFrame, left: Reach = 2, right: Reach = 2) -> pd.D
 
     Examples
     --------
-    >>> from tapeline.charts.example import example_bars
+    >>> from tapeline.core.example import example_bars
     >>> bars = example_bars(10, 12, 15, 11, 9, 10).assign(high=[11.0, 13.0, 17.0, 16.0, 12.0, 11.0])
     >>> found = fractal_swing(bars, left=1, right=1)
     >>> found[["direction", "high"]].to_numpy().tolist()
@@ -268,7 +268,7 @@ def zigzag_swing(bars: pd.DataFrame, size: Size = 3.0, unit: Unit = "atr", windo
 
     Examples
     --------
-    >>> from tapeline.charts.example import example_bars
+    >>> from tapeline.core.example import example_bars
     >>> found = zigzag_swing(example_bars(10, 14, 18, 15, 12, 16), size=20.0, unit="percent")
     >>> found[["direction", "high"]].to_numpy().tolist()
     [[1.0, 9.0], [-1.0, 19.0], [1.0, 11.0]]
@@ -294,7 +294,7 @@ def prominence_swing(bars: pd.DataFrame, size: Size = 3.0, unit: Unit = "atr", w
 
     Examples
     --------
-    >>> from tapeline.charts.example import example_bars
+    >>> from tapeline.core.example import example_bars
     >>> found = prominence_swing(example_bars(10, 14, 18, 17, 14, 11), size=20.0, unit="percent")
     >>> found[["direction", "high"]].to_numpy().tolist()
     [[-1.0, 19.0]]
@@ -317,7 +317,7 @@ def directional_change(bars: pd.DataFrame, size: Size = 0.4) -> pd.DataFrame:
 
     Examples
     --------
-    >>> from tapeline.charts.example import example_bars
+    >>> from tapeline.core.example import example_bars
     >>> found = directional_change(example_bars(10, 14, 18, 15, 12, 16), size=20.0)
     >>> found[["direction", "high"]].to_numpy().tolist()
     [[1.0, 10.0], [-1.0, 18.0], [1.0, 12.0]]

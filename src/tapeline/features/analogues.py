@@ -61,7 +61,7 @@ def analogue_outcome(
 
     Examples
     --------
-    >>> from tapeline.features.example import example_bars
+    >>> from tapeline.core.example import example_bars
     >>> wave = 100 + 10 * np.sin(np.arange(120) / 5)
     >>> analogue_outcome(example_bars(*wave), window=12, horizon=6, history=110, count=2).iloc[-1].round(1).tolist()
     [1.8, 1.0, 0.0]
@@ -122,7 +122,7 @@ def nearest_analogues(
 
     Examples
     --------
-    >>> from tapeline.features.example import example_bars
+    >>> from tapeline.core.example import example_bars
     >>> wave = example_bars(*(100 + 10 * np.sin(np.arange(120) * np.pi / 10)))
     >>> found = nearest_analogues(wave, 12, horizon=5, count=2)
     >>> ((wave.index[-1] - found["end"]) % pd.Timedelta("20h")).dt.total_seconds().tolist()

@@ -104,7 +104,7 @@ def average_true_range(bars: pd.DataFrame, window: int) -> tuple[Floats, Floats]
 
     Examples
     --------
-    >>> from tapeline.features.example import example_bars
+    >>> from tapeline.core.example import example_bars
     >>> average_true_range(example_bars(10, 10, 10), 2)[0]
     array([nan, nan,  2.])
     """

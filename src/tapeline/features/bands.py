@@ -43,7 +43,7 @@ def atr_bands(
 
     Examples
     --------
-    >>> from tapeline.features.example import example_bars
+    >>> from tapeline.core.example import example_bars
     >>> atr_bands(example_bars(10, 10, 10), window=2, atr_window=2).iloc[-1].tolist()
     [0.5, 80.0]
     """
@@ -72,7 +72,7 @@ def keltner_width(
 
     Examples
     --------
-    >>> from tapeline.features.example import example_bars
+    >>> from tapeline.core.example import example_bars
     >>> keltner_width(example_bars(10, 10, 10, 10), window=2, atr_window=2).iloc[-1].item()
     80.0
     """
@@ -91,7 +91,7 @@ def donchian_width(bars: pd.DataFrame, window: Window = 20) -> pd.Series:
 
     Examples
     --------
-    >>> from tapeline.features.example import example_bars
+    >>> from tapeline.core.example import example_bars
     >>> donchian_width(example_bars(10, 10), window=2).tolist()
     [nan, 20.0]
     """
@@ -120,7 +120,7 @@ def squeeze(
 
     Examples
     --------
-    >>> from tapeline.features.example import example_bars
+    >>> from tapeline.core.example import example_bars
     >>> squeeze(example_bars(10, 10, 10, 10.5), window=2).round(3).values.tolist()[-2:]
     [[0.0, 1.0], [0.148, 2.0]]
     """

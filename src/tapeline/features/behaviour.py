@@ -42,7 +42,7 @@ def effort_without_result(bars: pd.DataFrame, window: Window = 50) -> pd.Series:
 
     Examples
     --------
-    >>> from tapeline.features.example import example_bars
+    >>> from tapeline.core.example import example_bars
     >>> effort_without_result(example_bars(10, 10, 10, 10).assign(volume=[1.0, 1, 1, 9]), window=2).round(2).tolist()
     [nan, nan, nan, 2.2]
     """
@@ -72,7 +72,7 @@ def stop_run(bars: pd.DataFrame, window: Window = 48, within: Annotated[int, Fie
 
     Examples
     --------
-    >>> from tapeline.features.example import example_bars
+    >>> from tapeline.core.example import example_bars
     >>> bars = example_bars(10, 10, 10, 10).assign(high=[11.0, 11, 11, 13])
     >>> stop_run(bars, window=2, within=1).iloc[-1].tolist()
     [-1.0, 1.0]
@@ -312,7 +312,7 @@ def unusual_bars(bars: pd.DataFrame, timeframe: Timeframe, thresholds: Threshold
 
     Examples
     --------
-    >>> from tapeline.features.example import example_bars
+    >>> from tapeline.core.example import example_bars
     >>> quiet = example_bars(*[100, 101] * 60)
     >>> quiet["volume"] = [10.0] * 119 + [900.0]
     >>> unusual_bars(quiet, Timeframe.parse("H1"))[["kind", "reason"]].values.tolist()

@@ -25,7 +25,7 @@ def hour_of_day(bars: pd.DataFrame) -> pd.DataFrame:
 
     Examples
     --------
-    >>> from tapeline.features.example import example_bars
+    >>> from tapeline.core.example import example_bars
     >>> hour_of_day(example_bars(10, start="2017-01-02 06:00")).round(4).values.tolist()
     [[1.0, 0.0]]
     """
@@ -40,7 +40,7 @@ def day_of_week(bars: pd.DataFrame) -> pd.DataFrame:
 
     Examples
     --------
-    >>> from tapeline.features.example import example_bars
+    >>> from tapeline.core.example import example_bars
     >>> day_of_week(example_bars(10, start="2017-01-02")).values.tolist()
     [[0.0, 1.0]]
     """
@@ -55,7 +55,7 @@ def tokyo_session(bars: pd.DataFrame) -> pd.Series:
 
     Examples
     --------
-    >>> from tapeline.features.example import example_bars
+    >>> from tapeline.core.example import example_bars
     >>> tokyo_session(example_bars(10, 10, start="2017-01-02 05:00")).tolist()
     [1.0, 0.0]
     """
@@ -68,7 +68,7 @@ def london_session(bars: pd.DataFrame) -> pd.Series:
 
     Examples
     --------
-    >>> from tapeline.features.example import example_bars
+    >>> from tapeline.core.example import example_bars
     >>> london_session(example_bars(10, 10, start="2017-01-02 07:00")).tolist()
     [0.0, 1.0]
     >>> london_session(example_bars(10, 10, start="2017-07-03 07:00")).tolist()  # summer time
@@ -83,7 +83,7 @@ def new_york_session(bars: pd.DataFrame) -> pd.Series:
 
     Examples
     --------
-    >>> from tapeline.features.example import example_bars
+    >>> from tapeline.core.example import example_bars
     >>> new_york_session(example_bars(10, 10, start="2017-01-03 14:00")).tolist()
     [0.0, 1.0]
     """
@@ -101,7 +101,7 @@ def pause(bars: pd.DataFrame) -> pd.Series:
 
     Examples
     --------
-    >>> from tapeline.features.example import example_bars
+    >>> from tapeline.core.example import example_bars
     >>> pause(example_bars(10, 10, 10, 10).iloc[[0, 1, 3]]).tolist()
     [nan, 0.0, 1.0]
     """

@@ -150,7 +150,7 @@ def candle_pattern(
 
     Examples
     --------
-    >>> from tapeline.features.example import example_bars
+    >>> from tapeline.core.example import example_bars
     >>> found = candle_pattern(example_bars(*[10, 11] * 9, 11, 10, 13), pattern="engulfing")
     >>> found.iloc[-1].tolist()
     [1.0, 0.8]
@@ -169,7 +169,7 @@ def candle_pattern_counts(bars: pd.DataFrame) -> pd.DataFrame:
 
     Examples
     --------
-    >>> from tapeline.features.example import example_bars
+    >>> from tapeline.core.example import example_bars
     >>> candle_pattern_counts(example_bars(*[10, 11] * 9, 11, 10, 13)).iloc[-1].tolist()
     [1.0, 0.0]
     """

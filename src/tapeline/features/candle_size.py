@@ -22,7 +22,7 @@ def candle_size(bars: pd.DataFrame, window: Window = 10) -> pd.DataFrame:
 
     Examples
     --------
-    >>> from tapeline.features.example import example_bars
+    >>> from tapeline.core.example import example_bars
     >>> candle_size(example_bars(10, 11, 12, 15), window=2).iloc[-1].round(4).tolist()
     [3.0, 1.6667]
     """

@@ -59,7 +59,7 @@ def change_point_regime(
 
     Examples
     --------
-    >>> from tapeline.features.example import example_bars
+    >>> from tapeline.core.example import example_bars
     >>> noise = np.sin(np.arange(300.0) ** 2)
     >>> noise[280:] *= 8.0
     >>> found = change_point_regime(example_bars(*np.exp(0.001 * noise.cumsum())), window=100, every=24)
@@ -119,7 +119,7 @@ def confirmed_changes(
 
     Examples
     --------
-    >>> from tapeline.features.example import example_bars
+    >>> from tapeline.core.example import example_bars
     >>> noise = np.sin(np.arange(300.0) ** 2)
     >>> noise[200:] *= 8.0
     >>> found = confirmed_changes(example_bars(*np.exp(0.001 * noise.cumsum())), window=100, every=24)

@@ -168,7 +168,7 @@ def lomb_wave(bars: pd.DataFrame, window: Annotated[int, Field(ge=32, le=4096)] 
 
     Examples
     --------
-    >>> from tapeline.features.example import example_bars
+    >>> from tapeline.core.example import example_bars
     >>> wave = 10.0 + np.cumsum(np.sin(2.0 * np.pi * np.arange(200) / 32.0))
     >>> lomb_wave(example_bars(*(wave + 100.0)), window=64).iloc[-1].round(1).tolist()
     [32.0, 1.0, 0.0]

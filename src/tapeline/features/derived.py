@@ -164,7 +164,7 @@ def derive(
 
     Examples
     --------
-    >>> from tapeline.features.example import example_bars
+    >>> from tapeline.core.example import example_bars
     >>> (one,) = derive([Declared("body", "(close - open) / (high - low)")], [])
     >>> one.component.compute(example_bars(10, 12))["body"].tolist()
     [0.0, 0.5]

@@ -99,7 +99,7 @@ def enrich(
 
     Examples
     --------
-    >>> from tapeline.features.example import example_bars
+    >>> from tapeline.core.example import example_bars
     >>> vix = Context("vix", pd.DataFrame({"close": [12.5]}), pd.DatetimeIndex(["2017-01-02 00:30"], tz="UTC"))
     >>> enrich(example_bars(10, 11), Timeframe.parse("H1"), [vix]).values.tolist()
     [[12.5, 1800.0], [12.5, 5400.0]]

@@ -49,7 +49,7 @@ def relative_move(
 
     Examples
     --------
-    >>> from tapeline.features.example import example_bars
+    >>> from tapeline.core.example import example_bars
     >>> bars = example_bars(*[100, 101] * 6, 100, 102, hours=12)
     >>> relative_move(bars, days=5, longest=12).round(2).tail(2).tolist()
     [-0.67, 1.34]
@@ -140,7 +140,7 @@ def event_impact(
     Examples
     --------
     >>> from tapeline.features.event_calendar import parse_calendar
-    >>> from tapeline.features.example import example_bars
+    >>> from tapeline.core.example import example_bars
     >>> bars = example_bars(*[100, 101] * 6, 100, 104, hours=12)
     >>> out = bars.index[-1]
     >>> calendar = parse_calendar(pd.DataFrame({

@@ -43,7 +43,7 @@ def exchange_clock(bars: pd.DataFrame, exchange: Exchange = "XNYS") -> pd.DataFr
 
     Examples
     --------
-    >>> from tapeline.features.example import example_bars
+    >>> from tapeline.core.example import example_bars
     >>> exchange_clock(example_bars(10, 10, start="2017-01-03 14:00")).values.tolist()
     [[0.0, nan, nan, 0.0], [1.0, 30.0, 360.0, 0.0]]
     """
@@ -89,7 +89,7 @@ def exchange_session(bars: pd.DataFrame, exchange: Exchange = "XNYS", longest: C
 
     Examples
     --------
-    >>> from tapeline.features.example import example_bars
+    >>> from tapeline.core.example import example_bars
     >>> exchange_session(example_bars(10, 10, 11, start="2017-01-03 14:00")).round(2).values.tolist()
     [[nan, nan, nan], [0.0, 20.0, 0.5], [10.0, 27.27, 0.67]]
     """

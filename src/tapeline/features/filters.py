@@ -78,7 +78,7 @@ def filtered_close(
 
     Examples
     --------
-    >>> from tapeline.features.example import example_bars
+    >>> from tapeline.core.example import example_bars
     >>> filtered_close(example_bars(10, 10, 10, 10), window=3, atr_window=2).iloc[-1].round(9).tolist()
     [0.0, 0.0]
     """
@@ -107,7 +107,7 @@ def surprise(bars: pd.DataFrame, window: Window = 100) -> pd.DataFrame:
 
     Examples
     --------
-    >>> from tapeline.features.example import example_bars
+    >>> from tapeline.core.example import example_bars
     >>> surprise(example_bars(100, 101, 103, 104, 120), window=3).iloc[-1].round(1).tolist()
     [100.0, 94.7]
     """

@@ -154,7 +154,7 @@ def join_flow(bars: pd.DataFrame, timeframe: Timeframe, flow: pd.DataFrame, *, p
 
     Examples
     --------
-    >>> from tapeline.features.example import example_bars
+    >>> from tapeline.core.example import example_bars
     >>> bars = example_bars(10, 11)
     >>> flow = pd.DataFrame({"known_at": bars["close_ts"].iloc[1:], "bought": [5.0]}, index=bars.index[1:])
     >>> join_flow(bars, Timeframe.parse("H1"), flow, prefix="flow_")["flow_bought"].tolist()

@@ -45,7 +45,7 @@ def higher_timeframe(bars: pd.DataFrame, factor: Factor = 4, window: Window = 14
 
     Examples
     --------
-    >>> from tapeline.features.example import example_bars
+    >>> from tapeline.core.example import example_bars
     >>> higher = higher_timeframe(example_bars(10, 11, 12, 13, 14, 15, 14), factor=2, window=2)
     >>> higher["higher_2_rsi_2"].tolist()
     [nan, nan, nan, nan, nan, 100.0, 100.0]

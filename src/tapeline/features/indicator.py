@@ -77,7 +77,7 @@ def indicator(
 
     Examples
     --------
-    >>> from tapeline.features.example import example_bars
+    >>> from tapeline.core.example import example_bars
     >>> middle = indicator(
     ...     __name__, "middle", "Middle of the bar.", inputs="high low", outputs="middle", lookback=1, scale=PRICE,
     ...     reference="none", library="MEDPRICE",
@@ -119,7 +119,7 @@ def indicator(
     )
     component.__doc__ = (
         f"{meaning}\n\nNaN in the warm-up. {_unit(scale)}\n\nExamples\n--------\n"
-        f">>> from tapeline.features.example import example_bars\n"
+        f">>> from tapeline.core.example import example_bars\n"
         f">>> from tapeline.core.registry import component_of\n"
         f">>> list(component_of({name}).compute(example_bars(10, 12)).columns)\n"
         f"{[template.format(**defaults) for template in names]}\n"

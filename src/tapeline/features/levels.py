@@ -25,7 +25,7 @@ def previous_day_levels(bars: pd.DataFrame, longest: Count = 2880, atr_window: W
 
     Examples
     --------
-    >>> from tapeline.features.example import example_bars
+    >>> from tapeline.core.example import example_bars
     >>> bars = example_bars(10, 10, 10, 12, start="2017-01-01 12:00", hours=12)
     >>> previous_day_levels(bars, atr_window=2).iloc[-1].round(3).tolist()
     [0.333, 1.0, 0.667, 0.667]

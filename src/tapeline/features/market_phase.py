@@ -50,7 +50,7 @@ def wyckoff_phase(
 
     Examples
     --------
-    >>> from tapeline.features.example import example_bars
+    >>> from tapeline.core.example import example_bars
     >>> bars = example_bars(19, 18, 17, 16, 15, 14, 13, 12, 12, 12, 12, 13, 14)
     >>> phases = wyckoff_phase(bars, window=3, memory=6)
     >>> phases.iloc[-4:].idxmax(axis=1).tolist()
@@ -93,7 +93,7 @@ def phase_probability(
 
     Examples
     --------
-    >>> from tapeline.features.example import example_bars
+    >>> from tapeline.core.example import example_bars
     >>> wave = 100 + 20 * np.sin(np.arange(400) / 15)
     >>> result = phase_probability(example_bars(*wave), span=8, prior=24, window=100, refit="day", longest=24)
     >>> result.iloc[-1].sum().round(9).item()

@@ -61,7 +61,7 @@ def hidden_markov_regime(
 
     Examples
     --------
-    >>> from tapeline.features.example import example_bars
+    >>> from tapeline.core.example import example_bars
     >>> wave = 1000 + 200 * np.sin(np.arange(400) / 40)
     >>> found = hidden_markov_regime(example_bars(*wave), span=8, prior=24, window=120, every=24)
     >>> found.iloc[-1].sum().round(9).item(), name_regimes(found).iloc[330]
@@ -98,7 +98,7 @@ def mixture_regime(
 
     Examples
     --------
-    >>> from tapeline.features.example import example_bars
+    >>> from tapeline.core.example import example_bars
     >>> wave = 1000 + 200 * np.sin(np.arange(400) / 40)
     >>> found = mixture_regime(example_bars(*wave), span=8, prior=24, window=120, every=24)
     >>> found.iloc[-1].sum().round(9).item(), name_regimes(found).iloc[330]

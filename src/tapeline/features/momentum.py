@@ -83,7 +83,7 @@ def macd(bars: pd.DataFrame, fast: Window = 12, slow: Window = 26, signal: Windo
 
     Examples
     --------
-    >>> from tapeline.features.example import example_bars
+    >>> from tapeline.core.example import example_bars
     >>> macd(example_bars(10, 10, 10, 12), fast=2, slow=3, signal=2).iloc[-1].round(3).tolist()
     [2.778, 1.389, 1.389]
     """
@@ -112,7 +112,7 @@ def stochastic(bars: pd.DataFrame, window: Window = 14, smoothing: Window = 3) -
 
     Examples
     --------
-    >>> from tapeline.features.example import example_bars
+    >>> from tapeline.core.example import example_bars
     >>> stochastic(example_bars(10, 11, 12, 13, 14), window=2, smoothing=2).iloc[-1].tolist()
     [75.0, 75.0]
     """
@@ -142,7 +142,7 @@ def williams_r(bars: pd.DataFrame, window: Window = 14) -> pd.Series:
 
     Examples
     --------
-    >>> from tapeline.features.example import example_bars
+    >>> from tapeline.core.example import example_bars
     >>> williams_r(example_bars(10, 11, 12), window=2).tolist()
     [nan, -33.33333333333333, -25.0]
     """
@@ -164,7 +164,7 @@ def cci(bars: pd.DataFrame, window: Window = 20) -> pd.Series:
 
     Examples
     --------
-    >>> from tapeline.features.example import example_bars
+    >>> from tapeline.core.example import example_bars
     >>> cci(example_bars(10, 11, 12, 13), window=3).round(2).tolist()
     [nan, nan, 100.0, 100.0]
     """
@@ -187,7 +187,7 @@ def stochastic_rsi(bars: pd.DataFrame, window: Window = 14, smoothing: Window = 
 
     Examples
     --------
-    >>> from tapeline.features.example import example_bars
+    >>> from tapeline.core.example import example_bars
     >>> stochastic_rsi(example_bars(10, 11, 10, 12, 11, 13, 12, 14), window=2, smoothing=2).iloc[-1].round(2).item()
     50.0
     """
@@ -211,7 +211,7 @@ def true_strength(bars: pd.DataFrame, slow: Window = 25, fast: Window = 13) -> p
 
     Examples
     --------
-    >>> from tapeline.features.example import example_bars
+    >>> from tapeline.core.example import example_bars
     >>> true_strength(example_bars(10, 11, 12, 13, 14, 15), slow=3, fast=2).iloc[-1].item()
     100.0
     """
@@ -237,7 +237,7 @@ def ultimate_oscillator(bars: pd.DataFrame, fast: Window = 7, middle: Window = 1
 
     Examples
     --------
-    >>> from tapeline.features.example import example_bars
+    >>> from tapeline.core.example import example_bars
     >>> ultimate_oscillator(example_bars(10, 11, 12, 13, 14), fast=2, middle=3, slow=4).round(2).tolist()
     [nan, nan, nan, nan, 66.67]
     """
@@ -259,7 +259,7 @@ def body_momentum(bars: pd.DataFrame, window: Window = 14) -> pd.Series:
 
     Examples
     --------
-    >>> from tapeline.features.example import example_bars
+    >>> from tapeline.core.example import example_bars
     >>> body_momentum(example_bars(10, 12, 11), window=2).round(4).tolist()
     [nan, 1.0, 0.3333]
     """

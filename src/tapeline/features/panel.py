@@ -65,7 +65,7 @@ def latest(
 
     Examples
     --------
-    >>> from tapeline.features.example import example_bars
+    >>> from tapeline.core.example import example_bars
     >>> from tapeline.features.feature_set import parse_feature_set
     >>> chosen = parse_feature_set({"name": "mine", "feature": [{"component": "log_return"}]})
     >>> panel = {"A": example_bars(10, 11), "B": example_bars(10, 20, 10)}

@@ -35,7 +35,7 @@ def donchian_position(bars: pd.DataFrame, window: Window = 55) -> pd.Series:
 
     Examples
     --------
-    >>> from tapeline.features.example import example_bars
+    >>> from tapeline.core.example import example_bars
     >>> donchian_position(example_bars(10, 11, 12), window=2).round(4).tolist()
     [nan, 0.6667, 0.75]
     """
@@ -57,7 +57,7 @@ def distance_to_extremes(bars: pd.DataFrame, window: Window = 120, atr_window: W
 
     Examples
     --------
-    >>> from tapeline.features.example import example_bars
+    >>> from tapeline.core.example import example_bars
     >>> distance_to_extremes(example_bars(10, 10, 10), window=2, atr_window=2).iloc[-1].tolist()
     [0.5, 0.5]
     """
@@ -81,7 +81,7 @@ def position_in_day(bars: pd.DataFrame, longest: Count = 1440) -> pd.Series:
 
     Examples
     --------
-    >>> from tapeline.features.example import example_bars
+    >>> from tapeline.core.example import example_bars
     >>> position_in_day(example_bars(10, 11, 12, start="2017-01-02 22:00")).round(4).tolist()
     [0.5, 0.6667, 0.6667]
     """
@@ -101,7 +101,7 @@ def position_in_week(bars: pd.DataFrame, longest: Count = 168) -> pd.Series:
 
     Examples
     --------
-    >>> from tapeline.features.example import example_bars
+    >>> from tapeline.core.example import example_bars
     >>> position_in_week(example_bars(10, 11, 12, start="2017-01-01 22:00")).round(4).tolist()
     [0.5, 0.6667, 0.6667]
     """

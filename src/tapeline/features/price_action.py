@@ -58,7 +58,7 @@ def inside_outside_bar(bars: pd.DataFrame) -> pd.DataFrame:
 
     Examples
     --------
-    >>> from tapeline.features.example import example_bars
+    >>> from tapeline.core.example import example_bars
     >>> bars = example_bars(10, 10, 10).assign(high=[12.0, 11, 13], low=[8.0, 9, 7], close=[10.0, 10, 12])
     >>> inside_outside_bar(bars).values.tolist()
     [[nan, nan], [1.0, 0.0], [0.0, 1.0]]
@@ -85,7 +85,7 @@ def highs_and_lows(bars: pd.DataFrame) -> pd.DataFrame:
 
     Examples
     --------
-    >>> from tapeline.features.example import example_bars
+    >>> from tapeline.core.example import example_bars
     >>> highs_and_lows(example_bars(10, 11, 12, 10)).values.tolist()
     [[nan, nan], [1.0, 0.0], [1.0, 1.0], [0.0, -1.0]]
     """
@@ -111,7 +111,7 @@ def swing_structure(bars: pd.DataFrame, span: Span = 3, window: Window = 120) ->
 
     Examples
     --------
-    >>> from tapeline.features.example import example_bars
+    >>> from tapeline.core.example import example_bars
     >>> swing_structure(example_bars(10, 12, 9, 13, 10, 14, 11), span=1, window=7).iloc[-1].tolist()
     [1.0, 0.0]
     """
@@ -138,7 +138,7 @@ def impulse(bars: pd.DataFrame, window: Window = 20, multiple: Multiple = 2.0, o
 
     Examples
     --------
-    >>> from tapeline.features.example import example_bars
+    >>> from tapeline.core.example import example_bars
     >>> impulse(example_bars(10, 10, 10, 10, 20), window=2).tolist()
     [nan, nan, nan, 0.0, 1.0]
     """
@@ -168,7 +168,7 @@ def price_gap(bars: pd.DataFrame, window: Window = 20, share: Multiple = 0.5) ->
 
     Examples
     --------
-    >>> from tapeline.features.example import example_bars
+    >>> from tapeline.core.example import example_bars
     >>> bars = example_bars(10, 10, 10, 10, 14).assign(open=[10.0, 10, 10, 10, 14], low=[9.0, 9, 9, 9, 13])
     >>> price_gap(bars, window=2).iloc[-2:].values.tolist()
     [[0.0, 0.0], [1.0, 1.0]]
@@ -201,7 +201,7 @@ def rejection(bars: pd.DataFrame, tail: Share = 2 / 3) -> pd.Series:
 
     Examples
     --------
-    >>> from tapeline.features.example import example_bars
+    >>> from tapeline.core.example import example_bars
     >>> bars = example_bars(10, 10).assign(low=[9.0, 7.0], high=[11.0, 10.5])
     >>> rejection(bars).tolist()
     [nan, 1.0]
@@ -226,7 +226,7 @@ def engulfing(bars: pd.DataFrame) -> pd.Series:
 
     Examples
     --------
-    >>> from tapeline.features.example import example_bars
+    >>> from tapeline.core.example import example_bars
     >>> engulfing(example_bars(11, 10, 12).assign(open=[11.0, 11, 9])).tolist()
     [nan, 0.0, 1.0]
     """
@@ -260,7 +260,7 @@ def breakout_and_retest(
 
     Examples
     --------
-    >>> from tapeline.features.example import example_bars
+    >>> from tapeline.core.example import example_bars
     >>> bars = example_bars(10, 10, 10, 10, 13, 13, 12, 13)
     >>> breakout_and_retest(bars, window=2, within=3).iloc[-4:].values.tolist()
     [[1.0, nan], [0.0, nan], [0.0, 1.0], [0.0, 0.0]]
@@ -287,7 +287,7 @@ def annotate(bars: pd.DataFrame) -> pd.DataFrame:
 
     Examples
     --------
-    >>> from tapeline.features.example import example_bars
+    >>> from tapeline.core.example import example_bars
     >>> annotate(example_bars(10, 11, 12))[["highs", "lows"]].iloc[-1].tolist()
     [1.0, 1.0]
     """
@@ -324,7 +324,7 @@ def annotation_events(bars: pd.DataFrame, timeframe: Timeframe, annotations: pd.
 
     Examples
     --------
-    >>> from tapeline.features.example import example_bars
+    >>> from tapeline.core.example import example_bars
     >>> events = annotation_events(example_bars(10, 11), Timeframe.parse("H1"))
     >>> events[["kind", "direction"]].values.tolist()
     [['highs', 1]]

@@ -49,7 +49,7 @@ def price_density(bars: pd.DataFrame, window: Sample = 240, weight: Literal["tim
 
     Examples
     --------
-    >>> from tapeline.features.example import example_bars
+    >>> from tapeline.core.example import example_bars
     >>> price_density(example_bars(*[10.0, 11.0] * 15, *[20.0] * 10), window=40).iloc[-1].round(1).tolist()
     [0.3, 2.4, 0.0, 2.0]
     """
@@ -96,7 +96,7 @@ def price_clusters(
 
     Examples
     --------
-    >>> from tapeline.features.example import example_bars
+    >>> from tapeline.core.example import example_bars
     >>> bars = example_bars(*[10.0, 13.0, 10.0, 12.0] * 6)
     >>> price_clusters(bars, window=20, span=1).iloc[-1].round(2).tolist()
     [0.44, 5.0, 20.0, 0.0]
@@ -139,7 +139,7 @@ def standing_clusters(
 
     Examples
     --------
-    >>> from tapeline.features.example import example_bars
+    >>> from tapeline.core.example import example_bars
     >>> bars = example_bars(*[10.0, 13.0, 10.0, 12.0] * 6)
     >>> standing_clusters(bars, window=20, span=1)[["level", "turns"]].values.tolist()
     [[14.0, 5.0]]

@@ -26,7 +26,7 @@ def refit_starts(bars: pd.DataFrame, every: int) -> NDArray[np.bool_]:
 
     Examples
     --------
-    >>> from tapeline.features.example import example_bars
+    >>> from tapeline.core.example import example_bars
     >>> refit_starts(example_bars(1, 1, 1, 1, 1, start="2017-01-02 22:00"), 24).tolist()
     [False, False, True, False, False]
     """

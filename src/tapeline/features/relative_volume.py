@@ -36,7 +36,7 @@ def time_of_day_volume(
 
     Examples
     --------
-    >>> from tapeline.features.example import example_bars
+    >>> from tapeline.core.example import example_bars
     >>> time_of_day_volume(example_bars(*[10.0] * 145)).iloc[-1].round(4).item()
     2.377
     """
@@ -60,7 +60,7 @@ def day_volume(
 
     Examples
     --------
-    >>> from tapeline.features.example import example_bars
+    >>> from tapeline.core.example import example_bars
     >>> day_volume(example_bars(*[10.0] * 145)).iloc[-1].round(4).item()
     2.377
     """
@@ -81,7 +81,7 @@ def volume_surprise(bars: pd.DataFrame, window: Window = 100) -> pd.Series:
 
     Examples
     --------
-    >>> from tapeline.features.example import example_bars
+    >>> from tapeline.core.example import example_bars
     >>> volume_surprise(example_bars(*[10.0] * 9), window=3).round(2).tolist()[-1]
     -1.17
     """

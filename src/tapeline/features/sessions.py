@@ -40,7 +40,7 @@ def forex_sessions(bars: pd.DataFrame) -> pd.DataFrame:
 
     Examples
     --------
-    >>> from tapeline.features.example import example_bars
+    >>> from tapeline.core.example import example_bars
     >>> forex_sessions(example_bars(10, start="2017-01-03 14:00")).iloc[0].tolist()
     [0.0, 0.0, 1.0, 1.0, 0.0, 0.0, 1.0]
     """
@@ -72,7 +72,7 @@ def session_so_far(bars: pd.DataFrame, city: City = "london", longest: Count = 5
 
     Examples
     --------
-    >>> from tapeline.features.example import example_bars
+    >>> from tapeline.core.example import example_bars
     >>> session_so_far(example_bars(10, 10, 11, start="2017-01-03 07:00")).round(2).values.tolist()
     [[nan, nan, nan], [0.0, 20.0, 0.5], [10.0, 27.27, 0.67]]
     """
@@ -98,7 +98,7 @@ def month_of_year(bars: pd.DataFrame) -> pd.DataFrame:
 
     Examples
     --------
-    >>> from tapeline.features.example import example_bars
+    >>> from tapeline.core.example import example_bars
     >>> month_of_year(example_bars(10, start="2017-04-03")).round(4).values.tolist()
     [[1.0, 0.0]]
     """
@@ -117,7 +117,7 @@ def rollover(bars: pd.DataFrame) -> pd.Series:
 
     Examples
     --------
-    >>> from tapeline.features.example import example_bars
+    >>> from tapeline.core.example import example_bars
     >>> rollover(example_bars(10, 10, 10, start="2017-01-03 21:00")).tolist()
     [0.0, 1.0, 0.0]
     """

@@ -76,7 +76,7 @@ def opening_gap(bars: pd.DataFrame, atr_window: Window = 14) -> pd.Series:
 
     Examples
     --------
-    >>> from tapeline.features.example import example_bars
+    >>> from tapeline.core.example import example_bars
     >>> opening_gap(example_bars(10, 10, 10, 12), atr_window=2).tolist()
     [nan, nan, nan, 0.0]
     """
@@ -98,7 +98,7 @@ def relative_range(bars: pd.DataFrame, atr_window: Window = 14) -> pd.Series:
 
     Examples
     --------
-    >>> from tapeline.features.example import example_bars
+    >>> from tapeline.core.example import example_bars
     >>> relative_range(example_bars(10, 10, 10, 12), atr_window=2).tolist()
     [nan, nan, nan, 2.0]
     """

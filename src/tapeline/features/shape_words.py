@@ -45,7 +45,7 @@ def sax_letters(
 
     Examples
     --------
-    >>> from tapeline.features.example import example_bars
+    >>> from tapeline.core.example import example_bars
     >>> sax_letters(example_bars(10, 11, 12, 13, 14), window=4, letters=4).iloc[-1].tolist()
     [0.0, 1.0, 2.0, 3.0]
     """

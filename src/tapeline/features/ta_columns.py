@@ -64,7 +64,7 @@ def ta_columns(bars: pd.DataFrame) -> pd.DataFrame:
 
     Examples
     --------
-    >>> from tapeline.features.example import example_bars
+    >>> from tapeline.core.example import example_bars
     >>> ta_columns(example_bars(10, 12))[["others_dr", "others_cr"]].round(1).values.tolist()
     [[nan, 0.0], [20.0, 20.0]]
     """

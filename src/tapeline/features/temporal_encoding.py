@@ -124,7 +124,7 @@ def calendar_encoding(bars: pd.DataFrame) -> pd.DataFrame:
 
     Examples
     --------
-    >>> from tapeline.features.example import example_bars
+    >>> from tapeline.core.example import example_bars
     >>> calendar_encoding(example_bars(10, start="2017-01-16 12:00")).round(3).iloc[0].tolist()
     [0.434, 0.901, 0.0, -1.0, 0.264, 0.965]
     """

@@ -38,7 +38,7 @@ def adx(bars: pd.DataFrame, window: Window = 14) -> pd.DataFrame:
 
     Examples
     --------
-    >>> from tapeline.features.example import example_bars
+    >>> from tapeline.core.example import example_bars
     >>> adx(example_bars(10, 11, 12, 13, 14, 15), window=2).iloc[-1].round(2).tolist()
     [100.0, 33.33]
     """
@@ -71,7 +71,7 @@ def aroon(bars: pd.DataFrame, window: Window = 25) -> pd.Series:
 
     Examples
     --------
-    >>> from tapeline.features.example import example_bars
+    >>> from tapeline.core.example import example_bars
     >>> aroon(example_bars(10, 11, 12), window=2).tolist()
     [nan, nan, 50.0]
     """
@@ -92,7 +92,7 @@ def ema_distance(bars: pd.DataFrame, window: Window = 20, atr_window: Window = 1
 
     Examples
     --------
-    >>> from tapeline.features.example import example_bars
+    >>> from tapeline.core.example import example_bars
     >>> ema_distance(example_bars(10, 10, 10, 12), window=2, atr_window=2).iloc[-1].round(3).item()
     0.222
     """
@@ -113,7 +113,7 @@ def sma_distance(bars: pd.DataFrame, window: Window = 50, atr_window: Window = 1
 
     Examples
     --------
-    >>> from tapeline.features.example import example_bars
+    >>> from tapeline.core.example import example_bars
     >>> sma_distance(example_bars(10, 10, 10, 12), window=2, atr_window=2).iloc[-1].round(3).item()
     0.333
     """
@@ -132,7 +132,7 @@ def ema_cross(bars: pd.DataFrame, fast: Window = 10, slow: Window = 50, atr_wind
 
     Examples
     --------
-    >>> from tapeline.features.example import example_bars
+    >>> from tapeline.core.example import example_bars
     >>> ema_cross(example_bars(10, 10, 10, 13), fast=2, slow=3, atr_window=2).iloc[-1].round(3).item()
     0.143
     """
@@ -195,7 +195,7 @@ def vortex(bars: pd.DataFrame, window: Window = 14) -> pd.Series:
 
     Examples
     --------
-    >>> from tapeline.features.example import example_bars
+    >>> from tapeline.core.example import example_bars
     >>> vortex(example_bars(10, 11, 12, 13), window=2).round(4).tolist()
     [nan, nan, 0.5, 0.6667]
     """

@@ -24,7 +24,7 @@ def directional_movement(bars: pd.DataFrame, window: Window = 14) -> pd.DataFram
 
     Examples
     --------
-    >>> from tapeline.features.example import example_bars
+    >>> from tapeline.core.example import example_bars
     >>> directional_movement(example_bars(10, 11, 12, 13, 14, 15), window=2).iloc[-1].round(2).tolist()
     [33.33, 0.0]
     """
@@ -49,7 +49,7 @@ def aroon_lines(bars: pd.DataFrame, window: Window = 25) -> pd.DataFrame:
 
     Examples
     --------
-    >>> from tapeline.features.example import example_bars
+    >>> from tapeline.core.example import example_bars
     >>> aroon_lines(example_bars(10, 11, 12), window=2).iloc[-1].tolist()
     [100.0, 50.0]
     """

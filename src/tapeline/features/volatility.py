@@ -39,7 +39,7 @@ def atr_percent(bars: pd.DataFrame, window: Window = 14) -> pd.Series:
 
     Examples
     --------
-    >>> from tapeline.features.example import example_bars
+    >>> from tapeline.core.example import example_bars
     >>> atr_percent(example_bars(10, 10, 10), window=2).tolist()
     [nan, nan, 20.0]
     """
@@ -87,7 +87,7 @@ def keltner_position(
 
     Examples
     --------
-    >>> from tapeline.features.example import example_bars
+    >>> from tapeline.core.example import example_bars
     >>> keltner_position(example_bars(10, 10, 10, 10), window=2, atr_window=2).iloc[-1].item()
     0.5
     """

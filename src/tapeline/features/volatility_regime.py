@@ -41,7 +41,7 @@ def volatility_regime(bars: pd.DataFrame, window: Window = 24, memory: Window = 
 
     Examples
     --------
-    >>> from tapeline.features.example import example_bars
+    >>> from tapeline.core.example import example_bars
     >>> bars = example_bars(*[100, 101] * 10, 120)
     >>> volatility_regime(bars, window=2, memory=10).iloc[[-2, -1]].round(2).values.tolist()
     [[1.0, 0.0], [3.0, 2.51]]
@@ -85,7 +85,7 @@ def garch_regime(
 
     Examples
     --------
-    >>> from tapeline.features.example import example_bars
+    >>> from tapeline.core.example import example_bars
     >>> calm = 1000 * np.exp(0.001 * np.sin(np.arange(300.0) ** 2))
     >>> found = garch_regime(example_bars(*calm, 1100, 1000), window=200, every=48)
     >>> found["garch_level_200"].iloc[-1].item(), bool(found["garch_volatility_200"].iloc[-1] > 1)
@@ -115,7 +115,7 @@ def arch_forecasts(bars: pd.DataFrame, *, window: int = 400, every: int = 120) -
 
     Examples
     --------
-    >>> from tapeline.features.example import example_bars
+    >>> from tapeline.core.example import example_bars
     >>> calm = 1000 * np.exp(0.001 * np.sin(np.arange(230.0) ** 2))
     >>> found = arch_forecasts(example_bars(*calm), window=200, every=24)
     >>> list(found.columns), bool(0.0003 < found["forecast"].iloc[-1] < 0.003)

@@ -97,7 +97,7 @@ def volatility_spike(
 
     Examples
     --------
-    >>> from tapeline.features.example import example_bars
+    >>> from tapeline.core.example import example_bars
     >>> calm = example_bars(*[10.0] * 147)
     >>> calm.iloc[145, calm.columns.get_loc("high")] = 19.0
     >>> volatility_spike(calm, longest=144, memory=3).iloc[-2:].round(2).values.tolist()

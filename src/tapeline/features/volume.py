@@ -73,7 +73,7 @@ def money_flow_index(bars: pd.DataFrame, window: Window = 14) -> pd.Series:
 
     Examples
     --------
-    >>> from tapeline.features.example import example_bars
+    >>> from tapeline.core.example import example_bars
     >>> money_flow_index(example_bars(10, 11, 10), window=2).round(2).tolist()
     [nan, nan, 40.76]
     """
@@ -122,7 +122,7 @@ def vwap_distance(bars: pd.DataFrame, window: Window = 24, atr_window: Window = 
 
     Examples
     --------
-    >>> from tapeline.features.example import example_bars
+    >>> from tapeline.core.example import example_bars
     >>> vwap_distance(example_bars(10, 10, 10), window=2, atr_window=2).tolist()
     [nan, nan, 0.0]
     """

@@ -106,7 +106,7 @@ def wavelet_noise(
 
     Examples
     --------
-    >>> from tapeline.features.example import example_bars
+    >>> from tapeline.core.example import example_bars
     >>> wavelet_noise(example_bars(*range(100, 140)), window=32, wavelet="db2").iloc[-1].abs().round(6).tolist()
     [0.0, 0.333333]
     """

@@ -103,7 +103,7 @@ def slice_windows(
 
     Examples
     --------
-    >>> from tapeline.features.example import example_bars
+    >>> from tapeline.core.example import example_bars
     >>> bars = example_bars(1, 2, 3, 4, 5).drop(index="2017-01-02 02:00")
     >>> close = bars[["close"]]
     >>> windows = slice_windows(close, 2, timeframe=Timeframe.parse("H1"))

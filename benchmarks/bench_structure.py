@@ -13,7 +13,8 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.harness import cpu_seconds, report
-from tapeline.charts.gaps import fair_value_gap, find_gaps, prices_of
+from tapeline.charts.bar_arrays import BarArrays, mean_true_range
+from tapeline.charts.gaps import fair_value_gap, find_gaps
 from tapeline.charts.liquidity import equal_extremes, liquidity_sweep
 from tapeline.charts.order_blocks import find_blocks, order_block
 from tapeline.charts.structure import (
@@ -21,7 +22,6 @@ from tapeline.charts.structure import (
     break_of_structure,
     change_of_character,
     find_breaks,
-    mean_true_range,
 )
 from tapeline.charts.structure_kernels import equal_levels
 from tapeline.charts.swings import SwingStream, exceeded, find_swings, fractal_swing, zigzag_swing
@@ -67,14 +67,14 @@ def minute_bars(rows: int) -> pd.DataFrame:
 
 def all_findings(bars: pd.DataFrame) -> int:
     """Everything as arrays: swings found once, and all that stands on them."""
-    _, high, low, _ = prices_of(bars)
-    gaps = find_gaps(bars)
-    mitigated = gaps.reached(high, low, 0.0)
-    swings = find_swings(bars, "fractal", left=5, right=5)
-    breaks = find_breaks(bars, swings)
-    blocks = find_blocks(bars, breaks)
-    passed = exceeded(bars, swings)
-    usual = 0.25 * mean_true_range(bars, 14)[swings.confirmed]
+    arrays = BarArrays(bars)
+    gaps = find_gaps(arrays)
+    mitigated = gaps.reached(arrays, 0.0)
+    swings = find_swings(arrays, "fractal", left=5, right=5)
+    breaks = find_breaks(arrays, swings)
+    blocks = find_blocks(arrays, breaks)
+    passed = exceeded(arrays, swings)
+    usual = 0.25 * mean_true_range(arrays, 14)[swings.confirmed]
     equal = 0
     for side in (1, -1):
         mine = (swings.side == side) & (usual >= 0.0)
@@ -132,11 +132,11 @@ def linear(bars: pd.DataFrame) -> bool:
 def against_plain_gaps(bars: pd.DataFrame) -> bool:
     """Gaps with mitigation by us and by a plain search, equal to the last row."""
     part = bars.head(PEER_ROWS)
-    _, high, low, _ = prices_of(part)
 
     def ours() -> np.ndarray:
-        gaps = find_gaps(part)
-        return np.column_stack((gaps.third, gaps.direction, gaps.low, gaps.high, gaps.reached(high, low, 0.0)))
+        arrays = BarArrays(part)
+        gaps = find_gaps(arrays)
+        return np.column_stack((gaps.third, gaps.direction, gaps.low, gaps.high, gaps.reached(arrays, 0.0)))
 
     kept: list[np.ndarray] = []
     peer_seconds = cpu_seconds(lambda: kept.append(plain_gaps(part)), repeats=1, warm=False)

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from tapeline.charts.bar_arrays import BarArrays
 from tapeline.charts.gaps import fair_value_gap, find_gaps, gap_encroachment, inverse_fair_value_gap
 from tapeline.charts.liquidity import equal_extremes, liquidity_sweep
 from tapeline.charts.order_blocks import breaker_block, find_blocks, order_block, order_block_mitigation
@@ -84,7 +85,7 @@ def test_displacement_is_the_body_in_ranges_of_the_bars_before(bars):
     t = int(breaks.row[-1])
     ranges = [max(high[j], close[j - 1]) - min(low[j], close[j - 1]) for j in range(t - 14, t)]
     body = breaks.direction[-1] * (close[t] - opened[t])
-    assert displacement_of(bars, breaks, 14)[-1] == pytest.approx(body / np.mean(ranges))
+    assert displacement_of(BarArrays.of(bars), breaks, 14)[-1] == pytest.approx(body / np.mean(ranges))
     assert np.isnan(mean_true_range(bars, 14)[:14]).all()
 
 

@@ -15,13 +15,11 @@ import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from tapeline.charts.bar_arrays import BarArrays, Floats, Rows
 from tapeline.charts.event_kernels import EMPTY, event_hashes, hexadecimal, newest_standing
 from tapeline.core.errors import ConfigurationError, DataError
 from tapeline.core.schemas import EVENTS, empty
 from tapeline.core.versions import digest
-
-Floats = NDArray[np.float64]
-Rows = NDArray[np.int64]
 
 NOT_YET: Final = EMPTY
 """The row of what has not happened on these bars."""
@@ -74,7 +72,7 @@ class Findings:
 
 
 def event_frame(
-    bars: pd.DataFrame, findings: Findings | Sequence[Findings], parameters: Mapping[str, Any]
+    bars: pd.DataFrame | BarArrays, findings: Findings | Sequence[Findings], parameters: Mapping[str, Any]
 ) -> pd.DataFrame:
     """Findings as rows of the events schema, in the order in which they were confirmed.
 
@@ -108,7 +106,8 @@ def event_frame(
     >>> str(frame["confirmed_at"].iloc[0]), len(frame["id"].iloc[0])
     ('2017-01-02 03:00:00+00:00', 16)
     """
-    opened, closed = instants(bars)
+    arrays = BarArrays.of(bars)
+    opened, closed = arrays.opened, arrays.closed
     parts = [findings] if isinstance(findings, Findings) else list(findings)
     if not parts:
         return empty(EVENTS).reset_index()[list(_COLUMNS)]
@@ -137,24 +136,12 @@ def event_frame(
     return pd.DataFrame(data)
 
 
-def instants(bars: pd.DataFrame) -> tuple[Rows, Rows]:
-    """When each bar opened and closed, in nanoseconds since 1970 (UTC)."""
-    if "close_ts" not in bars.columns:
-        raise DataError("bars lack the column 'close_ts'", hint="bars.assign(close_ts=timeframe.closes(bars.index))")
-    if not isinstance(bars.index, pd.DatetimeIndex) or bars.index.tz is None:
-        raise DataError(f"bars are indexed by {bars.index.dtype}, expected UTC instants")
-    return (
-        np.ascontiguousarray(bars.index.as_unit("ns").asi8),
-        np.ascontiguousarray(pd.DatetimeIndex(bars["close_ts"]).as_unit("ns").asi8),
-    )
-
-
-def event_rows(events: pd.DataFrame, bars: pd.DataFrame) -> tuple[Rows, Rows]:
+def event_rows(events: pd.DataFrame, bars: pd.DataFrame | BarArrays) -> tuple[Rows, Rows]:
     """The row of the bars at which each event was first known, and the one at which it no longer stood.
 
     The first bar that closes at or after the instant; ``len(bars)`` where none does.
     """
-    _, closed = instants(bars)
+    closed = BarArrays.of(bars).closed
     known = closed.searchsorted(pd.DatetimeIndex(events["confirmed_at"]).as_unit("ns").asi8)
     gone = pd.DatetimeIndex(events["invalidated_at"]).as_unit("ns")
     rows = closed.searchsorted(gone.asi8)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, Any, Final, Literal
 
@@ -11,9 +12,10 @@ from numba import njit
 from numpy.typing import NDArray
 from pydantic import Field
 
+from tapeline.charts.bar_arrays import BarArrays, Floats, Rows
+from tapeline.charts.detector import detector
 from tapeline.charts.event_kernels import EMPTY, first_crossings
-from tapeline.charts.events import Findings, Floats, Rows, event_frame
-from tapeline.core.registry import pattern
+from tapeline.charts.events import Findings
 
 Age = Annotated[int, Field(ge=1, le=100_000)]
 """For how many bars after its confirmation a finding is followed."""
@@ -38,18 +40,19 @@ class Gaps:
     def __len__(self) -> int:
         return len(self.third)
 
-    def reached(self, high: Floats, low: Floats, share: float) -> Rows:
+    def reached(self, arrays: BarArrays, share: float) -> Rows:
         """The row at which price first came back through this share of each gap, -1 where it has not.
 
         0 is the near border, touched; 0.5 the middle, the consequent encroachment; 1 the far border, the gap filled.
         """
         height = self.high - self.low
         level = np.where(self.direction > 0, self.high - share * height, self.low + share * height)
-        return self._crossed(low, high, level, strict=False)
+        return self._crossed(arrays.low, arrays.high, level, strict=False)
 
-    def closed_through(self, close: Floats) -> Rows:
+    def closed_through(self, arrays: BarArrays) -> Rows:
         """The row at whose close price first stood beyond the far border, which turns the gap over; -1 where none."""
-        return self._crossed(close, close, np.where(self.direction > 0, self.low, self.high), strict=True)
+        level = np.where(self.direction > 0, self.low, self.high)
+        return self._crossed(arrays.close, arrays.close, level, strict=True)
 
     def _crossed(self, falling: Floats, rising: Floats, level: Floats, *, strict: bool) -> Rows:
         hit = np.full(len(self), EMPTY)
@@ -78,7 +81,7 @@ def _three_bar_gaps(
     return count
 
 
-def find_gaps(bars: pd.DataFrame, *, body: bool = True) -> Gaps:
+def find_gaps(bars: pd.DataFrame | BarArrays, *, body: bool = True) -> Gaps:
     """The fair value gaps of bars: the third bar's range lies wholly beyond the first's.
 
     Parameters
@@ -93,20 +96,14 @@ def find_gaps(bars: pd.DataFrame, *, body: bool = True) -> Gaps:
     >>> gaps.third.tolist(), gaps.low.tolist(), gaps.high.tolist()
     ([2], [11.0], [13.0])
     """
-    opened, high, low, close = prices_of(bars)
-    rows = high.size
+    arrays = BarArrays.of(bars)
+    rows = len(arrays)
     third, direction = np.empty(rows, np.int64), np.empty(rows, np.int8)
     bottom, top = np.empty(rows), np.empty(rows)
-    count = _three_bar_gaps(opened, high, low, close, body, third, direction, bottom, top)
+    count = _three_bar_gaps(
+        arrays.open, arrays.high, arrays.low, arrays.close, body, third, direction, bottom, top
+    )  # fmt: skip
     return Gaps(third[:count].copy(), direction[:count].copy(), bottom[:count].copy(), top[:count].copy())
-
-
-def prices_of(bars: pd.DataFrame) -> tuple[Floats, Floats, Floats, Floats]:
-    """Open, high, low and close as arrays."""
-    opened, high, low, close = (
-        np.ascontiguousarray(bars[name].to_numpy(dtype=np.float64)) for name in ("open", "high", "low", "close")
-    )
-    return opened, high, low, close
 
 
 def gap_findings(gaps: Gaps, kind: str, close: Floats, invalidated: Rows) -> Findings:
@@ -132,12 +129,12 @@ def gap_findings(gaps: Gaps, kind: str, close: Floats, invalidated: Rows) -> Fin
     )
 
 
-@pattern(
+@detector(
     lookback=3,
-    requires=("close_ts",),
     reference="the three-bar imbalance of Huddleston's (ICT) teaching, as smart-money-concepts defines it",
+    follows=("mitigation",),
 )
-def fair_value_gap(bars: pd.DataFrame, mitigation: Mitigation = "touch", body: bool = True) -> pd.DataFrame:
+def fair_value_gap(arrays: BarArrays, mitigation: Mitigation = "touch", body: bool = True) -> Iterator[Findings]:
     """Gaps between the first and the third of three bars, confirmed at the third bar's close.
 
     Kind ``fair_value_gap``, ``direction`` 1 where price leaped up, ``low`` and ``high`` the borders, ``target`` the
@@ -155,18 +152,15 @@ def fair_value_gap(bars: pd.DataFrame, mitigation: Mitigation = "touch", body: b
     >>> str(found["confirmed_at"].iloc[0]), str(found["invalidated_at"].iloc[0])
     ('2017-01-02 03:00:00+00:00', '2017-01-02 05:00:00+00:00')
     """
-    _, high, low, close = prices_of(bars)
-    gaps = find_gaps(bars, body=body)
-    found = gap_findings(gaps, "fair_value_gap", close, gaps.reached(high, low, _SHARES[mitigation]))
-    return event_frame(bars, found, {"body": body})
+    gaps = arrays.once(find_gaps, body=body)
+    yield gap_findings(gaps, "fair_value_gap", arrays.close, gaps.reached(arrays, _SHARES[mitigation]))
 
 
-@pattern(
+@detector(
     lookback=lambda max_age: max_age + 3,
-    requires=("close_ts",),
     reference="Huddleston (ICT): inverse fair value gap, a gap that price closes through and returns to from beyond",
 )
-def inverse_fair_value_gap(bars: pd.DataFrame, max_age: Age = 500, body: bool = True) -> pd.DataFrame:
+def inverse_fair_value_gap(arrays: BarArrays, max_age: Age = 500, body: bool = True) -> Iterator[Findings]:
     """Gaps that a close went through to the other side, confirmed at that close.
 
     Kind ``inverse_fair_value_gap`` with the borders of the gap and the opposite ``direction``; ``start`` is the first
@@ -181,16 +175,16 @@ def inverse_fair_value_gap(bars: pd.DataFrame, max_age: Age = 500, body: bool = 
     >>> found[["direction", "low", "high", "stop"]].to_numpy().tolist(), str(found["confirmed_at"].iloc[0])
     ([[-1.0, 11.0, 13.0, 13.0]], '2017-01-02 06:00:00+00:00')
     """
-    _, _, _, close = prices_of(bars)
-    gaps = find_gaps(bars, body=body)
-    turned = gaps.closed_through(close)
+    close = arrays.close
+    gaps = arrays.once(find_gaps, body=body)
+    turned = gaps.closed_through(arrays)
     chosen = np.flatnonzero((turned >= 0) & (turned - gaps.third <= max_age))
     chosen = chosen[np.argsort(turned[chosen], kind="stable")]
     at = turned[chosen]
     over = Gaps(at, (-gaps.direction[chosen]).astype(np.int8), gaps.low[chosen], gaps.high[chosen])
     first = gaps.third[chosen] - 2
     up = over.direction > 0
-    found = Findings(
+    yield Findings(
         "inverse_fair_value_gap",
         direction=over.direction,
         start=first,
@@ -198,21 +192,19 @@ def inverse_fair_value_gap(bars: pd.DataFrame, max_age: Age = 500, body: bool = 
         confirmed=at,
         low=over.low,
         high=over.high,
-        invalidated=over.closed_through(close),
+        invalidated=over.closed_through(arrays),
         stop=np.where(up, over.low, over.high),
         score=100.0 * (over.high - over.low) / close[first + 1],
         point_rows=np.column_stack((first, first + 2, at)),
         point_prices=np.column_stack((over.low, over.high, close[at])),
     )
-    return event_frame(bars, found, {"body": body, "max_age": max_age})
 
 
-@pattern(
+@detector(
     lookback=lambda max_age: max_age + 3,
-    requires=("close_ts",),
     reference="Huddleston (ICT): consequent encroachment, the middle of a gap",
 )
-def gap_encroachment(bars: pd.DataFrame, max_age: Age = 500, body: bool = True) -> pd.DataFrame:
+def gap_encroachment(arrays: BarArrays, max_age: Age = 500, body: bool = True) -> Iterator[Findings]:
     """Returns of price to the middle of a fair value gap, confirmed at the close of the bar that reached it.
 
     Kind ``gap_encroachment`` with borders and ``direction`` of the gap; ``start`` is the gap's first bar, ``end`` the
@@ -225,14 +217,13 @@ def gap_encroachment(bars: pd.DataFrame, max_age: Age = 500, body: bool = True) 
     >>> found[["low", "high", "score"]].to_numpy().tolist(), str(found["confirmed_at"].iloc[0])
     ([[11.0, 13.0, 2.0]], '2017-01-02 05:00:00+00:00')
     """
-    _, high, low, _ = prices_of(bars)
-    gaps = find_gaps(bars, body=body)
-    met = gaps.reached(high, low, 0.5)
+    gaps = arrays.once(find_gaps, body=body)
+    met = gaps.reached(arrays, 0.5)
     chosen = np.flatnonzero((met >= 0) & (met - gaps.third <= max_age))
     chosen = chosen[np.argsort(met[chosen], kind="stable")]
     at, third = met[chosen], gaps.third[chosen]
     middle = (gaps.low[chosen] + gaps.high[chosen]) / 2.0
-    found = Findings(
+    yield Findings(
         "gap_encroachment",
         direction=gaps.direction[chosen],
         start=third - 2,
@@ -244,4 +235,3 @@ def gap_encroachment(bars: pd.DataFrame, max_age: Age = 500, body: bool = True) 
         point_rows=np.column_stack((third, at)),
         point_prices=np.column_stack((middle, middle)),
     )
-    return event_frame(bars, found, {"body": body, "max_age": max_age})

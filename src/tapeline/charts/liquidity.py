@@ -2,31 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated
 
 import numpy as np
-import pandas as pd
 from pydantic import Field
 
+from tapeline.charts.bar_arrays import BarArrays, mean_true_range
+from tapeline.charts.detector import detector
 from tapeline.charts.event_kernels import first_crossings
-from tapeline.charts.events import Findings, event_frame
-from tapeline.charts.gaps import Age, prices_of
-from tapeline.charts.structure import mean_true_range
+from tapeline.charts.events import Findings
+from tapeline.charts.gaps import Age
 from tapeline.charts.structure_kernels import equal_levels
 from tapeline.charts.swings import Period, Reach, exceeded, find_swings
-from tapeline.core.registry import pattern
 
 Width = Annotated[float, Field(gt=0.0, le=100.0)]
 
 
-@pattern(
+@detector(
     lookback=lambda reach, max_age, window: max_age + 4 * reach + window + 2,
-    requires=("close_ts",),
     reference="equal highs and lows, resting liquidity, in Huddleston's (ICT) teaching",
 )
 def equal_extremes(
-    bars: pd.DataFrame, reach: Reach = 5, tolerance: Width = 0.25, max_age: Age = 300, window: Period = 14
-) -> pd.DataFrame:
+    arrays: BarArrays, reach: Reach = 5, tolerance: Width = 0.25, max_age: Age = 300, window: Period = 14
+) -> Iterator[Findings]:
     """Swings at nearly the price of earlier ones that no swing since has passed, known when the swing is confirmed.
 
     Kinds ``equal_highs`` (``direction`` -1: a ceiling with stops above it) and ``equal_lows`` (1). ``start`` is the
@@ -42,43 +41,36 @@ def equal_extremes(
     >>> found[["low", "high", "score"]].to_numpy().tolist(), str(found["kind"].iloc[0])
     ([[13.0, 13.1, 2.0]], 'equal_highs')
     """
-    swings = find_swings(bars, "fractal", left=reach, right=reach)
-    width = tolerance * mean_true_range(bars, window)[swings.confirmed]
-    _, high, low, _ = prices_of(bars)
-    found = []
-    for side, kind, values in ((1, "equal_highs", high), (-1, "equal_lows", low)):
+    swings = arrays.once(find_swings, "fractal", left=reach, right=reach)
+    width = tolerance * arrays.once(mean_true_range, window)[swings.confirmed]
+    for side, kind, values in ((1, "equal_highs", arrays.high), (-1, "equal_lows", arrays.low)):
         mine = (swings.side == side) & (width >= 0.0)
         row, at = swings.row[mine], swings.confirmed[mine]
         members, span = equal_levels(row, at, side * swings.price[mine], width[mine], max_age, 2)
         chosen = members[:, 0] > 0
         near, far = side * span[chosen, 0], side * span[chosen, 1]
         first, last, known = members[chosen, 1], row[chosen], at[chosen]
-        found.append(
-            Findings(
-                kind,
-                direction=np.full(last.size, -side, np.int8),
-                start=first,
-                end=last,
-                confirmed=known,
-                low=np.minimum(near, far),
-                high=np.maximum(near, far),
-                invalidated=first_crossings(side, values, known, far, strict=True),
-                stop=far,
-                score=members[chosen, 0].astype(np.float64),
-                point_rows=np.column_stack((first, last)),
-                point_prices=np.column_stack((values[first], values[last])),
-            )
+        yield Findings(
+            kind,
+            direction=np.full(last.size, -side, np.int8),
+            start=first,
+            end=last,
+            confirmed=known,
+            low=np.minimum(near, far),
+            high=np.maximum(near, far),
+            invalidated=first_crossings(side, values, known, far, strict=True),
+            stop=far,
+            score=members[chosen, 0].astype(np.float64),
+            point_rows=np.column_stack((first, last)),
+            point_prices=np.column_stack((values[first], values[last])),
         )
-    given = {"reach": reach, "tolerance": tolerance, "max_age": max_age, "window": window}
-    return event_frame(bars, found, given)
 
 
-@pattern(
+@detector(
     lookback=lambda reach, max_age, window: max_age + 3 * reach + window + 2,
-    requires=("close_ts",),
     reference="liquidity sweep in Huddleston's (ICT) teaching; turtle soup in Connors, Raschke, Street Smarts (1995)",
 )
-def liquidity_sweep(bars: pd.DataFrame, reach: Reach = 5, max_age: Age = 300, window: Period = 14) -> pd.DataFrame:
+def liquidity_sweep(arrays: BarArrays, reach: Reach = 5, max_age: Age = 300, window: Period = 14) -> Iterator[Findings]:
     """Bars that are the first to trade beyond a confirmed swing and close back on its near side.
 
     Kind ``liquidity_sweep``, ``direction`` -1 after a sweep of highs and 1 of lows, confirmed at that bar's close.
@@ -94,22 +86,22 @@ def liquidity_sweep(bars: pd.DataFrame, reach: Reach = 5, max_age: Age = 300, wi
     >>> liquidity_sweep(bars, reach=1, window=2)[["direction", "low", "high"]].to_numpy().tolist()
     [[-1.0, 13.0, 13.5]]
     """
-    swings = find_swings(bars, "fractal", left=reach, right=reach)
-    _, high, low, close = prices_of(bars)
-    hit = exceeded(bars, swings)
+    swings = arrays.once(find_swings, "fractal", left=reach, right=reach)
+    high, low, close = arrays.high, arrays.low, arrays.close
+    hit = exceeded(arrays, swings)
     back = swings.side * (swings.price - close[hit]) >= 0.0
     chosen = np.flatnonzero((hit >= 0) & (hit - swings.confirmed <= max_age) & back)
     chosen = chosen[np.argsort(hit[chosen], kind="stable")]
     at, side, level = hit[chosen], swings.side[chosen], swings.price[chosen]
     wick = np.where(side > 0, high[at], low[at])
-    usual = mean_true_range(bars, window)[np.maximum(at - 1, 0)]
+    usual = arrays.once(mean_true_range, window)[np.maximum(at - 1, 0)]
     score = np.full(at.size, np.nan)
     np.divide(np.abs(wick - level), usual, out=score, where=usual > 0.0)
     until = np.full(at.size, -1)
     for sign in (1, -1):
         mine = side == sign
         until[mine] = first_crossings(sign, close, at[mine], level[mine], strict=True)
-    found = Findings(
+    yield Findings(
         "liquidity_sweep",
         direction=(-side).astype(np.int8),
         start=swings.row[chosen],
@@ -123,4 +115,3 @@ def liquidity_sweep(bars: pd.DataFrame, reach: Reach = 5, max_age: Age = 300, wi
         point_rows=np.column_stack((swings.row[chosen], at)),
         point_prices=np.column_stack((level, wick)),
     )
-    return event_frame(bars, found, {"reach": reach, "max_age": max_age, "window": window})

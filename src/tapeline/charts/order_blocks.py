@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from tapeline.charts.bar_arrays import BarArrays, Floats, Rows
+from tapeline.charts.detector import detector
 from tapeline.charts.event_kernels import EMPTY, first_crossings
-from tapeline.charts.events import Findings, Floats, Rows, event_frame
-from tapeline.charts.gaps import Age, prices_of
-from tapeline.charts.structure import MEMORY, Breaks, By, find_breaks
+from tapeline.charts.events import Findings
+from tapeline.charts.gaps import Age
+from tapeline.charts.structure import MEMORY, Breaks, By, fractal_breaks
 from tapeline.charts.structure_kernels import order_rows
-from tapeline.charts.swings import Period, Reach, find_swings
-from tapeline.core.registry import pattern
+from tapeline.charts.swings import Period, Reach
 
 
 @dataclass(frozen=True)
@@ -38,13 +40,14 @@ class Blocks:
         return len(self.row)
 
 
-def find_blocks(bars: pd.DataFrame, breaks: Breaks) -> Blocks:
+def find_blocks(bars: pd.DataFrame | BarArrays, breaks: Breaks) -> Blocks:
     """The order block of each break.
 
     Two breaks may come from one bar: each confirms a block of its own.
     """
-    opened, high, low, close = prices_of(bars)
-    row = order_rows(opened, high, low, close, breaks.swing, breaks.row, breaks.direction)
+    arrays = BarArrays.of(bars)
+    high, low, close = arrays.high, arrays.low, arrays.close
+    row = order_rows(arrays.open, high, low, close, breaks.swing, breaks.row, breaks.direction)
     bottom, top = low[row], high[row]
     touched, failed = np.full(row.size, EMPTY), np.full(row.size, EMPTY)
     for sign, back, near, far in ((1, low, top, bottom), (-1, high, bottom, top)):
@@ -55,9 +58,14 @@ def find_blocks(bars: pd.DataFrame, breaks: Breaks) -> Blocks:
     return Blocks(row, breaks.row, breaks.direction, bottom, top, touched, failed)
 
 
-def relative_volume(bars: pd.DataFrame, rows: Rows, window: int) -> Floats:
+def fractal_blocks(arrays: BarArrays, reach: int, by: By = "close") -> Blocks:
+    """The order blocks of the breaks that :func:`tapeline.charts.structure.fractal_breaks` finds."""
+    return find_blocks(arrays, arrays.once(fractal_breaks, reach, by))
+
+
+def relative_volume(arrays: BarArrays, rows: Rows, window: int) -> Floats:
     """The volume of each row over the mean of the ``window`` bars before it; NaN without volume or such a mean."""
-    volume = bars["volume"].to_numpy(dtype=np.float64)
+    volume = arrays.volume
     usual = np.zeros(rows.size)
     for back in range(1, window + 1):
         usual += np.where(rows >= back, volume[np.maximum(rows - back, 0)], np.nan)
@@ -66,12 +74,11 @@ def relative_volume(bars: pd.DataFrame, rows: Rows, window: int) -> Floats:
     return result
 
 
-@pattern(
+@detector(
     lookback=lambda reach, window: MEMORY * reach + window,
-    requires=("close_ts",),
     reference="order block in Huddleston's (ICT) teaching: the last opposite candle before the move that broke",
 )
-def order_block(bars: pd.DataFrame, reach: Reach = 5, by: By = "close", window: Period = 14) -> pd.DataFrame:
+def order_block(arrays: BarArrays, reach: Reach = 5, by: By = "close", window: Period = 14) -> Iterator[Findings]:
     """The last candle against the move that broke structure, confirmed at the close of the bar that broke.
 
     Kind ``order_block``, ``direction`` that of the break. The candle is the last one that closed the other way, at or
@@ -88,9 +95,9 @@ def order_block(bars: pd.DataFrame, reach: Reach = 5, by: By = "close", window: 
     >>> found[["direction", "low", "high", "target"]].to_numpy().tolist(), str(found["confirmed_at"].iloc[0])
     ([[1.0, 9.0, 12.0, 13.0]], '2017-01-02 05:00:00+00:00')
     """
-    breaks = find_breaks(bars, find_swings(bars, "fractal", left=reach, right=reach), by)
-    blocks = find_blocks(bars, breaks)
-    found = Findings(
+    breaks = arrays.once(fractal_breaks, reach, by)
+    blocks = arrays.once(fractal_blocks, reach, by)
+    yield Findings(
         "order_block",
         direction=blocks.direction,
         start=blocks.row,
@@ -101,19 +108,19 @@ def order_block(bars: pd.DataFrame, reach: Reach = 5, by: By = "close", window: 
         invalidated=blocks.failed,
         target=breaks.level,
         stop=np.where(blocks.direction > 0, blocks.low, blocks.high),
-        score=relative_volume(bars, blocks.row, window),
+        score=relative_volume(arrays, blocks.row, window),
         point_rows=np.column_stack((blocks.row, breaks.swing, blocks.confirmed)),
         point_prices=np.column_stack((blocks.low, breaks.level, breaks.level)),
     )
-    return event_frame(bars, found, {"reach": reach, "by": by, "window": window})
 
 
-@pattern(
+@detector(
     lookback=lambda reach, max_age: MEMORY * reach + max_age,
-    requires=("close_ts",),
     reference="mitigation of an order block in Huddleston's (ICT) teaching: the first return into its range",
 )
-def order_block_mitigation(bars: pd.DataFrame, reach: Reach = 5, by: By = "close", max_age: Age = 500) -> pd.DataFrame:
+def order_block_mitigation(
+    arrays: BarArrays, reach: Reach = 5, by: By = "close", max_age: Age = 500
+) -> Iterator[Findings]:
     """First returns of price into an order block, confirmed at the close of the bar that returned.
 
     Kind ``order_block_mitigation`` with range and ``direction`` of the block; ``start`` is the block's bar, ``end``
@@ -128,17 +135,15 @@ def order_block_mitigation(bars: pd.DataFrame, reach: Reach = 5, by: By = "close
     >>> found[["low", "high", "score"]].to_numpy().tolist(), str(found["confirmed_at"].iloc[0])
     ([[9.0, 12.0, 1.0]], '2017-01-02 06:00:00+00:00')
     """
-    blocks = find_blocks(bars, find_breaks(bars, find_swings(bars, "fractal", left=reach, right=reach), by))
-    found = _later(bars, blocks, blocks.touched, "order_block_mitigation", max_age, turned=False)
-    return event_frame(bars, found, {"reach": reach, "by": by, "max_age": max_age})
+    blocks = arrays.once(fractal_blocks, reach, by)
+    yield _later(arrays, blocks, blocks.touched, "order_block_mitigation", max_age, turned=False)
 
 
-@pattern(
+@detector(
     lookback=lambda reach, max_age: MEMORY * reach + max_age,
-    requires=("close_ts",),
     reference="breaker block in Huddleston's (ICT) teaching: an order block that failed",
 )
-def breaker_block(bars: pd.DataFrame, reach: Reach = 5, by: By = "close", max_age: Age = 500) -> pd.DataFrame:
+def breaker_block(arrays: BarArrays, reach: Reach = 5, by: By = "close", max_age: Age = 500) -> Iterator[Findings]:
     """Order blocks that a close went through, confirmed at that close, now of the other direction.
 
     Kind ``breaker_block`` with the range of the block and the opposite ``direction``; ``start`` is the block's bar,
@@ -152,12 +157,11 @@ def breaker_block(bars: pd.DataFrame, reach: Reach = 5, by: By = "close", max_ag
     >>> breaker_block(bars, reach=1)[["direction", "low", "high"]].to_numpy().tolist()
     [[-1.0, 9.0, 12.0]]
     """
-    blocks = find_blocks(bars, find_breaks(bars, find_swings(bars, "fractal", left=reach, right=reach), by))
-    found = _later(bars, blocks, blocks.failed, "breaker_block", max_age, turned=True)
-    return event_frame(bars, found, {"reach": reach, "by": by, "max_age": max_age})
+    blocks = arrays.once(fractal_blocks, reach, by)
+    yield _later(arrays, blocks, blocks.failed, "breaker_block", max_age, turned=True)
 
 
-def _later(bars: pd.DataFrame, blocks: Blocks, at: Rows, kind: str, max_age: int, *, turned: bool) -> Findings:
+def _later(arrays: BarArrays, blocks: Blocks, at: Rows, kind: str, max_age: int, *, turned: bool) -> Findings:
     """What happened to blocks at the rows ``at``, as findings of their own, confirmed when it happened."""
     chosen = np.flatnonzero((at >= 0) & (at - blocks.confirmed <= max_age))
     chosen = chosen[np.argsort(at[chosen], kind="stable")]
@@ -165,7 +169,7 @@ def _later(bars: pd.DataFrame, blocks: Blocks, at: Rows, kind: str, max_age: int
     low, high = blocks.low[chosen], blocks.high[chosen]
     direction = (-blocks.direction[chosen] if turned else blocks.direction[chosen]).astype(np.int8)
     up = direction > 0
-    _, _, _, close = prices_of(bars)
+    close = arrays.close
     until = np.full(chosen.size, EMPTY)
     for sign, far in ((1, low), (-1, high)):
         mine = direction == sign

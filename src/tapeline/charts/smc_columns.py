@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tapeline.charts.events import Rows
-from tapeline.charts.gaps import find_gaps, prices_of
+from tapeline.charts.bar_arrays import BarArrays, Rows
+from tapeline.charts.gaps import find_gaps
 from tapeline.charts.liquidity import equal_extremes, liquidity_sweep
 from tapeline.charts.order_blocks import find_blocks
 from tapeline.charts.structure import find_breaks
@@ -36,9 +36,9 @@ def fvg(bars: pd.DataFrame) -> pd.DataFrame:
     >>> fvg(example_bars(10, 14, 15, 15, 12)).iloc[[2, 4]].to_numpy().tolist()
     [[1.0, 13.0, 11.0, nan], [nan, nan, nan, 2.0]]
     """
-    _, high, low, _ = prices_of(bars)
-    gaps = find_gaps(bars)
-    touched = gaps.reached(high, low, 0.0)
+    arrays = BarArrays(bars)
+    gaps = find_gaps(arrays)
+    touched = gaps.reached(arrays, 0.0)
     done = touched >= 0
     return _columns(
         bars,
@@ -61,15 +61,15 @@ def fvg_whole(bars: pd.DataFrame) -> pd.DataFrame:
     >>> fvg_whole(example_bars(10, 14, 15, 15, 12)).iloc[1].tolist()
     [1.0, 13.0, 11.0, 4.0]
     """
-    _, high, low, _ = prices_of(bars)
-    gaps = find_gaps(bars)
+    arrays = BarArrays(bars)
+    gaps = find_gaps(arrays)
     middle = gaps.third - 1
     return _columns(
         bars,
         FVG=(middle, gaps.direction),
         Top=(middle, gaps.high),
         Bottom=(middle, gaps.low),
-        MitigatedIndex=(middle, np.maximum(gaps.reached(high, low, 0.0), 0)),
+        MitigatedIndex=(middle, np.maximum(gaps.reached(arrays, 0.0), 0)),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, Any, Final, Literal
 
@@ -11,11 +12,10 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from tapeline.charts import structure_kernels as kernels
-from tapeline.charts.events import Findings, Floats, Rows, event_frame
-from tapeline.charts.gaps import prices_of
-from tapeline.charts.swing_kernels import advance_true_range
+from tapeline.charts.bar_arrays import BarArrays, Floats, Rows, mean_true_range
+from tapeline.charts.detector import detector
+from tapeline.charts.events import Findings
 from tapeline.charts.swings import Period, Reach, Swings, find_swings
-from tapeline.core.registry import pattern
 
 By = Literal["close", "wick"]
 """What breaks a level: the close of a bar, or its high or low."""
@@ -95,7 +95,7 @@ class StructureStream:
         return [(now, int(line[1]), int(line[2]), int(line[3])) for line in found[:count]]
 
 
-def find_breaks(bars: pd.DataFrame, swings: Swings, by: By = "close") -> Breaks:
+def find_breaks(bars: pd.DataFrame | BarArrays, swings: Swings, by: By = "close") -> Breaks:
     """The breaks of these swings; each swing can be broken once, and only the last confirmed one of a side.
 
     Examples
@@ -105,12 +105,14 @@ def find_breaks(bars: pd.DataFrame, swings: Swings, by: By = "close") -> Breaks:
     >>> find_breaks(bars, find_swings(bars, "directional_change", size=20.0)).level.tolist()
     [10.0, 12.0]
     """
-    opened, high, low, close = prices_of(bars)
-    up, down = (close, close) if by == "close" else (high, low)
+    arrays = BarArrays.of(bars)
+    close = arrays.close
+    up, down = (close, close) if by == "close" else (arrays.high, arrays.low)
     state, levels = np.array([0, 0, -1, -1]), np.full(4, np.nan)
     found, stops = np.empty((len(swings) + 2, 4), np.int64), np.empty(len(swings) + 2)
     count = kernels.advance_breaks(
-        up, down, close >= opened, 0, close.size, swings.row, swings.confirmed, swings.side, swings.price, len(swings),
+        up, down, close >= arrays.open, 0, close.size,
+        swings.row, swings.confirmed, swings.side, swings.price, len(swings),
         state, levels, found, stops, 0,
     )  # fmt: skip
     row, swing, direction, trend = (np.ascontiguousarray(part) for part in found[:count].T)
@@ -128,21 +130,17 @@ def _levels(swings: Swings, swing: Rows, direction: Rows) -> Floats:
     return level
 
 
-def mean_true_range(bars: pd.DataFrame, window: int) -> Floats:
-    """The plain mean of the true range over the last ``window`` bars; NaN for the first ``window`` bars."""
-    _, high, low, close = prices_of(bars)
-    ranges, mean = np.empty(close.size), np.empty(close.size)
-    advance_true_range(high, low, close, window, 0, close.size, ranges, mean)
-    return mean
+def fractal_breaks(arrays: BarArrays, reach: int, by: By = "close") -> Breaks:
+    """The breaks of the swings that stand out from ``reach`` bars on both sides."""
+    return find_breaks(arrays, arrays.once(find_swings, "fractal", left=reach, right=reach), by)
 
 
-def displacement_of(bars: pd.DataFrame, breaks: Breaks, window: int) -> Floats:
+def displacement_of(arrays: BarArrays, breaks: Breaks, window: int) -> Floats:
     """The body of each breaking bar along the break, in mean true ranges of the bars before it."""
-    opened, _, _, close = prices_of(bars)
     before = np.maximum(breaks.row - 1, 0)
-    usual = mean_true_range(bars, window)[before]
+    usual = arrays.once(mean_true_range, window)[before]
     result = np.full(len(breaks), np.nan)
-    body = breaks.direction * (close[breaks.row] - opened[breaks.row])
+    body = breaks.direction * (arrays.close[breaks.row] - arrays.open[breaks.row])
     np.divide(body, usual, out=result, where=usual > 0.0)
     return result
 
@@ -166,12 +164,11 @@ def break_findings(breaks: Breaks, kind: str, score: Floats, until: Rows, chosen
     )
 
 
-@pattern(
+@detector(
     lookback=lambda reach: 8 * MEMORY + 2 * reach,
-    requires=("close_ts",),
     reference="Edwards, Magee, Technical Analysis of Stock Trends (1948), Dow theory: the sequence of highs and lows",
 )
-def swing_label(bars: pd.DataFrame, reach: Reach = 5) -> pd.DataFrame:
+def swing_label(arrays: BarArrays, reach: Reach = 5) -> Iterator[Findings]:
     """Each swing against the last one of its side, known when the swing is confirmed.
 
     Kinds ``higher_high``, ``lower_high``, ``higher_low``, ``lower_low``; ``direction`` 1 for the higher, -1 for the
@@ -187,8 +184,7 @@ def swing_label(bars: pd.DataFrame, reach: Reach = 5) -> pd.DataFrame:
     >>> found[["kind", "high"]].to_numpy().tolist(), str(found["confirmed_at"].iloc[0])
     ([['higher_high', 15.0]], '2017-01-02 06:00:00+00:00')
     """
-    swings = find_swings(bars, "fractal", left=reach, right=reach)
-    found = []
+    swings = arrays.once(find_swings, "fractal", left=reach, right=reach)
     for side, names in ((1, ("higher_high", "lower_high")), (-1, ("lower_low", "higher_low"))):
         mine = np.flatnonzero(swings.side == side)
         before, now = mine[:-1], mine[1:]
@@ -196,29 +192,27 @@ def swing_label(bars: pd.DataFrame, reach: Reach = 5) -> pd.DataFrame:
         for name, chosen in zip(names, (side * change > 0.0, ~(side * change > 0.0)), strict=True):
             old, new = before[chosen], now[chosen]
             row, price = swings.row[new], swings.price[new]
-            found.append(
-                Findings(
-                    name,
-                    direction=np.full(new.size, 1 if name.startswith("higher") else -1, np.int8),
-                    start=swings.row[old],
-                    end=row,
-                    confirmed=swings.confirmed[new],
-                    low=price,
-                    high=price,
-                    score=100.0 * (price - swings.price[old]) / swings.price[old],
-                    point_rows=np.column_stack((swings.row[old], row)),
-                    point_prices=np.column_stack((swings.price[old], price)),
-                )
+            yield Findings(
+                name,
+                direction=np.full(new.size, 1 if name.startswith("higher") else -1, np.int8),
+                start=swings.row[old],
+                end=row,
+                confirmed=swings.confirmed[new],
+                low=price,
+                high=price,
+                score=100.0 * (price - swings.price[old]) / swings.price[old],
+                point_rows=np.column_stack((swings.row[old], row)),
+                point_prices=np.column_stack((swings.price[old], price)),
             )
-    return event_frame(bars, found, {"reach": reach})
 
 
-@pattern(
+@detector(
     lookback=lambda reach, window: MEMORY * reach + window,
-    requires=("close_ts",),
     reference="Dow theory; named break of structure in Huddleston's (ICT) teaching",
 )
-def break_of_structure(bars: pd.DataFrame, reach: Reach = 5, by: By = "close", window: Period = 14) -> pd.DataFrame:
+def break_of_structure(
+    arrays: BarArrays, reach: Reach = 5, by: By = "close", window: Period = 14
+) -> Iterator[Findings]:
     """Breaks of the last confirmed swing along the trend, confirmed at the bar that breaks.
 
     Kind ``break_of_structure``. The trend is the direction of the break before; the first break of a history starts
@@ -243,25 +237,23 @@ def break_of_structure(bars: pd.DataFrame, reach: Reach = 5, by: By = "close", w
     >>> found[["direction", "high"]].to_numpy().tolist(), str(found["confirmed_at"].iloc[0])
     ([[1.0, 13.0]], '2017-01-02 05:00:00+00:00')
     """
-    breaks = find_breaks(bars, find_swings(bars, "fractal", left=reach, right=reach), by)
+    breaks = arrays.once(fractal_breaks, reach, by)
     until = kernels.opposite_next(breaks.row, breaks.direction)
-    score = displacement_of(bars, breaks, window)
-    found = break_findings(breaks, "break_of_structure", score, until, ~breaks.changes_character)
-    return event_frame(bars, found, {"reach": reach, "by": by, "window": window})
+    score = displacement_of(arrays, breaks, window)
+    yield break_findings(breaks, "break_of_structure", score, until, ~breaks.changes_character)
 
 
-@pattern(
+@detector(
     lookback=lambda reach, window: MEMORY * reach + window,
-    requires=("close_ts",),
     reference="change of character and market structure shift in Huddleston's (ICT) teaching",
 )
 def change_of_character(
-    bars: pd.DataFrame,
+    arrays: BarArrays,
     reach: Reach = 5,
     by: By = "close",
     displacement: Displacement = 1.0,
     window: Period = 14,
-) -> pd.DataFrame:
+) -> Iterator[Findings]:
     """Breaks of the last confirmed swing against the trend, confirmed at the bar that breaks.
 
     Kind ``market_structure_shift`` where the breaking bar's body is at least ``displacement`` mean true ranges of the
@@ -276,13 +268,10 @@ def change_of_character(
     >>> found[["kind", "direction", "high"]].to_numpy().tolist()
     [['change_of_character', -1, 8.5]]
     """
-    breaks = find_breaks(bars, find_swings(bars, "fractal", left=reach, right=reach), by)
+    breaks = arrays.once(fractal_breaks, reach, by)
     until = kernels.opposite_next(breaks.row, breaks.direction)
-    score = displacement_of(bars, breaks, window)
+    score = displacement_of(arrays, breaks, window)
     turns = breaks.changes_character
     strong = score >= displacement
-    parts = [
-        break_findings(breaks, "change_of_character", score, until, turns & ~strong),
-        break_findings(breaks, "market_structure_shift", score, until, turns & strong),
-    ]
-    return event_frame(bars, parts, {"reach": reach, "by": by, "displacement": displacement, "window": window})
+    yield break_findings(breaks, "change_of_character", score, until, turns & ~strong)
+    yield break_findings(breaks, "market_structure_shift", score, until, turns & strong)

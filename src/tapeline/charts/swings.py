@@ -6,7 +6,7 @@ All other detectors stand on these. A swing is stamped at its extreme (``start``
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Final, Literal
 
@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from tapeline.charts import swing_kernels as kernels
+from tapeline.charts.bar_arrays import BarArrays, Floats, Rows
+from tapeline.charts.detector import detector
 from tapeline.charts.event_kernels import EMPTY, advance_crossings
-from tapeline.charts.events import Findings, Floats, Rows, event_frame
+from tapeline.charts.events import Findings
 from tapeline.core.errors import ConfigurationError
-from tapeline.core.registry import pattern
 
 Reach = Annotated[int, Field(ge=1, le=10_000)]
 """A number of bars on one side of an extreme."""
@@ -166,7 +167,7 @@ def _doubled(part: Any, axis: int = -1) -> Any:
     return np.concatenate((part, np.zeros_like(part)), axis=axis)
 
 
-def find_swings(bars: pd.DataFrame, method: Method = "fractal", **options: Any) -> Swings:
+def find_swings(bars: pd.DataFrame | BarArrays, method: Method = "fractal", **options: Any) -> Swings:
     """The swings of bars as arrays; the options are those of :class:`SwingStream`.
 
     Examples
@@ -175,12 +176,15 @@ def find_swings(bars: pd.DataFrame, method: Method = "fractal", **options: Any) 
     >>> find_swings(example_bars(10, 12, 9, 9), "directional_change", size=5.0).price.tolist()
     [10.0, 12.0]
     """
-    prices = (np.ascontiguousarray(bars[name].to_numpy(dtype=np.float64)) for name in ("high", "low", "close"))
-    return SwingStream(method, **options).extend(*prices)
+    arrays = BarArrays.of(bars)
+    return SwingStream(method, **options).extend(arrays.high, arrays.low, arrays.close)
 
 
 def swing_degrees(
-    bars: pd.DataFrame, sizes: Sequence[float] = (1.5, 3.0, 6.0, 12.0), method: Method = "zigzag", **options: Any
+    bars: pd.DataFrame | BarArrays,
+    sizes: Sequence[float] = (1.5, 3.0, 6.0, 12.0),
+    method: Method = "zigzag",
+    **options: Any,
 ) -> Mapping[float, Swings]:
     """The swings of several degrees, by how far price must turn (``fractal``: by the bars on each side).
 
@@ -191,18 +195,19 @@ def swing_degrees(
     >>> {size: len(found) for size, found in swing_degrees(bars, (5.0, 20.0), "directional_change").items()}
     {5.0: 5, 20.0: 2}
     """
+    arrays = BarArrays.of(bars)
     if method == "fractal":
-        return {size: find_swings(bars, method, left=int(size), right=int(size), **options) for size in sizes}
-    return {size: find_swings(bars, method, size=size, **options) for size in sizes}
+        return {size: arrays.once(find_swings, method, left=int(size), right=int(size), **options) for size in sizes}
+    return {size: arrays.once(find_swings, method, size=size, **options) for size in sizes}
 
 
-def exceeded(bars: pd.DataFrame, swings: Swings) -> Rows:
+def exceeded(bars: pd.DataFrame | BarArrays, swings: Swings) -> Rows:
     """The row at which price first traded beyond each swing after its confirmation, -1 where it has not."""
+    arrays = BarArrays.of(bars)
     hit = np.full(len(swings), EMPTY)
-    for side, name in ((1, "high"), (-1, "low")):
+    for side, values in ((1, arrays.high), (-1, arrays.low)):
         chosen = np.flatnonzero(swings.side == side)
         found = np.full(chosen.size, EMPTY)
-        values = np.ascontiguousarray(bars[name].to_numpy(dtype=np.float64))
         stack, state = np.empty(chosen.size, np.int64), np.zeros(2, np.int64)
         known, level = swings.confirmed[chosen], swings.price[chosen]
         advance_crossings(side, True, values, 0, values.size, known, level, chosen.size, stack, state, found)
@@ -210,7 +215,7 @@ def exceeded(bars: pd.DataFrame, swings: Swings) -> Rows:
     return hit
 
 
-def swing_findings(bars: pd.DataFrame, swings: Swings, kind: str) -> Findings:
+def swing_findings(arrays: BarArrays, swings: Swings, kind: str) -> Findings:
     """Swings as findings: ``direction`` is the way price turned, so -1 at a high and 1 at a low."""
     return Findings(
         kind,
@@ -220,19 +225,18 @@ def swing_findings(bars: pd.DataFrame, swings: Swings, kind: str) -> Findings:
         confirmed=swings.confirmed,
         low=swings.price,
         high=swings.price,
-        invalidated=exceeded(bars, swings),
+        invalidated=exceeded(arrays, swings),
         stop=swings.price,
         point_rows=swings.row[:, None],
         point_prices=swings.price[:, None],
     )
 
 
-@pattern(
+@detector(
     lookback=lambda left, right: left + right + 1,
-    requires=("close_ts",),
     reference="Williams, Trading Chaos (1995), the fractal; left = right = 2 there",
 )
-def fractal_swing(bars: pd.DataFrame, left: Reach = 2, right: Reach = 2) -> pd.DataFrame:
+def fractal_swing(arrays: BarArrays, left: Reach = 2, right: Reach = 2) -> Iterator[Findings]:
     """Highs above, and lows below, the bars on both sides of them, confirmed when the last of these has closed.
 
     Kind ``fractal_swing``, ``direction`` -1 at a high and 1 at a low: the way price turned. Strictly beyond each of
@@ -247,16 +251,15 @@ def fractal_swing(bars: pd.DataFrame, left: Reach = 2, right: Reach = 2) -> pd.D
     >>> found[["direction", "high"]].to_numpy().tolist()
     [[-1.0, 17.0]]
     """
-    found = find_swings(bars, "fractal", left=left, right=right)
-    return event_frame(bars, swing_findings(bars, found, "fractal_swing"), {"left": left, "right": right})
+    found = arrays.once(find_swings, "fractal", left=left, right=right)
+    yield swing_findings(arrays, found, "fractal_swing")
 
 
-@pattern(
+@detector(
     lookback=2_000,
-    requires=("close_ts",),
     reference="Merrill, Filtered Waves (1977); Wilder (1978) for the true range as a measure",
 )
-def zigzag_swing(bars: pd.DataFrame, size: Size = 3.0, unit: Unit = "atr", window: Period = 14) -> pd.DataFrame:
+def zigzag_swing(arrays: BarArrays, size: Size = 3.0, unit: Unit = "atr", window: Period = 14) -> Iterator[Findings]:
     """Alternating highs and lows, each confirmed when price has come back from it by ``size``.
 
     Kind ``zigzag_swing``, ``direction`` as in ``fractal_swing``. ``size`` is in mean true ranges over ``window`` bars,
@@ -273,18 +276,17 @@ def zigzag_swing(bars: pd.DataFrame, size: Size = 3.0, unit: Unit = "atr", windo
     >>> found[["direction", "high"]].to_numpy().tolist()
     [[1.0, 9.0], [-1.0, 19.0], [1.0, 11.0]]
     """
-    found = find_swings(bars, "zigzag", size=size, unit=unit, window=window)
-    return event_frame(
-        bars, swing_findings(bars, found, "zigzag_swing"), {"size": size, "unit": unit, "window": window}
-    )
+    found = arrays.once(find_swings, "zigzag", size=size, unit=unit, window=window)
+    yield swing_findings(arrays, found, "zigzag_swing")
 
 
-@pattern(
+@detector(
     lookback=2_000,
-    requires=("close_ts",),
     reference="topographic prominence, as scipy.signal.find_peaks measures it; confirmed on the second side",
 )
-def prominence_swing(bars: pd.DataFrame, size: Size = 3.0, unit: Unit = "atr", window: Period = 14) -> pd.DataFrame:
+def prominence_swing(
+    arrays: BarArrays, size: Size = 3.0, unit: Unit = "atr", window: Period = 14
+) -> Iterator[Findings]:
     """Highs and lows that stand out by ``size`` from what lies before and after them.
 
     Kind ``prominence_swing``, ``direction`` as in ``fractal_swing``. A high is taken when price has fallen by ``size``
@@ -299,18 +301,15 @@ def prominence_swing(bars: pd.DataFrame, size: Size = 3.0, unit: Unit = "atr", w
     >>> found[["direction", "high"]].to_numpy().tolist()
     [[-1.0, 19.0]]
     """
-    found = find_swings(bars, "prominence", size=size, unit=unit, window=window)
-    return event_frame(
-        bars, swing_findings(bars, found, "prominence_swing"), {"size": size, "unit": unit, "window": window}
-    )
+    found = arrays.once(find_swings, "prominence", size=size, unit=unit, window=window)
+    yield swing_findings(arrays, found, "prominence_swing")
 
 
-@pattern(
+@detector(
     lookback=2_000,
-    requires=("close_ts",),
     reference="Glattfelder, Dupuis, Olsen, Patterns in high-frequency FX data, Quantitative Finance 11 (2011)",
 )
-def directional_change(bars: pd.DataFrame, size: Size = 0.4) -> pd.DataFrame:
+def directional_change(arrays: BarArrays, size: Size = 0.4) -> Iterator[Findings]:
     """Closes from which price has come back by ``size`` percent: the directional changes of intrinsic time.
 
     Kind ``directional_change``, ``direction`` as in ``fractal_swing``; closes only, so a wick turns nothing.
@@ -322,5 +321,5 @@ def directional_change(bars: pd.DataFrame, size: Size = 0.4) -> pd.DataFrame:
     >>> found[["direction", "high"]].to_numpy().tolist()
     [[1.0, 10.0], [-1.0, 18.0], [1.0, 12.0]]
     """
-    found = find_swings(bars, "directional_change", size=size)
-    return event_frame(bars, swing_findings(bars, found, "directional_change"), {"size": size})
+    found = arrays.once(find_swings, "directional_change", size=size)
+    yield swing_findings(arrays, found, "directional_change")

@@ -1,0 +1,115 @@
+"""Bars as arrays, with what detectors derive from them, each derived once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from functools import cached_property
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from tapeline.charts.swing_kernels import advance_true_range
+from tapeline.core.errors import DataError
+
+Floats = NDArray[np.float64]
+Rows = NDArray[np.int64]
+
+Given = ParamSpec("Given")
+Found = TypeVar("Found")
+
+
+class BarArrays:
+    """The columns of bars as contiguous arrays, and a memory of what was computed from them.
+
+    A detector takes bars or this. A scan with many detectors makes one and hands it to all of them, so that swings,
+    ranges and breaks which several of them stand on are found once. The bars must not change meanwhile.
+
+    Parameters
+    ----------
+    bars:
+        Bars by time, with ``close_ts`` where events are to be made of them.
+
+    Examples
+    --------
+    >>> from tapeline.core.example import example_bars
+    >>> arrays = BarArrays(example_bars(10, 12, 11))
+    >>> arrays.high.tolist(), len(arrays)
+    ([11.0, 13.0, 13.0], 3)
+    >>> arrays.once(mean_true_range, 2) is arrays.once(mean_true_range, 2)
+    True
+    """
+
+    def __init__(self, bars: pd.DataFrame) -> None:
+        self.bars = bars
+        self._kept: dict[Hashable, Any] = {}
+
+    @classmethod
+    def of(cls, bars: pd.DataFrame | BarArrays) -> BarArrays:
+        """These bars as arrays; what already is comes back as it is."""
+        return bars if isinstance(bars, BarArrays) else cls(bars)
+
+    def __len__(self) -> int:
+        return len(self.bars)
+
+    @cached_property
+    def open(self) -> Floats:
+        """The first price of each bar."""
+        return self._column("open")
+
+    @cached_property
+    def high(self) -> Floats:
+        """The highest price of each bar."""
+        return self._column("high")
+
+    @cached_property
+    def low(self) -> Floats:
+        """The lowest price of each bar."""
+        return self._column("low")
+
+    @cached_property
+    def close(self) -> Floats:
+        """The last price of each bar."""
+        return self._column("close")
+
+    @cached_property
+    def volume(self) -> Floats:
+        """The volume of each bar; NaN where unknown."""
+        return self._column("volume")
+
+    @cached_property
+    def opened(self) -> Rows:
+        """When each bar opened, in nanoseconds since 1970 (UTC)."""
+        if not isinstance(self.bars.index, pd.DatetimeIndex) or self.bars.index.tz is None:
+            raise DataError(f"bars are indexed by {self.bars.index.dtype}, expected UTC instants")
+        return np.ascontiguousarray(self.bars.index.as_unit("ns").asi8)
+
+    @cached_property
+    def closed(self) -> Rows:
+        """When each bar closed, in nanoseconds since 1970 (UTC)."""
+        if "close_ts" not in self.bars.columns:
+            raise DataError(
+                "bars lack the column 'close_ts'", hint="bars.assign(close_ts=timeframe.closes(bars.index))"
+            )
+        return np.ascontiguousarray(pd.DatetimeIndex(self.bars["close_ts"]).as_unit("ns").asi8)
+
+    def once(
+        self, compute: Callable[Concatenate[BarArrays, Given], Found], *args: Given.args, **kwargs: Given.kwargs
+    ) -> Found:
+        """``compute(self, ...)``, computed at the first call with these arguments and remembered; do not change it."""
+        key = (compute, args, tuple(sorted(kwargs.items())))
+        if key not in self._kept:
+            self._kept[key] = compute(self, *args, **kwargs)
+        return self._kept[key]
+
+    def _column(self, name: str) -> Floats:
+        return np.ascontiguousarray(self.bars[name].to_numpy(dtype=np.float64))
+
+
+def mean_true_range(bars: pd.DataFrame | BarArrays, window: int) -> Floats:
+    """The plain mean of the true range over the last ``window`` bars; NaN for the first ``window`` bars."""
+    arrays = BarArrays.of(bars)
+    ranges, mean = np.empty(len(arrays)), np.empty(len(arrays))
+    advance_true_range(arrays.high, arrays.low, arrays.close, window, 0, len(arrays), ranges, mean)
+    return mean

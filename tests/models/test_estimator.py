@@ -7,9 +7,10 @@ import pytest
 from sklearn.base import clone
 
 from tapeline.core.errors import ConfigurationError, DataError
-from tapeline.models.estimator import ColumnFilter, Kind, build_estimator, probability_up
+from tapeline.models.estimator import ColumnFilter, build_estimator, probability_up
+from tapeline.models.zoo import families
 
-KINDS: tuple[Kind, ...] = ("lightgbm", "logistic", "majority")
+KINDS = tuple(one.name for one in families())
 
 
 def planted(rows: int = 600, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -19,7 +20,7 @@ def planted(rows: int = 600, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_kind_takes_weights_and_missing_values_and_can_be_cloned(kind: Kind) -> None:
+def test_every_kind_takes_weights_and_missing_values_and_can_be_cloned(kind: str) -> None:
     x, y = planted()
     x[::7, 1] = np.nan
     estimator = build_estimator(kind, seed=3)
@@ -27,7 +28,8 @@ def test_every_kind_takes_weights_and_missing_values_and_can_be_cloned(kind: Kin
     plain = probability_up(clone(estimator).fit(x, y), x)
     weighted = probability_up(clone(estimator).fit(x, y, sample_weight=weight), x)
     assert ((plain >= 0) & (plain <= 1)).all()
-    assert weighted.mean() > plain.mean() + 0.1  # a class that weighs three times as much is likelier
+    if kind != "persistence":  # it asks how often a side went on, which the weight of a class hardly moves
+        assert weighted.mean() > plain.mean() + 0.1  # a class that weighs three times as much is likelier
     again = probability_up(clone(estimator).fit(x, y, weight), x)
     np.testing.assert_array_equal(again, weighted)
 
@@ -40,7 +42,7 @@ def test_the_majority_says_the_weighted_base_rate() -> None:
 
 
 @pytest.mark.parametrize("kind", ["lightgbm", "logistic"])
-def test_a_planted_signal_is_found(kind: Kind) -> None:
+def test_a_planted_signal_is_found(kind: str) -> None:
     from sklearn.metrics import roc_auc_score
 
     x, y = planted(1500)

@@ -14,23 +14,13 @@ import numpy.typing as npt
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.pipeline import Pipeline
 
-from tapeline.core.errors import ConfigurationError, DataError
+from tapeline.core.errors import DataError
 from tapeline.models.column_map import ScalingKind
+from tapeline.models.zoo import family
 
-Kind = Literal["lightgbm", "logistic", "majority"]
-
-DEFAULT_PARAMETERS: Final[Mapping[str, Any]] = {
-    "n_estimators": 60,
-    "learning_rate": 0.03,
-    "num_leaves": 6,
-    "min_child_samples": 100,
-    "colsample_bytree": 0.4,
-    "subsample": 0.7,
-    "reg_lambda": 10.0,
-}
+DEFAULT_PARAMETERS: Final[Mapping[str, Any]] = family("lightgbm").defaults
 """Where the search for LightGBM's parameters begins: small trees, for returns carry little signal in much noise."""
 
-MAXIMUM_BINS: Final = 63
 CELLS_PER_THREAD: Final = 1_000_000
 
 
@@ -88,7 +78,7 @@ class WeightedPipeline(Pipeline):
 
 
 def build_estimator(
-    kind: Kind = "lightgbm",
+    kind: str = "lightgbm",
     *,
     seed: int = 0,
     threads: int = 1,
@@ -101,16 +91,14 @@ def build_estimator(
     Parameters
     ----------
     kind:
-        ``lightgbm``: gradient-boosted trees (Ke et al. 2017), reproducible to the bit for a seed and a number of
-        threads. ``logistic``: medians for what is missing, z-scores, L2-penalised logistic regression.
-        ``majority``: the weighted share of ones in the training rows, whatever the features say.
+        The name of a family of :mod:`tapeline.models.zoo`.
     seed, threads:
-        Of LightGBM; the others are deterministic and use one thread.
+        Of the families with chance; the same two give the same bits.
     parameters:
-        LightGBM's parameters over ``DEFAULT_PARAMETERS``, or those of scikit-learn's ``LogisticRegression``.
+        The family's, over its defaults.
     scaling:
-        A kind of :class:`tapeline.models.scaling.Scaler`, or ``none``; where absent the logistic regression gets
-        ``standard``, and trees, which see only the order of values, get none.
+        A kind of :class:`tapeline.models.scaling.Scaler`, or ``none``; where absent, what the family states: trees,
+        which see only the order of values, get none, linear models ``standard``.
     selector:
         A transformer that chooses columns, such as those of ``tapeline.models.selection_*``; a step of the pipeline,
         so that it is fitted inside the fold. What its ``fit`` needs beside rows and target is passed as
@@ -119,7 +107,9 @@ def build_estimator(
     Raises
     ------
     ConfigurationError
-        The kind is unknown.
+        The kind or a parameter is unknown.
+    MissingExtraError
+        The family's package is not installed; the hint names the extra that brings it.
 
     Examples
     --------
@@ -128,40 +118,27 @@ def build_estimator(
     >>> (model.predict_proba(features)[:4, 1] > 0.5).tolist()
     [False, False, True, True]
     """
-    if kind == "lightgbm":
-        from lightgbm import LGBMClassifier
+    chosen = family(kind)
+    model = chosen.build(seed, threads, parameters)
+    if chosen.reads_rows:
+        return WeightedPipeline([("model", model)])
+    return WeightedPipeline(
+        [
+            ("columns", ColumnFilter()),
+            *_selection(selector),
+            *_complete(chosen.needs_complete),
+            *_scaling(scaling or chosen.scaling),
+            ("model", model),
+        ]
+    )
 
-        model = LGBMClassifier(
-            **{**DEFAULT_PARAMETERS, **(parameters or {})},
-            subsample_freq=1,
-            max_bin=MAXIMUM_BINS,
-            deterministic=True,
-            force_row_wise=True,
-            n_jobs=threads,
-            random_state=seed,
-            verbosity=-1,
-        )
-        return WeightedPipeline(
-            [("columns", ColumnFilter()), *_selection(selector), *_scaling(scaling or "none"), ("model", model)]
-        )
-    if kind == "logistic":
-        from sklearn.impute import SimpleImputer
-        from sklearn.linear_model import LogisticRegression
 
-        return WeightedPipeline(
-            [
-                ("columns", ColumnFilter()),
-                *_selection(selector),
-                ("missing", SimpleImputer(strategy="median")),
-                *_scaling(scaling or "standard"),
-                ("model", LogisticRegression(**{"C": 0.1, "max_iter": 500, **(parameters or {})})),
-            ]
-        )
-    if kind == "majority":
-        from sklearn.dummy import DummyClassifier
+def _complete(needed: bool) -> list[tuple[str, Any]]:
+    if not needed:
+        return []
+    from sklearn.impute import SimpleImputer
 
-        return WeightedPipeline([("model", DummyClassifier(strategy="prior"))])
-    raise ConfigurationError(f"no estimator is called {kind!r}", hint="lightgbm, logistic or majority")
+    return [("missing", SimpleImputer(strategy="median"))]
 
 
 def _selection(selector: Any) -> list[tuple[str, Any]]:

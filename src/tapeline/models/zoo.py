@@ -1,0 +1,392 @@
+"""The zoo: the families of models, each with its defaults, its search space and what it needs of its pipeline.
+
+Importing this module loads no learning library; building a model does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from types import MappingProxyType
+from typing import Any, Final, Literal
+
+from tapeline.core.errors import ConfigurationError, MissingExtraError
+from tapeline.models.column_map import ScalingKind
+
+MAXIMUM_BINS: Final = 63
+"""How many values a boosted tree may split a column at: returns carry no more detail, and it is four times faster."""
+
+Parameters = Mapping[str, Any]
+Builder = Callable[[int, int, dict[str, Any]], Any]
+Space = Callable[[Any], dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Family:
+    """A kind of model.
+
+    Parameters
+    ----------
+    name:
+        What :func:`tapeline.models.estimator.build_estimator` knows it by.
+    summary:
+        One sentence.
+    defaults:
+        Its parameters where none are given; a point of its search space.
+    needs_complete:
+        Whether missing values must be filled before it; trees take them as they are.
+    scaling:
+        The scaler it gets where none is asked for.
+    builder:
+        ``(seed, threads, parameters)`` to an unfitted classifier; call :meth:`build`.
+    space:
+        Draws parameters from an Optuna trial, or from anything with its ``suggest_float``, ``suggest_int`` and
+        ``suggest_categorical``.
+    grid:
+        A few values a parameter, for a search over all combinations.
+    fixed:
+        Parameters that seed and threads decide, or that keep the same data giving the same model.
+    extra:
+        The extra that brings its package, where the default install does not.
+    package:
+        The package that the extra brings.
+    rounds:
+        The parameter that early stopping finds, of boosted families only.
+    monotone:
+        The parameter that takes a direction a column, where the family can be held to one.
+    reads_rows:
+        Whether it reads the rows as they come: no column filter, no selector, no scaler stands before it.
+    """
+
+    name: str
+    summary: str
+    defaults: Parameters
+    needs_complete: bool
+    scaling: ScalingKind | Literal["none"]
+    builder: Builder
+    space: Space
+    grid: Mapping[str, tuple[Any, ...]]
+    fixed: tuple[str, ...] = ()
+    extra: str | None = None
+    package: str | None = None
+    rounds: str | None = None
+    monotone: str | None = None
+    reads_rows: bool = False
+
+    def build(self, seed: int = 0, threads: int = 1, parameters: Parameters | None = None) -> Any:
+        """An unfitted classifier of scikit-learn's kind.
+
+        Parameters
+        ----------
+        seed, threads:
+            Same seed, same bits, for a given number of threads. Families without chance or threads ignore them.
+        parameters:
+            Over the defaults.
+
+        Raises
+        ------
+        ConfigurationError
+            A parameter is one that seed and threads decide, or is unknown to a family that can tell.
+        MissingExtraError
+            The family's package is not installed.
+
+        Examples
+        --------
+        >>> family("logistic").build(parameters={"C": 2.0}).C
+        2.0
+        """
+        given = dict(parameters or {})
+        decided = [name for name in given if name in self.fixed]
+        if decided:
+            raise ConfigurationError(
+                f"{self.name}: the parameters {decided} are not free: same data and seed must give the same model",
+                hint="give seed and threads by their own names",
+            )
+        try:
+            return self.builder(seed, threads, {**self.defaults, **given})
+        except ModuleNotFoundError as error:
+            if self.extra is None or self.package is None or error.name != self.package:
+                raise
+            raise MissingExtraError(self.package, self.extra) from error
+        except TypeError as error:
+            raise ConfigurationError(
+                f"{self.name} does not take these parameters: {error}",
+                hint=f"its defaults are {', '.join(sorted(self.defaults)) or 'none'}",
+            ) from error
+
+
+def families() -> tuple[Family, ...]:
+    """All families, the default first, the baselines last.
+
+    Examples
+    --------
+    >>> [one.name for one in families()]
+    ... # doctest: +NORMALIZE_WHITESPACE
+    ['lightgbm', 'xgboost', 'random_forest', 'extra_trees', 'logistic', 'ridge', 'linear', 'persistence', 'majority']
+    """
+    return _FAMILIES
+
+
+def family(name: str) -> Family:
+    """The family of that name.
+
+    Raises
+    ------
+    ConfigurationError
+        There is none; the hint names the nearest.
+
+    Examples
+    --------
+    >>> family("ridge").needs_complete
+    True
+    """
+    for one in _FAMILIES:
+        if one.name == name:
+            return one
+    names = [one.name for one in _FAMILIES]
+    near = get_close_matches(str(name).casefold().replace("-", "_").replace(" ", "_"), names, n=3, cutoff=0.5)
+    raise ConfigurationError(
+        f"no estimator is called {name!r}",
+        hint=f"did you mean {' or '.join(near)}?" if near else ", ".join(names),
+    )
+
+
+def _lightgbm(seed: int, threads: int, parameters: dict[str, Any]) -> Any:
+    from lightgbm import LGBMClassifier
+
+    return LGBMClassifier(
+        **{"subsample_freq": 1, "max_bin": MAXIMUM_BINS, "verbosity": -1, **parameters},
+        deterministic=True,
+        force_row_wise=True,
+        n_jobs=threads,
+        random_state=seed,
+    )
+
+
+def _xgboost(seed: int, threads: int, parameters: dict[str, Any]) -> Any:
+    from tapeline.models.xgboost_classifier import XGBoostClassifier
+
+    return XGBoostClassifier(
+        **{"max_bin": MAXIMUM_BINS, "verbosity": 0, **parameters}, tree_method="hist", n_jobs=threads, random_state=seed
+    )
+
+
+def _random_forest(seed: int, threads: int, parameters: dict[str, Any]) -> Any:
+    from sklearn.ensemble import RandomForestClassifier
+
+    return RandomForestClassifier(**parameters, n_jobs=threads, random_state=seed)
+
+
+def _extra_trees(seed: int, threads: int, parameters: dict[str, Any]) -> Any:
+    from sklearn.ensemble import ExtraTreesClassifier
+
+    return ExtraTreesClassifier(**parameters, n_jobs=threads, random_state=seed)
+
+
+def _logistic(seed: int, threads: int, parameters: dict[str, Any]) -> Any:
+    from sklearn.linear_model import LogisticRegression
+
+    return LogisticRegression(**{"max_iter": 500, **parameters})
+
+
+def _ridge(seed: int, threads: int, parameters: dict[str, Any]) -> Any:
+    from tapeline.models.baselines import RidgeProbability
+
+    return RidgeProbability(**parameters)
+
+
+def _linear(seed: int, threads: int, parameters: dict[str, Any]) -> Any:
+    from tapeline.models.baselines import LinearProbability
+
+    return LinearProbability(**parameters)
+
+
+def _persistence(seed: int, threads: int, parameters: dict[str, Any]) -> Any:
+    from tapeline.models.baselines import Persistence
+
+    return Persistence(**parameters)
+
+
+def _majority(seed: int, threads: int, parameters: dict[str, Any]) -> Any:
+    from sklearn.dummy import DummyClassifier
+
+    return DummyClassifier(strategy="prior", **parameters)
+
+
+def _lightgbm_space(trial: Any) -> dict[str, Any]:
+    return {
+        "n_estimators": trial.suggest_int("n_estimators", 20, 160, step=20),
+        "learning_rate": trial.suggest_float("learning_rate", 0.005, 0.1, log=True),
+        "num_leaves": trial.suggest_int("num_leaves", 3, 16),
+        "min_child_samples": trial.suggest_int("min_child_samples", 30, 400, log=True),
+        "colsample_bytree": trial.suggest_float("colsample_bytree", 0.1, 0.8),
+        "subsample": trial.suggest_float("subsample", 0.4, 1.0),
+        "reg_lambda": trial.suggest_float("reg_lambda", 1.0, 200.0, log=True),
+    }
+
+
+def _xgboost_space(trial: Any) -> dict[str, Any]:
+    return {
+        "n_estimators": trial.suggest_int("n_estimators", 20, 160, step=20),
+        "learning_rate": trial.suggest_float("learning_rate", 0.005, 0.1, log=True),
+        "max_depth": trial.suggest_int("max_depth", 1, 5),
+        "min_child_weight": trial.suggest_float("min_child_weight", 5.0, 100.0, log=True),
+        "colsample_bytree": trial.suggest_float("colsample_bytree", 0.1, 0.8),
+        "subsample": trial.suggest_float("subsample", 0.4, 1.0),
+        "reg_lambda": trial.suggest_float("reg_lambda", 1.0, 200.0, log=True),
+        "gamma": trial.suggest_float("gamma", 0.0, 5.0),
+    }
+
+
+def _forest_space(trial: Any) -> dict[str, Any]:
+    return {
+        "n_estimators": trial.suggest_int("n_estimators", 50, 400, step=50),
+        "max_depth": trial.suggest_int("max_depth", 2, 12),
+        "min_samples_leaf": trial.suggest_int("min_samples_leaf", 5, 200, log=True),
+        "max_features": trial.suggest_float("max_features", 0.1, 1.0),
+    }
+
+
+def _logistic_space(trial: Any) -> dict[str, Any]:
+    return {"C": trial.suggest_float("C", 1e-4, 100.0, log=True)}
+
+
+def _ridge_space(trial: Any) -> dict[str, Any]:
+    return {"penalty": trial.suggest_float("penalty", 1e-4, 100.0, log=True)}
+
+
+def _nothing(trial: Any) -> dict[str, Any]:
+    return {}
+
+
+def _frozen(**values: Any) -> Mapping[str, Any]:
+    return MappingProxyType(values)
+
+
+_FOREST_DEFAULTS: Final = _frozen(n_estimators=100, max_depth=6, min_samples_leaf=20, max_features=0.3)
+_FOREST_GRID: Final = _frozen(max_depth=(3, 6), min_samples_leaf=(20, 100), max_features=(0.3, 0.6))
+
+_FAMILIES: Final = (
+    Family(
+        name="lightgbm",
+        summary="Gradient-boosted trees grown leaf by leaf on binned columns (Ke et al. 2017).",
+        defaults=_frozen(
+            n_estimators=60,
+            learning_rate=0.03,
+            num_leaves=6,
+            min_child_samples=100,
+            colsample_bytree=0.4,
+            subsample=0.7,
+            reg_lambda=10.0,
+        ),
+        needs_complete=False,
+        scaling="none",
+        builder=_lightgbm,
+        space=_lightgbm_space,
+        grid=_frozen(n_estimators=(40, 80), num_leaves=(4, 8), min_child_samples=(50, 200)),
+        fixed=("deterministic", "force_row_wise", "force_col_wise", "n_jobs", "num_threads", "random_state", "seed"),
+        rounds="n_estimators",
+        monotone="monotone_constraints",
+    ),
+    Family(
+        name="xgboost",
+        summary="Gradient-boosted trees grown level by level on binned columns (Chen and Guestrin 2016).",
+        defaults=_frozen(
+            n_estimators=60,
+            learning_rate=0.03,
+            max_depth=3,
+            min_child_weight=20.0,
+            colsample_bytree=0.4,
+            subsample=0.7,
+            reg_lambda=10.0,
+            gamma=0.0,
+        ),
+        needs_complete=False,
+        scaling="none",
+        builder=_xgboost,
+        space=_xgboost_space,
+        grid=_frozen(n_estimators=(40, 80), max_depth=(2, 4), min_child_weight=(10.0, 50.0)),
+        fixed=("tree_method", "n_jobs", "nthread", "random_state", "seed"),
+        extra="xgboost",
+        package="xgboost",
+        rounds="n_estimators",
+        monotone="monotone_constraints",
+    ),
+    Family(
+        name="random_forest",
+        summary="Trees on bootstrap draws of the rows, each split among a share of the columns (Breiman 2001).",
+        defaults=_FOREST_DEFAULTS,
+        needs_complete=False,
+        scaling="none",
+        builder=_random_forest,
+        space=_forest_space,
+        grid=_FOREST_GRID,
+        fixed=("n_jobs", "random_state"),
+        monotone="monotonic_cst",
+    ),
+    Family(
+        name="extra_trees",
+        summary="Trees on all rows whose splits are drawn by chance (Geurts, Ernst and Wehenkel 2006).",
+        defaults=_FOREST_DEFAULTS,
+        needs_complete=False,
+        scaling="none",
+        builder=_extra_trees,
+        space=_forest_space,
+        grid=_FOREST_GRID,
+        fixed=("n_jobs", "random_state"),
+        monotone="monotonic_cst",
+    ),
+    Family(
+        name="logistic",
+        summary="Logistic regression with an L2 penalty on medians for what is missing and z-scores.",
+        defaults=_frozen(C=0.1),
+        needs_complete=True,
+        scaling="standard",
+        builder=_logistic,
+        space=_logistic_space,
+        grid=_frozen(C=(0.01, 0.1, 1.0)),
+    ),
+    Family(
+        name="ridge",
+        summary="Ridge regression of the side, its values turned into probabilities by Platt's method out of block.",
+        defaults=_frozen(penalty=0.1),
+        needs_complete=True,
+        scaling="standard",
+        builder=_ridge,
+        space=_ridge_space,
+        grid=_frozen(penalty=(0.01, 0.1, 1.0)),
+    ),
+    Family(
+        name="linear",
+        summary="The linear probability model: weighted least squares of the target, clipped to a probability.",
+        defaults=_frozen(),
+        needs_complete=True,
+        scaling="standard",
+        builder=_linear,
+        space=_nothing,
+        grid=_frozen(),
+    ),
+    Family(
+        name="persistence",
+        summary="The naive forecast: what one column, such as the last return, shows by its sign goes on.",
+        defaults=_frozen(column=0),
+        needs_complete=False,
+        scaling="none",
+        builder=_persistence,
+        space=_nothing,
+        grid=_frozen(),
+        reads_rows=True,
+    ),
+    Family(
+        name="majority",
+        summary="The weighted share of each class in the training rows, whatever the features say.",
+        defaults=_frozen(),
+        needs_complete=False,
+        scaling="none",
+        builder=_majority,
+        space=_nothing,
+        grid=_frozen(),
+        reads_rows=True,
+    ),
+)

@@ -63,7 +63,7 @@ class Calibration:
         p = np.asarray(probability, dtype=np.float64)
         if self.kind == "isotonic":
             return np.interp(p, self.x, self.y)
-        return _sigmoid(self.a * _log_odds(p) + self.b)
+        return sigmoid(self.a * log_odds(p) + self.b)
 
     def to_json(self) -> dict[str, Any]:
         """Plain numbers and texts; floats keep every bit through ``json``."""
@@ -87,7 +87,11 @@ class Calibration:
 
 
 def fit_calibration(
-    probability: npt.ArrayLike, target: npt.ArrayLike, weight: npt.ArrayLike | None = None
+    probability: npt.ArrayLike,
+    target: npt.ArrayLike,
+    weight: npt.ArrayLike | None = None,
+    *,
+    kind: Literal["isotonic", "platt"] | None = None,
 ) -> Calibration:
     """Fit on out-of-fold scores: isotonic above 1,000 rows, Platt up to there.
 
@@ -103,11 +107,13 @@ def fit_calibration(
         0 or 1.
     weight:
         Row weights; equal where absent.
+    kind:
+        To choose it by hand instead of by the number of rows.
 
     Raises
     ------
     DataError
-        There are no rows, or a score is not a probability.
+        There are no rows, fewer than 50 for ``isotonic``, or a score is not a probability.
 
     Examples
     --------
@@ -125,7 +131,12 @@ def fit_calibration(
         raise DataError(f"{p.size} scores, {y.size} targets and {w.size} weights make no calibration")
     if not ((p >= 0) & (p <= 1)).all():
         raise DataError("a score to calibrate is not in [0, 1]")
-    return _isotonic(p, y, w) if p.size > ISOTONIC_ROWS else _platt(p, y, w)
+    if kind == "isotonic" and p.size < ROWS_PER_KNOT:
+        raise DataError(
+            f"{p.size} rows are below the {ROWS_PER_KNOT} that isotonic calibration needs", hint="use platt"
+        )
+    isotonic = p.size > ISOTONIC_ROWS if kind is None else kind == "isotonic"
+    return _isotonic(p, y, w) if isotonic else _platt(p, y, w)
 
 
 def _isotonic(p: Array, y: Array, w: Array) -> Calibration:
@@ -170,14 +181,14 @@ def _platt(p: Array, y: Array, w: Array) -> Calibration:
     positive, negative = float((w * y).sum()), float((w * (1 - y)).sum())
     smooth = np.where(y > 0.5, (positive + 1) / (positive + 2), 1 / (negative + 2))
     base = float((w * smooth).sum() / w.sum())
-    intercept = float(_log_odds(np.array([base]))[0])
-    z = _log_odds(p)
+    intercept = float(log_odds(np.array([base]))[0])
+    z = log_odds(p)
     if np.ptp(z) < _EDGE:
         return Calibration("platt", a=0.0, b=intercept)
     theta = np.array([0.0, intercept])
     design = np.column_stack([z, np.ones_like(z)])
     for _ in range(100):
-        fitted = _sigmoid(design @ theta)
+        fitted = sigmoid(design @ theta)
         gradient = design.T @ (w * (fitted - smooth))
         curvature = (design * (w * fitted * (1 - fitted))[:, None]).T @ design + 1e-10 * np.eye(2)
         step = np.linalg.solve(curvature, gradient)
@@ -190,10 +201,24 @@ def _platt(p: Array, y: Array, w: Array) -> Calibration:
     return Calibration("platt", a=float(theta[0]), b=float(theta[1]))
 
 
-def _log_odds(p: Array) -> Array:
-    q = np.clip(p, _EDGE, 1 - _EDGE)
-    return np.log(q / (1 - q))
+def log_odds(probability: npt.ArrayLike) -> Array:
+    """``ln(p / (1 - p))``, of probabilities kept a millionth away from 0 and 1.
+
+    Examples
+    --------
+    >>> log_odds([0.5, 0.75]).round(4).tolist()
+    [0.0, 1.0986]
+    """
+    p = np.clip(np.asarray(probability, dtype=np.float64), _EDGE, 1 - _EDGE)
+    return np.log(p / (1 - p))
 
 
-def _sigmoid(z: Array) -> Array:
-    return 1.0 / (1.0 + np.exp(-z))
+def sigmoid(z: npt.ArrayLike) -> Array:
+    """``1 / (1 + exp(-z))``: log odds back to probabilities.
+
+    Examples
+    --------
+    >>> sigmoid([0.0]).tolist()
+    [0.5]
+    """
+    return 1.0 / (1.0 + np.exp(-np.asarray(z, dtype=np.float64)))

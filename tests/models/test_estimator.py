@@ -79,7 +79,7 @@ def test_nothing_that_varies_is_an_error() -> None:
 
 def test_an_unknown_kind_is_named() -> None:
     with pytest.raises(ConfigurationError, match="'forest'"):
-        build_estimator("forest")  # type: ignore[arg-type]
+        build_estimator("forest")
 
 
 def test_one_class_in_training_gives_no_chance_to_the_other() -> None:

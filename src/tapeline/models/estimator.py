@@ -6,17 +6,19 @@ it inside the fold. This module imports scikit-learn; import it where it is used
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
 from sklearn.base import BaseEstimator, TransformerMixin
-from sklearn.pipeline import Pipeline
 
 from tapeline.core.errors import DataError
+from tapeline.models.boosting import EarlyStopping
 from tapeline.models.column_map import ScalingKind
-from tapeline.models.zoo import family
+from tapeline.models.monotone import Directions
+from tapeline.models.pipeline import WeightedPipeline
+from tapeline.models.zoo import ability, family
 
 DEFAULT_PARAMETERS: Final[Mapping[str, Any]] = family("lightgbm").defaults
 """Where the search for LightGBM's parameters begins: small trees, for returns carry little signal in much noise."""
@@ -61,22 +63,6 @@ class ColumnFilter(TransformerMixin, BaseEstimator):
         return np.asarray(names, dtype=object)[self.kept_]
 
 
-class WeightedPipeline(Pipeline):
-    """A pipeline whose ``fit`` takes ``sample_weight`` directly and hands it to the model, its last step."""
-
-    def fit(
-        self,
-        X: Any,  # noqa: N803
-        y: Any = None,
-        sample_weight: npt.ArrayLike | None = None,
-        **parameters: Any,
-    ) -> Self:
-        """Fit every step on these rows only."""
-        if sample_weight is not None:
-            parameters[f"{self.steps[-1][0]}__sample_weight"] = sample_weight
-        return super().fit(X, y, **parameters)
-
-
 def build_estimator(
     kind: str = "lightgbm",
     *,
@@ -85,6 +71,10 @@ def build_estimator(
     parameters: Mapping[str, Any] | None = None,
     scaling: ScalingKind | Literal["none"] | None = None,
     selector: Any = None,
+    early_stopping: EarlyStopping | None = None,
+    monotone: Directions | None = None,
+    balance: bool = False,
+    column_names: Sequence[str] | None = None,
 ) -> WeightedPipeline:
     """An unfitted, cloneable classifier.
 
@@ -103,11 +93,21 @@ def build_estimator(
         A transformer that chooses columns, such as those of ``tapeline.models.selection_*``; a step of the pipeline,
         so that it is fitted inside the fold. What its ``fit`` needs beside rows and target is passed as
         ``select__<name>``.
+    early_stopping:
+        Find the number of trees of ``lightgbm`` or ``xgboost`` on the latest of the training rows, then fit on all of
+        them; ``fit`` needs ``t0`` and ``t_end``.
+    monotone:
+        By name or position of a column, 1 where the probability may not fall as the column rises, -1 where it may not
+        rise. Positions are those of the rows that ``fit`` gets, whatever filter and selector drop.
+    balance:
+        Give all classes the same mass of weight in training; calibrate afterwards.
+    column_names:
+        Names of the columns, where the rows are no frame.
 
     Raises
     ------
     ConfigurationError
-        The kind or a parameter is unknown.
+        The kind or a parameter is unknown, or the family cannot do what is asked for.
     MissingExtraError
         The family's package is not installed; the hint names the extra that brings it.
 
@@ -119,17 +119,25 @@ def build_estimator(
     [False, False, True, True]
     """
     chosen = family(kind)
-    model = chosen.build(seed, threads, parameters)
-    if chosen.reads_rows:
-        return WeightedPipeline([("model", model)])
-    return WeightedPipeline(
-        [
+    if early_stopping is not None:
+        ability(kind, "rounds")
+    if monotone:
+        ability(kind, "monotone")
+    steps: list[tuple[str, Any]] = []
+    if not chosen.reads_rows:
+        steps = [
             ("columns", ColumnFilter()),
             *_selection(selector),
             *_complete(chosen.needs_complete),
             *_scaling(scaling or chosen.scaling),
-            ("model", model),
         ]
+    return WeightedPipeline(
+        [*steps, ("model", chosen.build(seed, threads, parameters))],
+        kind=kind,
+        early_stopping=early_stopping,
+        monotone=None if monotone is None else dict(monotone),
+        balance=balance,
+        column_names=None if column_names is None else tuple(column_names),
     )
 
 

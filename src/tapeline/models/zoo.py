@@ -152,6 +152,27 @@ def family(name: str) -> Family:
     )
 
 
+def ability(name: str | None, parameter: Literal["rounds", "monotone"]) -> str:
+    """The parameter by which a family stops early (``rounds``) or keeps directions (``monotone``).
+
+    Raises
+    ------
+    ConfigurationError
+        It can do no such thing; the hint names the families that can.
+
+    Examples
+    --------
+    >>> ability("random_forest", "monotone")
+    'monotonic_cst'
+    """
+    found = None if name is None else getattr(family(name), parameter)
+    if found is None:
+        verb = {"rounds": "stop early", "monotone": "keep directions"}[parameter]
+        able = ", ".join(one.name for one in _FAMILIES if getattr(one, parameter) is not None)
+        raise ConfigurationError(f"the family {name!r} cannot {verb}", hint=f"these can: {able}")
+    return str(found)
+
+
 def _lightgbm(seed: int, threads: int, parameters: dict[str, Any]) -> Any:
     from lightgbm import LGBMClassifier
 
@@ -173,9 +194,9 @@ def _xgboost(seed: int, threads: int, parameters: dict[str, Any]) -> Any:
 
 
 def _random_forest(seed: int, threads: int, parameters: dict[str, Any]) -> Any:
-    from sklearn.ensemble import RandomForestClassifier
+    from tapeline.models.forest import UniquenessForest
 
-    return RandomForestClassifier(**parameters, n_jobs=threads, random_state=seed)
+    return UniquenessForest(**parameters, n_jobs=threads, random_state=seed)
 
 
 def _extra_trees(seed: int, threads: int, parameters: dict[str, Any]) -> Any:
@@ -239,7 +260,17 @@ def _xgboost_space(trial: Any) -> dict[str, Any]:
     }
 
 
-def _forest_space(trial: Any) -> dict[str, Any]:
+def _random_forest_space(trial: Any) -> dict[str, Any]:
+    return {
+        "n_estimators": trial.suggest_int("n_estimators", 50, 400, step=50),
+        "max_depth": trial.suggest_int("max_depth", 2, 12),
+        "min_samples_leaf": trial.suggest_int("min_samples_leaf", 2, 60, log=True),
+        "max_features": trial.suggest_float("max_features", 0.1, 1.0),
+        "draw": trial.suggest_categorical("draw", ["uniqueness", "sequential"]),
+    }
+
+
+def _extra_trees_space(trial: Any) -> dict[str, Any]:
     return {
         "n_estimators": trial.suggest_int("n_estimators", 50, 400, step=50),
         "max_depth": trial.suggest_int("max_depth", 2, 12),
@@ -263,9 +294,6 @@ def _nothing(trial: Any) -> dict[str, Any]:
 def _frozen(**values: Any) -> Mapping[str, Any]:
     return MappingProxyType(values)
 
-
-_FOREST_DEFAULTS: Final = _frozen(n_estimators=100, max_depth=6, min_samples_leaf=20, max_features=0.3)
-_FOREST_GRID: Final = _frozen(max_depth=(3, 6), min_samples_leaf=(20, 100), max_features=(0.3, 0.6))
 
 _FAMILIES: Final = (
     Family(
@@ -315,25 +343,25 @@ _FAMILIES: Final = (
     ),
     Family(
         name="random_forest",
-        summary="Trees on bootstrap draws of the rows, each split among a share of the columns (Breiman 2001).",
-        defaults=_FOREST_DEFAULTS,
+        summary="Trees on bootstrap draws that mind how labels overlap (Breiman 2001; Lopez de Prado 2018, chapter 4).",
+        defaults=_frozen(n_estimators=100, max_depth=6, min_samples_leaf=5, max_features=0.3, draw="uniqueness"),
         needs_complete=False,
         scaling="none",
         builder=_random_forest,
-        space=_forest_space,
-        grid=_FOREST_GRID,
+        space=_random_forest_space,
+        grid=_frozen(max_depth=(3, 6), min_samples_leaf=(5, 20), draw=("uniqueness", "sequential")),
         fixed=("n_jobs", "random_state"),
         monotone="monotonic_cst",
     ),
     Family(
         name="extra_trees",
         summary="Trees on all rows whose splits are drawn by chance (Geurts, Ernst and Wehenkel 2006).",
-        defaults=_FOREST_DEFAULTS,
+        defaults=_frozen(n_estimators=100, max_depth=6, min_samples_leaf=20, max_features=0.3),
         needs_complete=False,
         scaling="none",
         builder=_extra_trees,
-        space=_forest_space,
-        grid=_FOREST_GRID,
+        space=_extra_trees_space,
+        grid=_frozen(max_depth=(3, 6), min_samples_leaf=(20, 100), max_features=(0.3, 0.6)),
         fixed=("n_jobs", "random_state"),
         monotone="monotonic_cst",
     ),

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from functools import cached_property
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -18,6 +18,14 @@ Rows = NDArray[np.int64]
 
 Given = ParamSpec("Given")
 Found = TypeVar("Found")
+
+
+class Call(NamedTuple):
+    """A function with its arguments after the bars."""
+
+    compute: Callable[..., Any]
+    args: tuple[Any, ...]
+    kwargs: tuple[tuple[str, Any], ...]
 
 
 class BarArrays:
@@ -42,16 +50,35 @@ class BarArrays:
     """
 
     def __init__(self, bars: pd.DataFrame) -> None:
-        self.bars = bars
-        self._kept: dict[Hashable, Any] = {}
+        self.__dict__["bars"] = bars
+        self.rows = len(bars)
+        self._kept: dict[Call, Any] = {}
 
     @classmethod
     def of(cls, bars: pd.DataFrame | BarArrays) -> BarArrays:
         """These bars as arrays; what already is comes back as it is."""
         return bars if isinstance(bars, BarArrays) else cls(bars)
 
+    @classmethod
+    def of_columns(cls, opened: Rows, closed: Rows, prices: Floats) -> BarArrays:
+        """Bars that are arrays already: when each opened and closed, and open, high, low, close, volume as rows."""
+        arrays = cls.__new__(cls)
+        arrays.rows, arrays._kept = opened.size, {}
+        names = ("open", "high", "low", "close", "volume")
+        arrays.__dict__.update(opened=opened, closed=closed, **dict(zip(names, prices, strict=True)))
+        return arrays
+
     def __len__(self) -> int:
-        return len(self.bars)
+        return self.rows
+
+    @cached_property
+    def bars(self) -> pd.DataFrame:
+        """The bars as a frame."""
+        prices = {name: getattr(self, name) for name in ("open", "high", "low", "close", "volume")}
+        close_ts = pd.DatetimeIndex(self.closed.view("M8[ns]"), tz="UTC")
+        return pd.DataFrame(
+            {**prices, "close_ts": close_ts}, index=pd.DatetimeIndex(self.opened.view("M8[ns]"), tz="UTC", name="ts")
+        )
 
     @cached_property
     def open(self) -> Floats:
@@ -98,10 +125,18 @@ class BarArrays:
         self, compute: Callable[Concatenate[BarArrays, Given], Found], *args: Given.args, **kwargs: Given.kwargs
     ) -> Found:
         """``compute(self, ...)``, computed at the first call with these arguments and remembered; do not change it."""
-        key = (compute, args, tuple(sorted(kwargs.items())))
+        key = Call(compute, args, tuple(sorted(kwargs.items())))
         if key not in self._kept:
             self._kept[key] = compute(self, *args, **kwargs)
         return self._kept[key]
+
+    def calls(self) -> tuple[Call, ...]:
+        """What was computed once so far."""
+        return tuple(self._kept)
+
+    def keep(self, call: Call, found: Any) -> None:
+        """Put down what a call would find, for one who knows it already."""
+        self._kept[call] = found
 
     def _column(self, name: str) -> Floats:
         return np.ascontiguousarray(self.bars[name].to_numpy(dtype=np.float64))

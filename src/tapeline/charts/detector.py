@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable, Sequence
 from functools import wraps
-from typing import Concatenate, ParamSpec, Protocol, cast
+from typing import Any, Concatenate, ParamSpec, Protocol, cast
 
 import pandas as pd
 
@@ -19,9 +19,13 @@ Search = Callable[Concatenate[BarArrays, Given], Iterable[Findings]]
 
 
 class Detector(Protocol[Given]):
-    """A registered pattern: bars -> events. ``findings`` is what it was made of: arrays -> findings."""
+    """A registered pattern: bars -> events.
+
+    ``findings`` is the search it was made of, arrays -> findings; ``identity`` the parameters that are part of an id.
+    """
 
     findings: Search[Given]
+    identity: Callable[Given, dict[str, Any]]
     __name__: str
 
     def __call__(self, bars: pd.DataFrame | BarArrays, *args: Given.args, **kwargs: Given.kwargs) -> pd.DataFrame:
@@ -77,13 +81,15 @@ def detector(
         @wraps(search)
         def detect(bars: pd.DataFrame | BarArrays, *args: Given.args, **kwargs: Given.kwargs) -> pd.DataFrame:
             arrays = BarArrays.of(bars)
-            bound = signature.bind(arrays, *args, **kwargs)
-            bound.apply_defaults()
-            own = list(bound.arguments.items())[1:]
-            identity = {name: value for name, value in own if name not in follows}
-            return event_frame(arrays, list(search(arrays, *args, **kwargs)), identity)
+            found = list(search(arrays, *args, **kwargs))
+            return event_frame(arrays, found, identity(*args, **kwargs))
 
-        detect.findings = search  # type: ignore[attr-defined]
+        def identity(*args: Given.args, **kwargs: Given.kwargs) -> dict[str, Any]:
+            bound = signature.bind(None, *args, **kwargs)
+            bound.apply_defaults()
+            return {name: value for name, value in list(bound.arguments.items())[1:] if name not in follows}
+
+        detect.findings, detect.identity = search, identity  # type: ignore[attr-defined]
         register = pattern(lookback=lookback, reference=reference, requires=requires, tolerance=tolerance)
         return cast("Detector[Given]", register(detect))
 

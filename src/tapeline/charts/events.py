@@ -7,8 +7,8 @@ at a later one. :func:`event_frame` turns such rows into the one events schema; 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Final
+from dataclasses import dataclass, fields, replace
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -70,6 +70,11 @@ class Findings:
     def __len__(self) -> int:
         return len(self.start)
 
+    def take(self, chosen: NDArray[np.bool_] | Rows) -> Findings:
+        """Some of the findings."""
+        arrays = {one.name: getattr(self, one.name) for one in fields(self) if one.name != "kind"}
+        return replace(self, **{name: part[chosen] for name, part in arrays.items() if part is not None})
+
 
 def event_frame(
     bars: pd.DataFrame | BarArrays, findings: Findings | Sequence[Findings], parameters: Mapping[str, Any]
@@ -112,7 +117,7 @@ def event_frame(
     if not parts:
         return empty(EVENTS).reset_index()[list(_COLUMNS)]
     kinds = sorted({part.kind for part in parts})
-    columns = [_columns(part, kinds, opened, closed, parameters) for part in parts]
+    columns = [_columns(part, kinds, opened, closed, event_seed(part.kind, parameters)) for part in parts]
     confirmed = np.concatenate([part.confirmed for part in parts])
     order = None
     if len(confirmed) > 1 and np.any(np.diff(confirmed) < 0):
@@ -205,9 +210,66 @@ def standing(
     return pd.DataFrame(data, index=bars.index)
 
 
-def _columns(
-    part: Findings, kinds: list[str], opened: Rows, closed: Rows, parameters: Mapping[str, Any]
-) -> dict[str, Any]:
+class Event(NamedTuple):
+    """One row of the events schema; NaN and None where absent."""
+
+    id: str
+    kind: str
+    direction: int
+    start: pd.Timestamp
+    end: pd.Timestamp
+    confirmed_at: pd.Timestamp
+    invalidated_at: pd.Timestamp | None
+    low: float
+    high: float
+    target: float
+    stop: float
+    score: float
+    points: tuple[tuple[pd.Timestamp, float], ...]
+
+
+def event_seed(kind: str, parameters: Mapping[str, Any]) -> np.uint64:
+    """What the ids of one kind, found with these parameters, begin with."""
+    return np.uint64(int(digest({"kind": kind, "parameters": dict(parameters)}), 16))
+
+
+def event_records(arrays: BarArrays, part: Findings, seed: np.uint64) -> list[Event]:
+    """A few findings one by one, as the same rows that :func:`event_frame` would make of them.
+
+    Examples
+    --------
+    >>> from tapeline.core.example import example_bars
+    >>> found = Findings("level", np.array([1], np.int8), *[np.array([0])] * 3, np.array([9.0]), np.array([10.0]))
+    >>> arrays = BarArrays(example_bars(10, 11))
+    >>> event_records(arrays, found, event_seed("level", {}))[0].id == event_frame(arrays, found, {})["id"].iloc[0]
+    True
+    """
+    column = _columns(part, [part.kind], arrays.opened, arrays.closed, seed)
+    ids, points = column["id"].to_pylist(), column["points"].to_pylist()
+    absent = np.iinfo(np.int64).min
+    names = ("start", "end", "confirmed_at", "invalidated_at", "low", "high", "target", "stop", "score")
+    start, end, confirmed, until, low, high, target, stop, score = (column[name].tolist() for name in names)
+    return [
+        Event(
+            id=ids[i],
+            kind=part.kind,
+            direction=int(part.direction[i]),
+            start=pd.Timestamp(start[i], tz="UTC"),
+            end=pd.Timestamp(end[i], tz="UTC"),
+            confirmed_at=pd.Timestamp(confirmed[i], tz="UTC"),
+            invalidated_at=None if until[i] == absent else pd.Timestamp(until[i], tz="UTC"),
+            low=low[i],
+            high=high[i],
+            target=target[i],
+            stop=stop[i],
+            score=score[i],
+            points=tuple((point["ts"], point["price"]) for point in points[i]),
+        )
+        for i in range(len(part))
+    ]
+
+
+def _columns(part: Findings, kinds: list[str], opened: Rows, closed: Rows, seed: np.uint64) -> dict[str, Any]:
     rows = len(part)
     absent = np.full(rows, np.nan)
     invalidated = np.full(rows, NOT_YET) if part.invalidated is None else part.invalidated
@@ -219,7 +281,6 @@ def _columns(
     else:
         point_times, point_prices = opened[part.point_rows], np.ascontiguousarray(part.point_prices)
     start, end, confirmed = opened[part.start], opened[part.end], closed[part.confirmed]
-    seed = np.uint64(int(digest({"kind": part.kind, "parameters": dict(parameters)}), 16))
     hashes = event_hashes(seed, part.direction, start, end, confirmed, part.low, part.high, point_times, point_prices)
     return {
         "id": _texts(hashes),

@@ -123,6 +123,13 @@ class SwingStream:
         kept = slice(0, self.count)
         return Swings(self._row[kept].copy(), self._at[kept].copy(), self._side[kept].copy(), self._price[kept].copy())
 
+    def since(self, first: int) -> Swings:
+        """The swings whose extreme lies at or after this bar, their rows counted from it."""
+        begin = int(np.searchsorted(self._at[: self.count], first))
+        row = self._row[begin : self.count]
+        kept = np.flatnonzero(row >= first) + begin
+        return Swings(self._row[kept] - first, self._at[kept] - first, self._side[kept], self._price[kept])
+
     def _fresh(self, capacity: int) -> tuple[Any, ...]:
         if self.method == "fractal":
             return ()

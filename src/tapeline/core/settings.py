@@ -98,8 +98,21 @@ class TrainingSettings(_Section):
     folds: int = Field(5, ge=3, le=20)
     embargo: float = Field(0.01, ge=0, le=0.2, description="share of the rows after each test block that is left out")
     trials: int = Field(8, ge=1, le=1000)
+    family: str = Field(
+        "lightgbm",
+        pattern=r"^[a-z][a-z0-9_]{0,63}$",
+        description="the family of models, or auto: chosen by the data's traits and what past runs found",
+    )
+    search: Literal["tpe", "grid"] = Field("tpe", description="how parameters are drawn; grid tries every point")
+    processes: int = Field(1, ge=1, le=64, description="how many processes share a search; each fit uses its threads")
+    storage: SecretStr | None = Field(
+        None, description="the URL of a database for the search's trials; a journal file in data/_state where absent"
+    )
+    strict_bins: bool = Field(
+        False, description="bin each fold's training rows anew instead of all development rows once; slower"
+    )
     seed: int = 7
-    threads: int = Field(2, ge=1, le=64)
+    threads: int = Field(2, ge=1, le=64, description="of one fit")
     scaling: Literal["none", "standard", "robust", "min_max", "quantile", "rank_gauss"] = Field(
         "none", description="what is done to features before the trees read them, fitted on training rows only"
     )

@@ -230,7 +230,7 @@ def adaptive_sets(
     Examples
     --------
     >>> t0 = pd.date_range("2017-01-02", periods=4, freq="1h", tz="UTC")
-    >>> given = adaptive_sets([0.7, 0.8, 0.9, 0.2], [1, 1, 1, 1], t0, t0, miscoverage=0.5)
+    >>> given = adaptive_sets([0.7, 0.8, 0.9, 0.1], [1, 1, 1, 1], t0, t0, miscoverage=0.5)
     >>> given[["down", "up"]].to_numpy().tolist()
     [[True, True], [False, True], [False, True], [True, False]]
     """

@@ -1,0 +1,176 @@
+"""Comparing losses as time series: the Diebold-Mariano test, Holm's correction, the model confidence set."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Final, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from tapeline.core.errors import ConfigurationError, DataError
+from tapeline.models.statistics import stationary_bootstrap
+
+Array = npt.NDArray[np.float64]
+
+_EDGE: Final = 1e-12
+_SAMPLES: Final = 1000
+
+
+@dataclass(frozen=True)
+class AccuracyTest:
+    """A Diebold-Mariano test of two series of losses.
+
+    Parameters
+    ----------
+    difference:
+        Mean of the first less the second; below 0 the first is better.
+    statistic:
+        With the correction for small samples; Student's t with ``periods - 1`` degrees of freedom where both are
+        equally good.
+    p_value:
+        Two-sided: how often equally good forecasts differ as much.
+    p_better:
+        One-sided: how often forecasts that are no better than the second look as good as the first.
+    periods:
+        Length of the series.
+    horizon:
+        Periods a forecast reaches; autocovariances are read up to one less.
+    """
+
+    difference: float
+    statistic: float
+    p_value: float
+    p_better: float
+    periods: int
+    horizon: int
+
+
+def diebold_mariano(
+    first: npt.ArrayLike, second: npt.ArrayLike, *, horizon: int = 1, kernel: Literal["uniform", "bartlett"] = "uniform"
+) -> AccuracyTest:
+    """Whether two forecasts of the same periods are equally good.
+
+    Diebold and Mariano 1995, Journal of Business and Economic Statistics 13, p. 253, with the factor and the t
+    distribution of Harvey, Leybourne and Newbold 1997, International Journal of Forecasting 13, p. 281, equation 9.
+    The variance of the mean difference is robust to autocorrelation over ``horizon - 1`` lags; their uniform weights
+    may make it negative, in which case Bartlett's are taken (Newey and West 1987), with twice the lags.
+
+    Parameters
+    ----------
+    first, second:
+        Losses in time order, one a period.
+    horizon:
+        Periods that a forecast reaches, such as the bars of a label; 1 where labels do not overlap.
+    kernel:
+        ``bartlett`` from the start, for dependence that no horizon bounds.
+
+    Returns
+    -------
+    Where the losses never differ the statistic is 0 and both p-values are 1.
+
+    Raises
+    ------
+    ConfigurationError
+        ``horizon`` is not in [1, periods / 2].
+    DataError
+        The series differ in length, hold fewer than two periods or a number that is not finite.
+
+    Examples
+    --------
+    >>> found = diebold_mariano([0.2, 0.1, 0.3, 0.2, 0.1, 0.2], [0.3, 0.3, 0.2, 0.4, 0.3, 0.3])
+    >>> round(found.statistic, 3), round(found.p_value, 3)
+    (-2.445, 0.058)
+    """
+    a, b = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
+    if a.ndim != 1 or a.shape != b.shape or a.size < 2 or not np.isfinite([a, b]).all():
+        raise DataError(f"losses of shapes {a.shape} and {b.shape} are not two finite series of one length above 1")
+    if not 1 <= horizon <= max(1, a.size // 2):
+        raise ConfigurationError(f"horizon = {horizon} is not in [1, {max(1, a.size // 2)}] for {a.size} periods")
+    difference = a - b
+    mean, count = float(difference.mean()), a.size
+    spread = difference - mean
+    scale = float(max(np.abs(a).max(), np.abs(b).max()))
+    if np.abs(spread).max() <= 1e-14 * scale:
+        # No spread: equal, or apart by a constant, which no noise explains.
+        if abs(mean) <= 1e-14 * scale:
+            return AccuracyTest(0.0, 0.0, 1.0, 1.0, count, horizon)
+        return AccuracyTest(mean, math.copysign(math.inf, mean), 0.0, float(mean > 0), count, horizon)
+    lags = horizon - 1
+    variance = _long_run_variance(spread, lags, kernel)
+    if not variance > 0:
+        variance = _long_run_variance(spread, min(2 * lags, count - 1), "bartlett")
+    factor = (count + 1 - 2 * horizon + horizon * (horizon - 1) / count) / count
+    statistic = mean / math.sqrt(variance / count) * math.sqrt(factor)
+    from scipy.special import stdtr
+
+    below = float(stdtr(count - 1, statistic))
+    two_sided = 2 * float(stdtr(count - 1, -abs(statistic)))
+    return AccuracyTest(mean, statistic, two_sided, below, count, horizon)
+
+
+def holm(p_values: npt.ArrayLike) -> Array:
+    """P-values corrected for their number, whatever their dependence (Holm 1979, Scandinavian Journal 6, p. 65).
+
+    Examples
+    --------
+    >>> holm([0.01, 0.04, 0.03]).round(2).tolist()
+    [0.03, 0.06, 0.06]
+    """
+    p = np.asarray(p_values, dtype=np.float64)
+    order = np.argsort(p, kind="stable")
+    corrected = np.empty(p.size)
+    corrected[order] = np.minimum(np.maximum.accumulate(p[order] * (p.size - np.arange(p.size))), 1.0)
+    return corrected
+
+
+def confidence_set(losses: Array, *, mean_block: float, samples: int = _SAMPLES, seed: int = 0) -> Array:
+    """P-value of each candidate in the model confidence set of Hansen, Lunde and Nason (2011, Econometrica 79, p. 453).
+
+    Those whose p-value is at least ``significance`` are the set that holds the best model with a probability of ``1 -
+    significance``. The candidate that looks worst is removed step by step; the test at each step is that of the largest
+    standardised distance from the mean of those left (their T_max), by a stationary bootstrap.
+
+    Parameters
+    ----------
+    losses:
+        Shape (periods, candidates), in time order.
+    mean_block:
+        Mean block length of the bootstrap, in periods.
+
+    Examples
+    --------
+    >>> noise = np.random.default_rng(0).normal(size=(200, 2))
+    >>> found = confidence_set(np.column_stack([noise, noise[:, 0] + 1]), mean_block=1)
+    >>> bool(found[2] < 0.05 <= found[:2].min())
+    True
+    """
+    periods, candidates = losses.shape
+    counts = stationary_bootstrap(periods, min(max(mean_block, 1.0), float(periods)), samples, seed=seed)
+    mean = losses.mean(axis=0)
+    drawn = counts @ (losses - mean) / periods
+    left, p_value, largest = list(range(candidates)), np.ones(candidates), 0.0
+    while len(left) > 1:
+        distance = mean[left] - mean[left].mean()
+        moved = drawn[:, left] - drawn[:, left].mean(axis=1, keepdims=True)
+        error = np.sqrt((moved**2).mean(axis=0))
+        if not (error > 0).all():
+            # Losses that are the same row by row have no distance to test.
+            error = np.where(error > 0, error, np.inf if np.abs(distance).max() <= _EDGE else _EDGE)
+        standard = distance / error
+        reached = float(((moved / error).max(axis=1) >= standard.max()).mean())
+        largest = max(largest, reached)
+        worst = left[int(np.argmax(standard))]
+        p_value[worst] = largest
+        left.remove(worst)
+    return p_value
+
+
+def _long_run_variance(spread: Array, lags: int, kernel: str) -> float:
+    count = spread.size
+    total = float(spread @ spread) / count
+    for lag in range(1, lags + 1):
+        share = 1.0 if kernel == "uniform" else 1 - lag / (lags + 1)
+        total += 2 * share * float(spread[lag:] @ spread[:-lag]) / count
+    return total

@@ -120,7 +120,6 @@ def fit_validated(
 ) -> None:
     """Fit a booster of LightGBM or XGBoost while later rows, transformed as its own are, judge each round."""
     weights = None if later.weight is None else [later.weight]
-    pairs = [(later.X, later.y)]
     model.set_params(n_estimators=stopping.maximum)
     if type(model).__module__.startswith("lightgbm"):
         from lightgbm import early_stopping
@@ -129,14 +128,17 @@ def fit_validated(
             rows,
             target,
             sample_weight=weight,
-            eval_set=pairs,
+            eval_X=later.X,
+            eval_y=later.y,
             eval_sample_weight=weights,
             eval_metric="logloss",
             callbacks=[early_stopping(stopping.patience, verbose=False)],
         )
         return
     model.set_params(early_stopping_rounds=stopping.patience)
-    model.fit(rows, target, sample_weight=weight, eval_set=pairs, sample_weight_eval_set=weights, verbose=False)
+    model.fit(
+        rows, target, sample_weight=weight, eval_set=[(later.X, later.y)], sample_weight_eval_set=weights, verbose=False
+    )
 
 
 def validation_losses(model: Any) -> list[float]:

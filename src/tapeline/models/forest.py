@@ -13,9 +13,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from numba import njit
-from sklearn.ensemble import RandomForestClassifier
+from sklearn.ensemble import ExtraTreesClassifier, RandomForestClassifier
 from sklearn.tree import DecisionTreeClassifier
 from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted
 
 from tapeline.core.errors import ConfigurationError, DataError
 from tapeline.labels.weights import average_uniqueness
@@ -128,7 +129,37 @@ def overlapping(t0: npt.ArrayLike, t_end: npt.ArrayLike, drawn: Rows) -> npt.NDA
     return began > over
 
 
-class UniquenessForest(RandomForestClassifier):
+class OrderedVotes:
+    """A forest whose trees are summed in their order, so that any number of threads gives the same bits.
+
+    scikit-learn sums them as they come, and so rounds as the threads happen to run.
+    """
+
+    estimators_: list[Any]
+    n_jobs: int | None
+
+    def predict_proba(self, X: npt.ArrayLike) -> Floats:  # noqa: N803 - scikit-learn's name
+        """The mean over the trees of the shares of the classes, in the order of ``classes_``."""
+        from joblib import Parallel, delayed, effective_n_jobs
+
+        check_is_fitted(self)
+        rows = self._validate_X_predict(X)  # type: ignore[attr-defined]
+
+        def vote(part: npt.NDArray[np.float32]) -> Floats:
+            total = np.zeros((len(part), len(self.classes_)))  # type: ignore[attr-defined]
+            for tree in self.estimators_:
+                total += tree.predict_proba(part, check_input=False)
+            return total / len(self.estimators_)
+
+        parts = np.array_split(rows, max(1, min(effective_n_jobs(self.n_jobs), len(rows))))
+        return np.concatenate(Parallel(n_jobs=self.n_jobs, prefer="threads")(delayed(vote)(part) for part in parts))
+
+
+class OrderedExtraTrees(OrderedVotes, ExtraTreesClassifier):
+    """scikit-learn's extra trees, with the same bits on any number of threads."""
+
+
+class UniquenessForest(OrderedVotes, RandomForestClassifier):
     """A random forest whose bootstrap knows that labels overlap (Lopez de Prado 2018, sections 4.5 and 6.4).
 
     Parameters

@@ -13,6 +13,15 @@ from typing import Any, Final, Literal
 
 from tapeline.core.errors import ConfigurationError, MissingExtraError
 from tapeline.models.column_map import ScalingKind
+from tapeline.models.parameter_spaces import (
+    draw_extra_trees,
+    draw_lightgbm,
+    draw_logistic,
+    draw_nothing,
+    draw_random_forest,
+    draw_ridge,
+    draw_xgboost,
+)
 
 MAXIMUM_BINS: Final = 63
 """How many values a boosted tree may split a column at: returns carry no more detail, and it is four times faster."""
@@ -200,9 +209,9 @@ def _random_forest(seed: int, threads: int, parameters: dict[str, Any]) -> Any:
 
 
 def _extra_trees(seed: int, threads: int, parameters: dict[str, Any]) -> Any:
-    from sklearn.ensemble import ExtraTreesClassifier
+    from tapeline.models.forest import OrderedExtraTrees
 
-    return ExtraTreesClassifier(**parameters, n_jobs=threads, random_state=seed)
+    return OrderedExtraTrees(**parameters, n_jobs=threads, random_state=seed)
 
 
 def _logistic(seed: int, threads: int, parameters: dict[str, Any]) -> Any:
@@ -235,62 +244,6 @@ def _majority(seed: int, threads: int, parameters: dict[str, Any]) -> Any:
     return DummyClassifier(strategy="prior", **parameters)
 
 
-def _lightgbm_space(trial: Any) -> dict[str, Any]:
-    return {
-        "n_estimators": trial.suggest_int("n_estimators", 20, 160, step=20),
-        "learning_rate": trial.suggest_float("learning_rate", 0.005, 0.1, log=True),
-        "num_leaves": trial.suggest_int("num_leaves", 3, 16),
-        "min_child_samples": trial.suggest_int("min_child_samples", 30, 400, log=True),
-        "colsample_bytree": trial.suggest_float("colsample_bytree", 0.1, 0.8),
-        "subsample": trial.suggest_float("subsample", 0.4, 1.0),
-        "reg_lambda": trial.suggest_float("reg_lambda", 1.0, 200.0, log=True),
-    }
-
-
-def _xgboost_space(trial: Any) -> dict[str, Any]:
-    return {
-        "n_estimators": trial.suggest_int("n_estimators", 20, 160, step=20),
-        "learning_rate": trial.suggest_float("learning_rate", 0.005, 0.1, log=True),
-        "max_depth": trial.suggest_int("max_depth", 1, 5),
-        "min_child_weight": trial.suggest_float("min_child_weight", 5.0, 100.0, log=True),
-        "colsample_bytree": trial.suggest_float("colsample_bytree", 0.1, 0.8),
-        "subsample": trial.suggest_float("subsample", 0.4, 1.0),
-        "reg_lambda": trial.suggest_float("reg_lambda", 1.0, 200.0, log=True),
-        "gamma": trial.suggest_float("gamma", 0.0, 5.0),
-    }
-
-
-def _random_forest_space(trial: Any) -> dict[str, Any]:
-    return {
-        "n_estimators": trial.suggest_int("n_estimators", 50, 400, step=50),
-        "max_depth": trial.suggest_int("max_depth", 2, 12),
-        "min_samples_leaf": trial.suggest_int("min_samples_leaf", 2, 60, log=True),
-        "max_features": trial.suggest_float("max_features", 0.1, 1.0),
-        "draw": trial.suggest_categorical("draw", ["uniqueness", "sequential"]),
-    }
-
-
-def _extra_trees_space(trial: Any) -> dict[str, Any]:
-    return {
-        "n_estimators": trial.suggest_int("n_estimators", 50, 400, step=50),
-        "max_depth": trial.suggest_int("max_depth", 2, 12),
-        "min_samples_leaf": trial.suggest_int("min_samples_leaf", 5, 200, log=True),
-        "max_features": trial.suggest_float("max_features", 0.1, 1.0),
-    }
-
-
-def _logistic_space(trial: Any) -> dict[str, Any]:
-    return {"C": trial.suggest_float("C", 1e-4, 100.0, log=True)}
-
-
-def _ridge_space(trial: Any) -> dict[str, Any]:
-    return {"penalty": trial.suggest_float("penalty", 1e-4, 100.0, log=True)}
-
-
-def _nothing(trial: Any) -> dict[str, Any]:
-    return {}
-
-
 def _frozen(**values: Any) -> Mapping[str, Any]:
     return MappingProxyType(values)
 
@@ -311,7 +264,7 @@ _FAMILIES: Final = (
         needs_complete=False,
         scaling="none",
         builder=_lightgbm,
-        space=_lightgbm_space,
+        space=draw_lightgbm,
         grid=_frozen(n_estimators=(40, 80), num_leaves=(4, 8), min_child_samples=(50, 200)),
         fixed=("deterministic", "force_row_wise", "force_col_wise", "n_jobs", "num_threads", "random_state", "seed"),
         rounds="n_estimators",
@@ -333,7 +286,7 @@ _FAMILIES: Final = (
         needs_complete=False,
         scaling="none",
         builder=_xgboost,
-        space=_xgboost_space,
+        space=draw_xgboost,
         grid=_frozen(n_estimators=(40, 80), max_depth=(2, 4), min_child_weight=(10.0, 50.0)),
         fixed=("tree_method", "n_jobs", "nthread", "random_state", "seed"),
         extra="xgboost",
@@ -348,7 +301,7 @@ _FAMILIES: Final = (
         needs_complete=False,
         scaling="none",
         builder=_random_forest,
-        space=_random_forest_space,
+        space=draw_random_forest,
         grid=_frozen(max_depth=(3, 6), min_samples_leaf=(5, 20), draw=("uniqueness", "sequential")),
         fixed=("n_jobs", "random_state"),
         monotone="monotonic_cst",
@@ -360,7 +313,7 @@ _FAMILIES: Final = (
         needs_complete=False,
         scaling="none",
         builder=_extra_trees,
-        space=_extra_trees_space,
+        space=draw_extra_trees,
         grid=_frozen(max_depth=(3, 6), min_samples_leaf=(20, 100), max_features=(0.3, 0.6)),
         fixed=("n_jobs", "random_state"),
         monotone="monotonic_cst",
@@ -372,7 +325,7 @@ _FAMILIES: Final = (
         needs_complete=True,
         scaling="standard",
         builder=_logistic,
-        space=_logistic_space,
+        space=draw_logistic,
         grid=_frozen(C=(0.01, 0.1, 1.0)),
     ),
     Family(
@@ -382,7 +335,7 @@ _FAMILIES: Final = (
         needs_complete=True,
         scaling="standard",
         builder=_ridge,
-        space=_ridge_space,
+        space=draw_ridge,
         grid=_frozen(penalty=(0.01, 0.1, 1.0)),
     ),
     Family(
@@ -392,7 +345,7 @@ _FAMILIES: Final = (
         needs_complete=True,
         scaling="standard",
         builder=_linear,
-        space=_nothing,
+        space=draw_nothing,
         grid=_frozen(),
     ),
     Family(
@@ -402,7 +355,7 @@ _FAMILIES: Final = (
         needs_complete=False,
         scaling="none",
         builder=_persistence,
-        space=_nothing,
+        space=draw_nothing,
         grid=_frozen(),
         reads_rows=True,
     ),
@@ -413,7 +366,7 @@ _FAMILIES: Final = (
         needs_complete=False,
         scaling="none",
         builder=_majority,
-        space=_nothing,
+        space=draw_nothing,
         grid=_frozen(),
         reads_rows=True,
     ),

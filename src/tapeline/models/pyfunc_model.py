@@ -1,6 +1,7 @@
 """The file that MLflow stores with a model and runs to load it: trees, calibration and nothing else.
 
 It stands alone on purpose: a service that has mlflow, lightgbm, numpy and pandas can serve a model without Tapeline.
+A model of another format than LightGBM's is read by Tapeline itself, which then must be installed there.
 ``predict`` takes the feature columns and gives ``probability`` (calibrated, of up), ``side`` and ``confidence``.
 """
 
@@ -15,13 +16,21 @@ import pandas as pd
 
 
 class DirectionModel(mlflow.pyfunc.PythonModel):  # type: ignore[name-defined]
-    """Calibrated probability of a rise, from LightGBM's text file and a JSON bundle."""
+    """Calibrated probability of a rise, from a JSON bundle and the model file that it names."""
 
     def load_context(self, context: Any) -> None:
-        """Read both files; refuse trees that are not the ones the bundle names."""
+        """Read all files; refuse a model that is not the one the bundle names."""
+        path = Path(context.artifacts["bundle"])
+        content = path.read_bytes()
+        self.bundle = json.loads(content)
+        self.model = None
+        if self.bundle.get("model_format", "lightgbm") != "lightgbm":
+            from tapeline.models.bundle import load_model
+
+            self.model = load_model(path.parent, bundle_sha256=hashlib.sha256(content).hexdigest())
+            return
         import lightgbm
 
-        self.bundle = json.loads(Path(context.artifacts["bundle"]).read_bytes())
         trees = Path(context.artifacts["booster"]).read_bytes()
         if hashlib.sha256(trees).hexdigest() != self.bundle["booster_sha256"]:
             raise ValueError("booster.txt is not the file that bundle.json names: it was changed after training")
@@ -29,16 +38,21 @@ class DirectionModel(mlflow.pyfunc.PythonModel):  # type: ignore[name-defined]
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
         """Score rows that hold the model's feature columns."""
-        columns = [self.bundle["columns"][position] for position in self.bundle["kept"]]
-        rows = self._scale(model_input[columns].to_numpy(dtype=np.float32))
-        raw = np.asarray(self.booster.predict(rows, num_threads=1))
-        probability = self._calibrate(raw)
+        probability = self._probability(model_input)
         threshold = self.bundle["threshold"]
         side = (probability > threshold).astype(np.int32) - (probability < 1 - threshold).astype(np.int32)
         return pd.DataFrame(
             {"probability": probability, "side": side, "confidence": np.maximum(probability, 1 - probability)},
             index=model_input.index,
         )
+
+    def _probability(self, frame: pd.DataFrame) -> np.ndarray:
+        if self.model is not None:
+            rows = frame[self.bundle["columns"]].to_numpy(dtype=np.float32)
+            return np.asarray(self.model.probability(np.ascontiguousarray(rows)))
+        columns = [self.bundle["columns"][position] for position in self.bundle["kept"]]
+        rows = self._scale(frame[columns].to_numpy(dtype=np.float32))
+        return self._calibrate(np.asarray(self.booster.predict(rows, num_threads=1)))
 
     def _scale(self, rows: np.ndarray) -> np.ndarray:
         scaling = self.bundle.get("scaling")

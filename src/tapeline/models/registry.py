@@ -14,7 +14,8 @@ from filelock import FileLock
 
 from tapeline.core.errors import ConfigurationError, DataError
 from tapeline.core.settings import Settings
-from tapeline.models.bundle import BOOSTER_FILE, BUNDLE_FILE, Bundle, Model, load_model, save_model
+from tapeline.models.bundle import LIGHTGBM, Bundle, Model, load_model, save_model
+from tapeline.models.model_file import ModelFile
 from tapeline.models.tracking import TAG, Tracking, open_tracking
 from tapeline.models.tuning import MODEL_NAME
 
@@ -113,17 +114,18 @@ class Registry:
         return load_model(folder, bundle_sha256=expected)
 
     def register(
-        self, run_id: str, bundle: Bundle, booster_text: bytes, *, description: str, tags: Mapping[str, str]
+        self, run_id: str, bundle: Bundle, model: bytes | ModelFile, *, description: str, tags: Mapping[str, str]
     ) -> Registered:
         """Store a model with its run and make it a version; the very same model keeps the version it has.
 
-        It is stored in MLflow's own pyfunc form, so ``mlflow.pyfunc.load_model("models:/<name>@champion")`` works.
+        ``model`` is LightGBM's text or the files of any format. It is stored in MLflow's own pyfunc form, so
+        ``mlflow.pyfunc.load_model("models:/<name>@champion")`` works.
         """
         from mlflow.exceptions import MlflowException
 
         _require_name(bundle.name)
         with tempfile.TemporaryDirectory(prefix="tapeline-model-") as scratch:
-            digest = save_pyfunc(Path(scratch), bundle, booster_text)
+            digest = save_pyfunc(Path(scratch), bundle, model)
             same = [one for one in self._versions_tagged(bundle.name) if one.tags.get(BUNDLE_TAG) == digest]
             if same and self._readable(same[-1]):
                 return same[-1]
@@ -235,7 +237,7 @@ def rollback(settings: Settings, name: str) -> Registered:
         return registry.rollback(name)
 
 
-def save_pyfunc(scratch: Path, bundle: Bundle, booster_text: bytes) -> str:
+def save_pyfunc(scratch: Path, bundle: Bundle, model: bytes | ModelFile) -> str:
     """Write ``<scratch>/model`` as an MLflow pyfunc model and return the SHA-256 of its bundle."""
     import mlflow.pyfunc
     from mlflow.models import ModelSignature
@@ -243,7 +245,7 @@ def save_pyfunc(scratch: Path, bundle: Bundle, booster_text: bytes) -> str:
 
     files = scratch / "files"
     files.mkdir()
-    digest = save_model(files, bundle, booster_text)
+    digest = save_model(files, bundle, model)
     # float64 in the signature: MLflow widens float32 by itself, but refuses to narrow what a user's frame holds.
     inputs = Schema([ColSpec("double", column) for column in bundle.columns])
     outputs = Schema([ColSpec("double", "probability"), ColSpec("integer", "side"), ColSpec("double", "confidence")])
@@ -252,17 +254,19 @@ def save_pyfunc(scratch: Path, bundle: Bundle, booster_text: bytes) -> str:
         mlflow.pyfunc.save_model(
             scratch / _ARTIFACT,
             python_model=str(Path(__file__).with_name("pyfunc_model.py")),
-            artifacts={"bundle": str(files / BUNDLE_FILE), "booster": str(files / BOOSTER_FILE)},
+            artifacts={path.stem: str(path) for path in sorted(files.iterdir())},
             signature=ModelSignature(inputs, outputs),
-            pip_requirements=_requirements(),
+            pip_requirements=_requirements(bundle.model_format),
         )
     return digest
 
 
-def _requirements() -> list[str]:
+def _requirements(model_format: str) -> list[str]:
     from importlib.metadata import version
 
-    return [f"{package}=={version(package)}" for package in ("mlflow", "lightgbm", "numpy", "pandas")]
+    # Other formats than LightGBM's are read by Tapeline, whose own requirements bring the rest.
+    reader = "lightgbm" if model_format == LIGHTGBM else "tapeline"
+    return [f"{package}=={version(package)}" for package in ("mlflow", reader, "numpy", "pandas")]
 
 
 def _require_name(name: str) -> None:

@@ -1,0 +1,189 @@
+"""Harmonic patterns over the zigzag's pivots: those that have formed, and those that may, with the price of completion.
+
+The ratios are those of :data:`tapeline.charts.harmonic_ratios.PATTERNS`. A pattern is known when its last pivot is
+confirmed, which is later than its extreme: a reader who draws them on past bars sees D sooner than anybody could.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, Any, Final
+
+import numpy as np
+from pydantic import Field
+
+from tapeline.charts.bar_arrays import BarArrays, Floats, Rows
+from tapeline.charts.detector import detector
+from tapeline.charts.events import Findings
+from tapeline.charts.fate import fates
+from tapeline.charts.harmonic_kernels import formed_patterns, forming_patterns
+from tapeline.charts.harmonic_ratios import KINDS, RatioTable, ratio_table
+from tapeline.charts.pivots import PIVOT_MEMORY, find_pivots
+from tapeline.charts.swings import Period, Size, Swings, Unit
+
+FORMING: Final = "forming_"
+"""What the kind of a pattern that has no D yet begins with."""
+
+SHARED_PIVOTS: Final = 5
+"""Patterns of so many points or more exclude each other at one D."""
+
+Deviation = Annotated[float, Field(gt=0.0, le=0.2)]
+"""A share by which a ratio may lie below the least or above the greatest published value."""
+
+Age = Annotated[int, Field(ge=1, le=100_000)]
+"""Bars after its confirmation at which a finding expires."""
+
+_SOURCE: Final = (
+    "Carney, The Harmonic Trader (1998), Harmonic Trading 1-3 (2010, 2016); Oglesbee (Cypher); see harmonic_ratios"
+)
+
+
+@detector(lookback=PIVOT_MEMORY, reference=_SOURCE, follows=("max_age",))
+def harmonic_pattern(
+    arrays: BarArrays,
+    tolerance: Deviation = 0.05,
+    size: Size = 3.0,
+    unit: Unit = "atr",
+    window: Period = 14,
+    max_age: Age = 200,
+) -> Iterator[Findings]:
+    """Runs of pivots with the published ratios of a harmonic pattern, known when D is confirmed as a pivot.
+
+    Kinds ``gartley``, ``bat``, ``alternate_bat``, ``butterfly``, ``crab``, ``deep_crab``, ``shark``, ``cypher``,
+    ``five_zero``, ``three_drives``, ``ab_cd``; ``direction`` 1 where D is a low, from which price should rise. Each
+    ratio demanded must lie within its published bounds, widened on both sides by ``tolerance`` as a share of them.
+
+    ``low`` and ``high`` are the potential reversal zone: the prices of D at which every ratio holds, so the overlap
+    of all projections from X, A, B and C; D lies in it. ``target`` is the first published one (0.382 of AD for most)
+    that price had not traded by the confirmation, else the second (0.618), else NaN: D's confirmation takes a move,
+    and a target reached by that move could be nobody's. ``stop`` is X where D lies within XA, else the zone's far end.
+    Invalidated when target or stop is traded or ``max_age`` bars after the confirmation. ``points`` are the pivots
+    from X (three drives and 5-0: from the one before, AB=CD: from A) to D.
+
+    ``score`` is the mean over the ratios demanded of 1 - |r / p - 1| / tolerance, with r the ratio and p the nearest
+    value within the published bounds: 1 as published, 0 at the edge of the tolerance.
+
+    One D is given one pattern of five or six points, the one that scores best: they are readings of the same turn and
+    only one of them can be meant. AB=CD is found beside them, because it is a claim on other points.
+
+    Parameters
+    ----------
+    tolerance:
+        At the default no two patterns share a D in XA: 0.786 and 0.886 overlap from 0.06 on.
+    size, unit, window:
+        Of the zigzag, as in ``zigzag_swing``.
+    max_age:
+        Bars.
+
+    Examples
+    --------
+    >>> from tapeline.charts.synthetic import bars_through
+    >>> points = [(0, 108.0), (20, 100.0), (40, 110.0), (55, 103.82), (65, 107.64), (80, 102.14), (95, 107.0)]
+    >>> found = harmonic_pattern(bars_through(points))
+    >>> found[["kind", "direction", "target", "stop"]].round(2).to_numpy().tolist()
+    [['gartley', 1, 105.14, 100.0]]
+    >>> found[["low", "high"]].round(2).to_numpy().tolist()
+    [[101.75, 102.53]]
+    """
+    pivots = find_pivots(arrays, size, unit, window)
+    if len(pivots) < 4:
+        return
+    table = ratio_table()
+    where, values = formed_patterns(
+        pivots.row, pivots.confirmed, pivots.side, pivots.price, arrays.high, arrays.low, table.points, table.low,
+        table.high, table.leg, table.targets, table.stop_at_x, tolerance, SHARED_PIVOTS,
+    )  # fmt: skip
+    if not len(where):
+        return
+    last = where[:, 1]
+    known, direction = pivots.confirmed[last], (-pivots.side[last]).astype(np.int8)
+    gone = fates(arrays, known, direction, values[:, 2].copy(), values[:, 3].copy(), max_age).row
+    yield from _by_kind("", pivots, table, where, values, known, direction, gone, table.points)
+
+
+@detector(lookback=PIVOT_MEMORY, reference=_SOURCE, follows=("max_age",))
+def forming_harmonic(
+    arrays: BarArrays,
+    tolerance: Deviation = 0.05,
+    size: Size = 3.0,
+    unit: Unit = "atr",
+    window: Period = 14,
+    max_age: Age = 200,
+) -> Iterator[Findings]:
+    """Runs of pivots up to C that have a pattern's ratios so far, with the zone in which D would complete it.
+
+    Kinds ``forming_gartley`` and so on, as in ``harmonic_pattern``; known when C is confirmed as a pivot. Every pattern
+    that is still possible is given, because nobody knows yet which of them price will complete. One whose zone price
+    had reached by then is not.
+
+    ``low`` and ``high`` are the potential reversal zone, exactly the prices of D at which ``harmonic_pattern`` will
+    find it. The last of ``points`` is the completion price, dated at the bar that confirmed C; the others are the
+    pivots up to C. It is the least published value of the ratio that defines D (0.786 of XA for the Gartley), moved
+    into the zone where it lies outside. ``target`` and ``stop`` are reckoned from it as in ``harmonic_pattern``.
+    ``score`` is as there, over the ratios known with C. Invalidated by the first bar that trades at the completion
+    price (completed) or at C again (violated), or ``max_age`` bars after its confirmation (expired).
+
+    Examples
+    --------
+    >>> from tapeline.charts.synthetic import bars_through
+    >>> points = [(0, 108.0), (20, 100.0), (40, 110.0), (55, 103.82), (65, 107.64), (70, 106.0)]
+    >>> found = forming_harmonic(bars_through(points))
+    >>> gartley = found[found["kind"] == "forming_gartley"]
+    >>> gartley[["low", "high", "target", "stop"]].round(2).to_numpy().tolist()
+    [[101.75, 102.53, 105.14, 100.0]]
+    >>> round(gartley["points"].iloc[0][-1]["price"], 2)
+    102.14
+    """
+    pivots = find_pivots(arrays, size, unit, window)
+    if len(pivots) < 3:
+        return
+    table = ratio_table()
+    where, values = forming_patterns(
+        pivots.row, pivots.confirmed, pivots.side, pivots.price, arrays.high, arrays.low, table.points, table.low,
+        table.high, table.defining, table.leg, table.targets, table.stop_at_x, tolerance,
+    )  # fmt: skip
+    if not len(where):
+        return
+    last = where[:, 1]
+    known, direction = pivots.confirmed[last], pivots.side[last]
+    # Price goes from C to D, against the pattern's direction: D is what it aims at, C what would undo it.
+    gone = fates(arrays, known, (-direction).astype(np.int8), values[:, 5].copy(), pivots.price[last], max_age).row
+    yield from _by_kind(FORMING, pivots, table, where, values, known, direction, gone, table.points - 1)
+
+
+def _by_kind(
+    prefix: str,
+    pivots: Swings,
+    table: RatioTable,
+    where: Rows,
+    values: Floats,
+    known: Rows,
+    direction: Any,
+    gone: Rows,
+    pivots_of: Rows,
+) -> Iterator[Findings]:
+    """One :class:`Findings` a kind, in the order of the table."""
+    order = np.argsort(where[:, 0], kind="stable")
+    ends = np.searchsorted(where[order, 0], np.arange(len(KINDS) + 1))
+    for kind in np.flatnonzero(np.diff(ends)):
+        mine = order[ends[kind] : ends[kind + 1]]
+        corners = where[mine, 1, None] + np.arange(1 - pivots_of[kind], 1)
+        rows, prices = pivots.row[corners], pivots.price[corners]
+        start, end, at, part = rows[:, 0], rows[:, -1], known[mine], values[mine]
+        if prefix:
+            rows, prices = np.column_stack((rows, at)), np.column_stack((prices, part[:, 5]))
+        yield Findings(
+            prefix + KINDS[kind],
+            direction=direction[mine],
+            start=start,
+            end=end,
+            confirmed=at,
+            low=part[:, 0],
+            high=part[:, 1],
+            invalidated=gone[mine],
+            target=part[:, 2],
+            stop=part[:, 3],
+            score=part[:, 4],
+            point_rows=rows,
+            point_prices=prices,
+        )

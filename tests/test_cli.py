@@ -199,3 +199,20 @@ def test_quality_of_a_day_is_explained_bar_by_bar(tapeline, tmp_path: Path, monk
     status, _, err = tapeline("quality", "EURUSD", "--day", "tomorrow-ish")
     assert status != 0
     assert "tomorrow-ish" in err
+
+
+def test_a_chart_is_drawn_from_stored_or_sample_bars(tapeline, tmp_path: Path):
+    folder = tmp_path / "charts"
+    status, out, err = tapeline("chart", "EURUSD", "--from", "2017-05-01", "--to", "2017-05-05", "--out", str(folder))
+    assert status == 0, err
+    assert "break_of_structure" in out
+    files = {file.suffix: file for file in folder.iterdir()}
+    assert files[".png"].read_bytes().startswith(b"\x89PNG")
+    assert "order block" in files[".html"].read_text()
+    assert files[".png"].name in out.replace("\n", "")
+
+
+def test_a_chart_of_what_is_not_there_is_a_clear_error(tapeline):
+    assert "did you mean order_block" in tapeline("chart", "EURUSD", "--findings", "order_blok")[2]
+    assert "no bar from" in tapeline("chart", "EURUSD", "--from", "2031-01-01")[2]
+    assert "order_block" in tapeline("chart", "--list")[1]

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from tapeline.cli_charts import chart
 from tapeline.console import new_table, one_line, print_table, report_error, say, terminal, write_csv
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ application = typer.Typer(
 )
 features_application = typer.Typer(help="Feature sets and their versions.", no_args_is_help=True)
 models_application = typer.Typer(help="Registered models: list, promote, roll back.", no_args_is_help=True)
+application.command()(chart)
 application.add_typer(features_application, name="features")
 application.add_typer(models_application, name="models")
 metrics_application = typer.Typer(help="The numbers of all runs, for Prometheus and for people.", no_args_is_help=True)
@@ -276,7 +278,7 @@ def audit(
     from tapeline.core.audit import audit as run_audit
 
     components = components_to_audit(targets or [])
-    held, step = audit_bars(symbol, timeframe)
+    held, step = stored_bars(symbol, timeframe)
     failed = 0
     for component in components:
         # The tail check needs bars beyond the lookback: a component that looks back further gets more of them.
@@ -563,7 +565,7 @@ def components_to_audit(targets: list[str]) -> list[Component]:
     ]
 
 
-def audit_bars(symbol: str, timeframe: str) -> tuple[pd.DataFrame, Timeframe]:
+def stored_bars(symbol: str, timeframe: str) -> tuple[pd.DataFrame, Timeframe]:
     """The stored clean bars of a symbol, else those of the packaged sample."""
     import pandas as pd
 

@@ -11,12 +11,12 @@ from tapeline.core.errors import DataError
 MODE = 0o644
 
 
-def write_whole(path: Path, text: str, *, what: str) -> Path:
-    """Write a text file in one step, its folder with it; a reader sees the former file or this one.
+def write_whole(path: Path, content: str | bytes, *, what: str) -> Path:
+    """Write a file, text as UTF-8, in one step, its folder with it; a reader sees the former file or this one.
 
     Parameters
     ----------
-    path, text:
+    path, content:
         Where, and what.
     what:
         What the file is, for the error: ``report``.
@@ -44,8 +44,8 @@ def write_whole(path: Path, text: str, *, what: str) -> Path:
         target.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
         scratch = Path(name)
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
+        with os.fdopen(handle, "wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
         scratch.chmod(MODE)
         return scratch.replace(target)
     except OSError as error:

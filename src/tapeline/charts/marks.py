@@ -1,0 +1,140 @@
+"""Marks: what is drawn of an event, as shapes in bar numbers and prices that any renderer can put on paper."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+import numpy as np
+import pandas as pd
+
+from tapeline.core.errors import ConfigurationError
+
+Form = Literal["marker", "level", "zone", "path"]
+
+ZONE_WORDS: Final = frozenset(
+    {"gap", "block", "zone", "void", "support", "resistance", "demand", "supply", "confluence", "interest", "area",
+     "rally", "drop", "encroachment", "forming"}
+)  # fmt: skip
+"""Kinds with one of these words in their name are areas of price; their points are no outline."""
+
+LEVEL_WORDS: Final = frozenset({"level", "support", "resistance", "pivot", "naked"})
+"""Kinds with one of these words whose low is their high go on at their price until they are over."""
+
+
+@dataclass(frozen=True)
+class Mark:
+    """One event, ready to be drawn.
+
+    Parameters
+    ----------
+    kind, direction, form:
+        ``marker``: a sign at a bar; ``level``: a line at one price; ``zone``: an area between two prices; ``path``: a
+        line through the points.
+    x, y:
+        The points of a path, or the bar and price of a marker. Bar numbers count from the first bar shown, and may lie
+        before it.
+    begin, end:
+        From and to which bar a level or a zone is drawn: from its start to its invalidation, or to the last bar.
+    low, high:
+        Of the event.
+    known:
+        The bar at whose close it was confirmed.
+    open:
+        It still stands at the last bar.
+    target, stop:
+        Prices; NaN where absent.
+    """
+
+    kind: str
+    direction: int
+    form: Form
+    x: tuple[float, ...]
+    y: tuple[float, ...]
+    begin: float
+    end: float
+    low: float
+    high: float
+    known: float
+    open: bool
+    target: float
+    stop: float
+
+    @property
+    def label(self) -> str:
+        """The kind in words."""
+        return self.kind.replace("_", " ")
+
+
+def marks(events: pd.DataFrame, bars: pd.DataFrame) -> list[Mark]:
+    """The events that touch the bars shown: confirmed by the last of them, and not over before the first.
+
+    Examples
+    --------
+    >>> from tapeline.core.example import example_bars
+    >>> from tapeline.charts.gaps import fair_value_gap
+    >>> bars = example_bars(10, 14, 15, 15, 12)
+    >>> [(mark.form, mark.begin, mark.end, mark.known) for mark in marks(fair_value_gap(bars), bars)]
+    [('zone', 0.0, 4.0, 2.0)]
+    """
+    if not len(bars):
+        raise ConfigurationError("there is no bar to draw on", hint="take a longer range")
+    opened = pd.DatetimeIndex(bars.index).as_unit("ns").asi8
+    closed = pd.DatetimeIndex(bars["close_ts"]).as_unit("ns").asi8
+    step = float(np.median(np.diff(opened))) if len(bars) > 1 else float(closed[0] - opened[0])
+    last = len(bars) - 1
+    known = pd.DatetimeIndex(events["confirmed_at"]).as_unit("ns").asi8
+    gone = pd.DatetimeIndex(events["invalidated_at"]).as_unit("ns")
+    found = []
+    for place in np.flatnonzero((known <= closed[-1]) & (gone.isna() | (gone.asi8 >= closed[0]))):
+        event = events.iloc[place]
+        ended = not (pd.isna(event["invalidated_at"]) or event["invalidated_at"].value > closed[-1])
+        points = event["points"] if isinstance(event["points"], list | np.ndarray | tuple) else []
+        x = tuple(_place(point["ts"].value, opened, step) for point in points)
+        y = tuple(float(point["price"]) for point in points)
+        form = form_of(str(event["kind"]), y, float(event["low"]), float(event["high"]))
+        begin = _place(event["start"].value, opened, step)
+        end = float(np.searchsorted(closed, event["invalidated_at"].value)) if ended else float(last)
+        if (form == "path" and max(x) < 0) or (form == "marker" and begin < 0):
+            continue
+        found.append(
+            Mark(
+                kind=str(event["kind"]),
+                direction=int(event["direction"]),
+                form=form,
+                x=x or (begin,),
+                y=y or (float(event["high"]),),
+                begin=begin,
+                end=end,
+                low=float(event["low"]),
+                high=float(event["high"]),
+                known=float(np.searchsorted(closed, known[place])),
+                open=not ended,
+                target=float(event["target"]),
+                stop=float(event["stop"]),
+            )
+        )
+    return found
+
+
+def form_of(kind: str, prices: tuple[float, ...], low: float, high: float) -> Form:
+    """How an event of this kind and geometry is drawn.
+
+    Examples
+    --------
+    >>> form_of("gartley", (1.0, 2.0, 1.4, 1.8, 1.2), 1.0, 2.0), form_of("order_block", (1.0, 2.0, 2.0), 1.0, 1.5)
+    ('path', 'zone')
+    """
+    zone = high > low and bool(ZONE_WORDS & set(kind.split("_")))
+    if zone:
+        return "zone"
+    if low == high and LEVEL_WORDS & set(kind.split("_")):
+        return "level"
+    return "path" if len(prices) > 1 else "marker"
+
+
+def _place(instant: int, opened: np.ndarray, step: float) -> float:
+    """The number of the bar that opened at an instant; before the first bar, as if bars had come at the usual pace."""
+    if instant < opened[0]:
+        return float((instant - opened[0]) / step)
+    return float(np.searchsorted(opened, instant, side="right") - 1)

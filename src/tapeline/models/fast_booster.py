@@ -27,6 +27,8 @@ _DEFAULT_LEFT: Final = 2
 _MISSING_SHIFT: Final = 2
 _MISSING_ZERO: Final = 1
 _MISSING_NAN: Final = 2
+_ZERO: Final = float(np.float32(1e-35))
+"""LightGBM reads values no further from 0 than this as 0."""
 _FLOAT32: Final = 0  # C_API_DTYPE_FLOAT32
 _NORMAL: Final = 0  # C_API_PREDICT_NORMAL
 
@@ -232,12 +234,18 @@ def _tree(block: dict[str, str], number: int) -> Tree | None:
     left = np.where(missing == _MISSING_NAN, (kinds & _DEFAULT_LEFT) > 0, threshold >= 0)
     return Tree(
         _integers(block["split_feature"]),
-        threshold,
+        _around_zero(threshold),
         left,
         _integers(block["left_child"]),
         _integers(block["right_child"]),
         value,
     )
+
+
+def _around_zero(threshold: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Thresholds that send all that LightGBM reads as 0 where they send 0."""
+    moved = np.where((threshold >= 0) & (threshold < _ZERO), _ZERO, threshold)
+    return np.where((moved < 0) & (moved >= -_ZERO), np.nextafter(-_ZERO, -np.inf), moved)
 
 
 def _integers(text: str) -> npt.NDArray[np.int64]:

@@ -152,7 +152,10 @@ class Trees:
         )
 
     def over(self, columns: npt.ArrayLike, width: int) -> Trees:
-        """The same trees for rows of ``width`` columns, of which they read those at ``columns``, without a copy."""
+        """The same trees for rows of ``width`` columns, of which they read those at ``columns``, without a copy.
+
+        DataError where the columns are not as many as the trees read, or one is not in the rows.
+        """
         places = np.asarray(columns, dtype=np.int64)
         if places.size != self.width or (places.size and not 0 <= places.min() <= places.max() < width):
             raise DataError(f"trees over {self.width} columns cannot read {places.size} of rows of {width}")

@@ -207,8 +207,8 @@ def fit_logarithmic_pool(
 
     if not ridge >= 0:
         raise ConfigurationError(f"ridge = {ridge} is below 0")
-    ones = float(weight @ target)
-    if not 0 < ones < float(weight.sum()):
+    ones, zeros = float(weight[target > 0.5].sum()), float(weight[target <= 0.5].sum())
+    if not (ones > 0 and zeros > 0):
         raise DataError("pooling weights need rows of both classes with weight")
     members = evidence.shape[1]
     design = np.column_stack([evidence, np.ones(len(evidence))])
@@ -222,7 +222,7 @@ def fit_logarithmic_pool(
         return float(value) / total, gradient / total
 
     start = np.zeros(members + 1)
-    start[-1] = np.log(ones / (total - ones))
+    start[-1] = np.log(ones / zeros)
     bounds = [(0.0 if non_negative else None, None)] * members + [(None, None)]
     found = minimize(
         loss, start, jac=True, method="L-BFGS-B", bounds=bounds, options={"ftol": 1e-15, "gtol": 1e-9, "maxiter": 1000}

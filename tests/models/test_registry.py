@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +12,12 @@ import pytest
 from tapeline.core.errors import ConfigurationError, DataError
 from tapeline.core.settings import Settings
 from tapeline.evaluation.result import TrainingResult
-from tapeline.models.bundle import BOOSTER_FILE, BUNDLE_FILE, Bundle, sha256
+from tapeline.models.bundle import BOOSTER_FILE, BUNDLE_FILE, Bundle, load_model, make_model, save_model, sha256
 from tapeline.models.calibration import Calibration
-from tapeline.models.estimator import build_estimator
+from tapeline.models.ensemble import VotingEnsemble
+from tapeline.models.estimator import build_estimator, probability_up
 from tapeline.models.ledger import MODEL_TAG, read_ledger, record_look, record_trials
+from tapeline.models.model_file import ModelFile, write_model
 from tapeline.models.registry import Registered, Registry, promote, rollback
 from tapeline.models.tracking import open_tracking
 from tests.models.synthetic import VERSIONS
@@ -42,6 +45,38 @@ def add(registry: Registry, seed: int, name: str = "direction") -> Registered:
     tracking = registry._tracking
     with tracking.run("test", {MODEL_TAG: name}) as run_id:
         return registry.register(run_id, bundle, text, description="", tags={})
+
+
+ROWS = np.random.default_rng(0).standard_normal((200, 2)).astype(np.float32)
+TARGET = (ROWS[:, 0] > 0).astype(int)
+
+
+def make_other(kind: str) -> tuple[Bundle, ModelFile, np.ndarray]:
+    """A model of another family than LightGBM, its bundle, and what it says of ``ROWS``."""
+    trees = build_estimator("extra_trees", parameters={"n_estimators": 3})
+    members = [("trees", trees), ("line", build_estimator("logistic"))]
+    made = VotingEnsemble(members) if kind == "voting" else build_estimator(kind)
+    made.fit(ROWS, TARGET)
+    preparation, files = write_model(made, 2)
+    bundle = Bundle(
+        name="direction",
+        columns=("a", "b"),
+        kept=preparation.kept,
+        calibration=Calibration("isotonic", x=(0.0, 1.0), y=(0.0, 1.0)),
+        threshold=0.5,
+        versions=VERSIONS,
+        trained_until=pd.Timestamp("2017-06-01", tz="UTC"),
+        booster_sha256=files.sha256,
+        scaling=preparation.scaling,
+        model_format=files.format,
+        fill=preparation.fill,
+    )
+    return bundle, files, probability_up(made, ROWS)
+
+
+def register(registry: Registry, bundle: Bundle, files: ModelFile) -> Registered:
+    with registry._tracking.run("test", {MODEL_TAG: bundle.name}) as run_id:
+        return registry.register(run_id, bundle, files, description="", tags={})
 
 
 def test_promotion_remembers_and_rollback_goes_back_step_by_step(settings: Settings) -> None:
@@ -127,6 +162,94 @@ def test_a_booster_of_another_model_is_refused_even_with_its_own_bundle(settings
         (folders["1"] / file).write_bytes((folders["2"] / file).read_bytes())
     with pytest.raises(DataError, match="the registry says"):
         registry.load(first)
+
+
+@pytest.mark.parametrize("kind", ["logistic", "voting"])
+def test_a_model_of_any_family_is_registered_promoted_and_scored(
+    settings: Settings, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import mlflow
+
+    from tapeline.models.scoring import load_scorer
+
+    bundle, files, expected = make_other(kind)
+    registry = Registry.open(settings)
+    one = register(registry, bundle, files)
+    assert register(registry, bundle, files).version == one.version, "the very same model keeps its version"
+    promote(settings, "direction", one.version)
+    scorer = load_scorer(settings, "direction")
+    np.testing.assert_allclose(scorer.probability(ROWS), expected, rtol=0, atol=2e-7)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", settings.mlflow_uri)
+    loaded = mlflow.pyfunc.load_model("models:/direction@champion")
+    said = loaded.predict(pd.DataFrame(ROWS, columns=["b", "a"]))
+    np.testing.assert_array_equal(said["probability"], scorer.probability(ROWS[:, ::-1]))
+    names = [path.name for path in settings.mlflow_path.rglob("*") if path.is_file()]
+    assert not [name for name in names if name.endswith((".pkl", ".pickle", ".joblib", ".cloudpickle"))]
+
+
+@pytest.mark.parametrize("file", ["manifest.json", "member-0.skops", "member-1.json"])
+def test_no_file_of_an_ensemble_can_be_changed_removed_or_linked(settings: Settings, file: str) -> None:
+    bundle, files, _ = make_other("voting")
+    registry = Registry.open(settings)
+    one = register(registry, bundle, files)
+    registry.load(one)
+    path = next(settings.mlflow_path.rglob(file))
+    content = path.read_bytes()
+    path.write_bytes(content + b" ")
+    with pytest.raises(DataError, match=f"{file} has SHA-256"):
+        registry.load(one)
+    path.unlink()
+    with pytest.raises(DataError, match=f"{file} cannot be read"):
+        registry.load(one)
+    elsewhere = settings.mlflow_path / "elsewhere"
+    elsewhere.write_bytes(content)
+    path.symlink_to(elsewhere)
+    with pytest.raises(DataError, match=f"{file} is a link"):
+        load_model(path.parent, bundle_sha256=one.tags["tapeline.bundle_sha256"])
+
+
+def test_a_file_that_is_too_large_is_refused_unread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tapeline.models import bundle as module
+
+    bundle, files, _ = make_other("logistic")
+    digest = save_model(tmp_path, bundle, files)
+    monkeypatch.setattr(module, "MAXIMUM_BYTES", 100)
+    monkeypatch.setattr(Path, "read_bytes", lambda path: pytest.fail("it was read"))
+    with pytest.raises(DataError, match="larger than 100 bytes"):
+        load_model(tmp_path, bundle_sha256=digest)
+
+
+def test_a_bundle_of_lightgbm_has_the_bytes_that_it_always_had(tmp_path: Path) -> None:
+    """Bundles written before there were other formats load, and are not another version now."""
+    columns = b'[\n  "a",\n  "b"\n ]'
+    fitted = build_estimator("lightgbm", parameters={"n_estimators": 3}).fit(ROWS, TARGET)
+    text = fitted[-1].booster_.model_to_string().encode()
+    former = (
+        b'{\n "booster_sha256": "%s",\n "calibration": {\n  "a": 1.0,\n  "b": 0.0,\n  "kind": "platt"\n },\n'
+        b' "columns": %s,\n "format": 1,\n "kept": [\n  0,\n  1\n ],\n "label": {},\n "name": "direction",\n'
+        b' "parameters": {},\n "threshold": 0.5,\n "trained_until": "2017-06-01T00:00:00+00:00",\n "versions": {\n'
+        b'  "data": "d1",\n  "feature_set": "test@1",\n  "label": "next_bar@1"\n }\n}'
+    ) % (sha256(text).encode(), columns)
+    (tmp_path / BUNDLE_FILE).write_bytes(former)
+    (tmp_path / BOOSTER_FILE).write_bytes(text)
+    model = load_model(tmp_path, bundle_sha256=sha256(former))
+    assert model.bundle.to_bytes() == former
+    np.testing.assert_array_equal(model.raw_probability(ROWS), probability_up(fitted, ROWS))
+
+
+def test_a_bundle_and_a_model_that_do_not_fit_are_refused(tmp_path: Path) -> None:
+    bundle, files, _ = make_other("logistic")
+    with pytest.raises(DataError, match="reads 2 features, its bundle keeps 1"):
+        make_model(replace(bundle, kept=(0,), fill=(), scaling=None), files)
+    with pytest.raises(DataError, match="of another booster"):
+        save_model(tmp_path, replace(bundle, booster_sha256="0" * 64), files)
+    with pytest.raises(DataError, match="of another booster"):
+        save_model(tmp_path, replace(bundle, model_format="forest"), files)
+    with pytest.raises(DataError, match="names the format 'pickle'"):
+        Bundle.from_bytes(replace(bundle, model_format="pickle").to_bytes())
+    for change in ({"fill": (1.0,)}, {"fill": (1.0, float("inf"))}):
+        with pytest.raises((DataError, ValueError)):
+            Bundle.from_bytes(replace(bundle, **change).to_bytes())
 
 
 def test_no_pickle_is_stored(trained: Trained) -> None:

@@ -310,7 +310,7 @@ def _scorer(preparation: Preparation, predictor: Any) -> Any:
 
 def _write(model: Any, width: int, prefix: str) -> ModelFile:
     names = {one.__name__ for one in type(model).__mro__}
-    classes = list(model.classes_)
+    classes = list(getattr(model, "classes_", ()))
     if classes != [0, 1] and "DummyClassifier" not in names:
         raise ConfigurationError(f"a model file holds a model of the classes 0 and 1, this one knows {classes[:5]}")
     if "LGBMClassifier" in names:

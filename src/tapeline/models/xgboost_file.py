@@ -11,6 +11,17 @@ import numpy.typing as npt
 from tapeline.core.errors import DataError, MissingExtraError
 from tapeline.models.tree_walk import Tree, Trees
 
+_BY_NODE: Final = (
+    "right_children",
+    "split_indices",
+    "split_conditions",
+    "split_type",
+    "default_left",
+    "parents",
+    "base_weights",
+    "loss_changes",
+    "sum_hessian",
+)
 _OBJECTIVE: Final = "binary:logistic"
 
 
@@ -82,8 +93,7 @@ def _tree(tree: dict[str, Any], width: int) -> Tree:
     param = tree["tree_param"]
     left, right = _integers(tree["left_children"]), _integers(tree["right_children"])
     size = left.size
-    by_node = ("right_children", "split_indices", "split_conditions", "default_left", "parents", "base_weights")
-    if int(param["num_nodes"]) != size or any(len(tree[name]) != size for name in (*by_node, "split_type")):
+    if int(param["num_nodes"]) != size or any(len(tree[name]) != size for name in _BY_NODE):
         raise DataError(f"a tree of the booster has {size} nodes and lists of other lengths")
     if int(param["num_feature"]) != width or int(param["size_leaf_vector"]) > 1:
         raise DataError("a tree of the booster has other columns than the booster, or leaves of several numbers")

@@ -204,7 +204,31 @@ def _notes(result: TrainingResult) -> list[str]:
         )
     else:
         notes.append("The Sharpe ratio is not above 0: no length of record could show that it is.")
-    return [*notes, *NOT_MODELLED]
+    return [*notes, *_overfitting_notes(result), *NOT_MODELLED]
+
+
+def _overfitting_notes(result: TrainingResult) -> list[str]:
+    notes = [f"Why these families of models were tried: {result.family_reason}."] if result.family_reason else []
+    if result.overfitting.empty:
+        return notes
+    found = result.overfitting.iloc[0]
+    lenient = _number(result.sharpe.iloc[0].get("deflated_effective"))
+    notes.append(
+        f"Trials that resemble each other are fewer chances: {int(found['trials'])} counted, about "
+        f"{_number(float(found['effective_trials']))} independent ones. Against the best of so few the deflated Sharpe "
+        f"ratio is {lenient}. For them a backtest should span {_number(float(found['years_needed']))} years, lest a "
+        f"worthless one show an annual ratio of 1; tuning saw {_number(float(found['years']))}."
+    )
+    if _missing(found["pbo"]):
+        notes.append("Probability of backtest overfitting: unknown, for fewer than two trials came to their end.")
+    else:
+        notes.append(
+            f"Probability of backtest overfitting: {float(found['pbo']):.0%}. In that share of "
+            f"{int(found['splits']):,} ways to split {int(found['days']):,} days in halves, the best of "
+            f"{int(found['trials_with_returns'])} trials in one half was no better than the median in the other; "
+            f"it lost there in {float(found['probability_of_loss']):.0%}."
+        )
+    return notes
 
 
 def _verdict_frame(verdicts: Sequence[Any] | pd.DataFrame) -> pd.DataFrame:

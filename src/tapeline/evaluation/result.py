@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pandas as pd
@@ -64,6 +64,14 @@ class TrainingResult:
         The tuned parameters.
     study, booster_sha256:
         The name of the Optuna study, and the hash of the trees.
+    family, family_reason:
+        The family of models that was chosen, and why these families were tried; empty where the settings name one.
+    overfitting:
+        A row on the choice among trials, or none where it was not judged: ``trials`` (all that the ledger counts),
+        ``effective_trials`` (in independent ones), ``trials_with_returns`` and ``clusters`` (of the present study's
+        complete trials: how many, and how many groups of like ones), ``pbo`` (probability of backtest overfitting),
+        ``probability_of_loss``, ``degradation``, ``days``, ``blocks`` and ``splits`` behind them, ``years_needed``
+        (minimum backtest length for an annual Sharpe ratio of 1) and ``years``.
     """
 
     name: str
@@ -94,3 +102,6 @@ class TrainingResult:
     parameters: Mapping[str, Any]
     study: str
     booster_sha256: str
+    family: str = "lightgbm"
+    family_reason: str = ""
+    overfitting: pd.DataFrame = field(default_factory=pd.DataFrame)

@@ -23,7 +23,14 @@ from tapeline.evaluation.trades import (
 from tapeline.models.bundle import Model
 from tapeline.models.dataset import Dataset
 from tapeline.models.ledger import Ledger
-from tapeline.models.statistics import Metric, SharpeEvidence, bootstrap_intervals, sharpe_evidence
+from tapeline.models.overfitting import clusters_of_trials, effective_trials, probability_of_overfitting
+from tapeline.models.statistics import (
+    Metric,
+    SharpeEvidence,
+    bootstrap_intervals,
+    minimum_backtest_length,
+    sharpe_evidence,
+)
 from tapeline.models.tuning import Tuning
 
 PROBABILITY_METRICS: Final[dict[str, Metric]] = {
@@ -56,6 +63,8 @@ class Assessment:
         As in the training result.
     sharpe:
         Evidence on the net returns of the holdout's trades.
+    overfitting:
+        As in the training result.
     """
 
     holdout: pd.DataFrame
@@ -68,6 +77,7 @@ class Assessment:
     cost_ladder: pd.DataFrame
     random_band: pd.DataFrame
     sharpe: SharpeEvidence
+    overfitting: pd.DataFrame
 
 
 def assess(
@@ -90,7 +100,13 @@ def assess(
         *_probability_rows(frame, baselines, mean_block, seed),
         *_trading_rows(frame, trades, null, baselines, holdout, settings),
     ]
-    sharpe = sharpe_evidence(trades["net"], trials=ledger.total, trial_sharpes=list(tuning.trials["sharpe"]))
+    overfitting = overfitting_table(tuning.returns, ledger.total)
+    sharpe = sharpe_evidence(
+        trades["net"],
+        trials=ledger.total,
+        trial_sharpes=list(tuning.trials["sharpe"]),
+        effective_trials=float(overfitting["effective_trials"].iloc[0]),
+    )
     return Assessment(
         holdout=frame,
         matrix=holdout.X,
@@ -102,6 +118,46 @@ def assess(
         cost_ladder=cost_ladder(trades),
         random_band=null.band,
         sharpe=sharpe,
+        overfitting=overfitting,
+    )
+
+
+def overfitting_table(returns: pd.DataFrame, trials: int) -> pd.DataFrame:
+    """What the trials' own returns say of choosing the best of them.
+
+    Parameters
+    ----------
+    returns:
+        A row a day, a column a complete trial of the present study.
+    trials:
+        All that the ledger counts. Those without returns here (pruned ones, other runs, looks at a holdout) count as
+        one independent trial each, for nothing is known of what they resemble.
+
+    Returns
+    -------
+    One row; see :class:`tapeline.evaluation.result.TrainingResult`.
+    """
+    matrix = returns.to_numpy(dtype=np.float64)
+    found = probability_of_overfitting(matrix)
+    effective = effective_trials(matrix) + max(trials - found.trials, 0)
+    clusters = clusters_of_trials(matrix)
+    return pd.DataFrame(
+        [
+            {
+                "trials": trials,
+                "effective_trials": effective,
+                "trials_with_returns": found.trials,
+                "clusters": math.nan if clusters is None else float(clusters),
+                "pbo": found.probability,
+                "probability_of_loss": found.probability_of_loss,
+                "degradation": found.degradation,
+                "days": found.periods,
+                "blocks": found.blocks,
+                "splits": found.splits,
+                "years_needed": minimum_backtest_length(max(effective, 1.0)),
+                "years": found.periods / 365.25,
+            }
+        ]
     )
 
 

@@ -42,6 +42,10 @@ class SharpeEvidence:
         How many configurations were tried before this one was shown.
     deflated:
         Probability that it is above what the best of so many worthless trials would show (2014).
+    effective_trials:
+        How many independent trials these amount to, for trials that resemble each other are not as many chances.
+    deflated_effective:
+        The same probability against the best of so many. It is the more lenient of the two.
     minimum_length:
         Returns needed for 95 % confidence that the ratio is above 0; infinite where it is not positive.
     """
@@ -53,6 +57,8 @@ class SharpeEvidence:
     probabilistic: float
     trials: int
     deflated: float
+    effective_trials: float
+    deflated_effective: float
     minimum_length: float
 
 
@@ -154,22 +160,50 @@ def deflated_sharpe_ratio(
     return probabilistic_sharpe_ratio(sharpe, length, skewness=skewness, kurtosis=kurtosis, benchmark=benchmark)
 
 
-def sharpe_evidence(returns: npt.ArrayLike, *, trials: int, trial_sharpes: Sequence[float] = ()) -> SharpeEvidence:
+def minimum_backtest_length(trials: float, sharpe: float = 1.0) -> float:
+    """Years of data that so many trials need, lest the best of worthless ones be expected to show this annual ratio.
+
+    Bailey, Borwein, Lopez de Prado and Zhu 2014, "Pseudo-mathematics and financial charlatanism", Notices of the AMS
+    61 (5), equation 6: the square of the expected maximum of ``trials`` independent ratios over ``sharpe``.
+
+    Examples
+    --------
+    The paper's warning: with five years of data, no more than 45 configurations should be tried.
+
+    >>> minimum_backtest_length(45) < 5 < minimum_backtest_length(46)
+    True
+    """
+    if not sharpe > 0:
+        raise ConfigurationError(f"sharpe = {sharpe} is not above 0")
+    return (expected_maximum_sharpe(trials, 1.0) / sharpe) ** 2
+
+
+def sharpe_evidence(
+    returns: npt.ArrayLike,
+    *,
+    trials: int,
+    trial_sharpes: Sequence[float] = (),
+    effective_trials: float | None = None,
+) -> SharpeEvidence:
     """Judge a series of returns in the light of the trials that led to it.
 
     The variance between trials is the greater of what ``trial_sharpes`` show and ``1 / (length - 1)``, which
     independent worthless trials of this length would show: trials of one study resemble each other, and their small
-    spread must not make a lucky one look sound.
+    spread must not make a lucky one look sound. ``effective_trials`` is their number in independent ones, all of them
+    where it is not known.
     """
+    effective = float(max(trials, 1)) if effective_trials is None else max(float(effective_trials), 1.0)
     r = np.asarray(returns, dtype=np.float64)
     sharpe = sharpe_ratio(r)
     if r.size < 3 or not math.isfinite(sharpe) or np.ptp(r) == 0:
-        return SharpeEvidence(r.size, sharpe, math.nan, math.nan, math.nan, trials, math.nan, math.nan)
+        unknown = math.nan
+        return SharpeEvidence(r.size, sharpe, unknown, unknown, unknown, trials, unknown, effective, unknown, unknown)
     z = (r - r.mean()) / r.std()
     skewness, kurtosis = float((z**3).mean()), float((z**4).mean())
     finite = [value for value in trial_sharpes if math.isfinite(value)]
     seen = float(np.var(finite, ddof=1)) if len(finite) > 1 else 0.0
     moments = {"skewness": skewness, "kurtosis": kurtosis}
+    variance = max(seen, 1 / (r.size - 1))
     return SharpeEvidence(
         returns=r.size,
         sharpe=sharpe,
@@ -177,9 +211,9 @@ def sharpe_evidence(returns: npt.ArrayLike, *, trials: int, trial_sharpes: Seque
         kurtosis=kurtosis,
         probabilistic=probabilistic_sharpe_ratio(sharpe, r.size, **moments),
         trials=trials,
-        deflated=deflated_sharpe_ratio(
-            sharpe, r.size, trials=max(trials, 1), variance=max(seen, 1 / (r.size - 1)), **moments
-        ),
+        deflated=deflated_sharpe_ratio(sharpe, r.size, trials=max(trials, 1), variance=variance, **moments),
+        effective_trials=effective,
+        deflated_effective=deflated_sharpe_ratio(sharpe, r.size, trials=effective, variance=variance, **moments),
         minimum_length=minimum_track_record_length(sharpe, **moments),
     )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +22,7 @@ _QUIET: Final = {
     "DO_NOT_TRACK": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
 }
+PARENT_TAG: Final = "mlflow.parentRunId"
 _BATCH: Final = 100
 
 
@@ -61,8 +62,12 @@ class Tracking:
         parameters: Mapping[str, Any] | None = None,
         metrics: Mapping[str, float] | None = None,
         tags: Mapping[str, str] | None = None,
+        series: Mapping[str, Sequence[float]] | None = None,
     ) -> None:
-        """Write everything in batches, for one call a metric is many times slower; metrics not finite are left out."""
+        """Write everything in batches, for one call a metric is many times slower; metrics not finite are left out.
+
+        ``series`` are metrics with a value a step, from 0.
+        """
         from math import isfinite
         from time import time
 
@@ -71,10 +76,25 @@ class Tracking:
         now = int(time() * 1000)
         params = [Param(key, str(value)) for key, value in (parameters or {}).items()]
         values = [Metric(key, float(value), now, 0) for key, value in (metrics or {}).items() if isfinite(value)]
+        values += [
+            Metric(key, float(value), now, step)
+            for key, steps in (series or {}).items()
+            for step, value in enumerate(steps)
+            if isfinite(value)
+        ]
         labels = [RunTag(key, str(value)) for key, value in (tags or {}).items()]
         for first in range(0, max(len(params), len(values), len(labels)), _BATCH):
             part = slice(first, first + _BATCH)
             self.client.log_batch(run_id, metrics=values[part], params=params[part], tags=labels[part])
+
+    def child(self, parent: str, name: str, tags: Mapping[str, str]) -> str:
+        """Open a run below another one and give its id; end it with :meth:`end`."""
+        made = self.client.create_run(self.experiment_id, run_name=name, tags={PARENT_TAG: parent, **tags})
+        return str(made.info.run_id)
+
+    def end(self, run_id: str) -> None:
+        """End a run as FINISHED."""
+        self.client.set_terminated(run_id, "FINISHED")
 
     def log_folder(self, run_id: str, folder: Path, target: str | None = None) -> None:
         """Store every file below a folder with the run."""

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import math
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -19,21 +15,30 @@ from tapeline.core.settings import Settings
 from tapeline.evaluation.metrics import brier_score, expected_calibration_error, log_loss, reliability_table
 from tapeline.evaluation.result import TrainingResult, Versions
 from tapeline.models.assessment import Assessment, assess
-from tapeline.models.bundle import Bundle, Model, sha256
+from tapeline.models.bundle import LIGHTGBM, Bundle, Model, make_model
 from tapeline.models.calibration import Calibration, fit_calibration
 from tapeline.models.dataset import Dataset
 from tapeline.models.explain import importance_table, shap_values
-from tapeline.models.ledger import MODEL_TAG, Ledger, read_ledger, record_look, record_trials
+from tapeline.models.ledger import MODEL_TAG, Ledger, read_ledger, record_fits, record_look
+from tapeline.models.meta_learner import learn, record_traits
+from tapeline.models.model_file import ModelFile, Preparation, write_model
 from tapeline.models.promotion import Champion, Decision, LossDifference, decide, loss_difference
 from tapeline.models.registry import SKILL_TAG, Registered, Registry
+from tapeline.models.sampled_shap import sampled_shap_values
+from tapeline.models.search import Plan
 from tapeline.models.tracking import TAG, Tracking, open_tracking
-from tapeline.models.tuning import Progress, Tuning, study_name, tune
+from tapeline.models.training_record import log_result
+from tapeline.models.traits import PROBES, dataset_traits
+from tapeline.models.trial import FoldModels, TrialRecord
+from tapeline.models.trial_log import TrialLog
+from tapeline.models.tuning import Progress, Tuning, plan_of_settings, study_name, tune
 from tapeline.models.validation import PurgedKFold, time_holdout
 
 __all__ = ["Progress", "TrainingResult", "Versions", "fit_model", "train"]
 
 THRESHOLD: Final = 0.5
 _EXPLAINED_ROWS: Final = 2000
+_SAMPLED_ROWS: Final = 100
 
 
 @dataclass(frozen=True)
@@ -44,8 +49,8 @@ class Fitted:
     ----------
     model:
         Bundle and booster.
-    booster_text:
-        The trees as LightGBM's text file, the same bytes for the same data, settings and seed.
+    files:
+        The model in its own format, the same bytes for the same data, settings and seed.
     tuning:
         How its parameters were found.
     out_of_fold:
@@ -53,9 +58,14 @@ class Fitted:
     """
 
     model: Model
-    booster_text: bytes
+    files: ModelFile
     tuning: Tuning
     out_of_fold: npt.NDArray[np.float64]
+
+    @property
+    def booster_text(self) -> bytes:
+        """The model's first file; of LightGBM the trees as text."""
+        return self.files.content
 
 
 def train(
@@ -105,7 +115,7 @@ def train(
         The name is not valid, or the tracking store cannot be opened.
     """
     say = progress or _silent
-    study = study_name(name, dataset, asdict(versions), settings.training)
+    study = study_name(name, dataset, asdict(versions), settings.training, settings.costs)
     development_rows, holdout_rows = time_holdout(dataset.t0, dataset.t_end, settings.training.holdout)
     development, holdout = dataset.take(development_rows), dataset.take(holdout_rows)
     say(f"train: {len(development)} rows to develop on, {len(holdout)} held out from {holdout.t0[0]}")
@@ -113,6 +123,9 @@ def train(
     registry = Registry.open(settings, tracking)
     tags = {MODEL_TAG: name, **{f"{TAG}{key}_version": value for key, value in asdict(versions).items()}}
     with tracking.run(name, tags) as run_id:
+        plan = _plan(tracking, run_id, study, development, holdout, settings)
+        if plan.reason:
+            say(f"train: trying {', '.join(plan.families)}: {plan.reason}")
         fitted = fit_model(
             development,
             settings=settings,
@@ -121,7 +134,8 @@ def train(
             study=study,
             label=label,
             progress=say,
-            after_tuning=lambda tuning: record_trials(tracking, run_id, tuning.study, len(tuning.trials)),
+            plan=plan,
+            on_trial=TrialLog(tracking, run_id, study),
         )
         record_look(tracking, run_id, study, fitted.model.bundle.booster_sha256)
         ledger = read_ledger(tracking, name)
@@ -151,7 +165,7 @@ def train(
             assessment,
             ledger,
         )
-        _log(tracking, run_id, result, against_base)
+        log_result(tracking, run_id, result, against_base, fitted.tuning)
     say(f"train: version {result.model_version}, {'champion' if result.promoted else 'not promoted'}: {result.reason}")
     return result
 
@@ -165,41 +179,53 @@ def fit_model(
     study: str,
     label: Mapping[str, Any] | None = None,
     progress: Progress | None = None,
-    after_tuning: Callable[[Tuning], None] | None = None,
+    plan: Plan | None = None,
+    on_trial: Callable[[TrialRecord], None] | None = None,
 ) -> Fitted:
     """Tune, calibrate and fit on development rows only; nothing here can see a holdout.
 
-    ``after_tuning`` is called before the final fit, so that trials are counted even where that fails.
+    ``plan`` says what to try, where absent the settings do; ``on_trial`` is called with every finished trial, so that
+    trials are counted even where a later step fails.
     """
-    from tapeline.models.estimator import build_estimator, probability_up, useful_threads
-
     training = settings.training
     say = progress or _silent
     splitter = PurgedKFold(development.t0, development.t_end, folds=training.folds, embargo=training.embargo)
     folds = list(splitter.split(development.X))
     tuning = tune(
-        development, folds, study=study, folder=settings.state_path / "optuna", training=training, progress=say
+        development,
+        folds,
+        study=study,
+        folder=settings.state_path / "optuna",
+        training=training,
+        plan=plan,
+        costs=settings.costs,
+        progress=say,
+        on_trial=on_trial,
     )
-    if after_tuning:
-        after_tuning(tuning)
-    estimator = build_estimator(
-        "lightgbm",
-        seed=training.seed,
-        threads=useful_threads(development.X.size, training.threads),
-        parameters=tuning.parameters,
-        scaling=training.scaling,
-    )
-    out_of_fold = np.full(len(development), np.nan)
-    for train_rows, test_rows in folds:
-        estimator.fit(development.X[train_rows], development.y[train_rows], development.weight[train_rows])
-        out_of_fold[test_rows] = probability_up(estimator, development.X[test_rows])
+    models = FoldModels(development, folds, training)
+    out_of_fold = models.out_of_fold(tuning.family, tuning.parameters)
     say("train: calibrating on out-of-fold probabilities")
     calibration = fit_calibration(out_of_fold, development.y, development.weight)
+    estimator = models.estimator(tuning.family, tuning.parameters)
     estimator.fit(development.X, development.y, development.weight)
-    booster = estimator[-1].booster_
-    text = booster.model_to_string().encode()
-    bundle = _bundle(name, development, versions, calibration, text, estimator, label or {}, tuning)
-    return Fitted(Model(bundle, booster), text, tuning, out_of_fold)
+    preparation, files = write_model(estimator, len(development.columns))
+    bundle = _bundle(name, development, versions, calibration, preparation, files, label or {}, tuning)
+    return Fitted(make_model(bundle, files), files, tuning, out_of_fold)
+
+
+def _plan(
+    tracking: Tracking, run_id: str, study: str, development: Dataset, holdout: Dataset, settings: Settings
+) -> Plan:
+    """Describe the development rows for later runs; where the family is ``auto``, ask what earlier ones found."""
+    training = settings.training
+    traits = dataset_traits(development)
+    record_traits(tracking, run_id, study, traits, development.t_end.max())
+    if training.family != "auto":
+        return plan_of_settings(training)
+    # Two of the traits are scores of models on rows they were not fitted on, and they steer a choice.
+    record_fits(tracking, run_id, study, "trait_probes", PROBES)
+    proposal = learn(tracking, traits, before=holdout.t0.min(), study=study)
+    return proposal.plan(trials=training.trials, seed=training.seed, search=training.search)
 
 
 def _bundle(
@@ -207,24 +233,25 @@ def _bundle(
     development: Dataset,
     versions: Versions,
     calibration: Calibration,
-    text: bytes,
-    estimator: Any,
+    preparation: Preparation,
+    files: ModelFile,
     label: Mapping[str, Any],
     tuning: Tuning,
 ) -> Bundle:
-    steps = estimator.named_steps
     return Bundle(
         name=name,
         columns=development.columns,
-        kept=tuple(int(position) for position in steps["columns"].kept_),
+        kept=preparation.kept,
         calibration=calibration,
         threshold=THRESHOLD,
         versions=versions,
         trained_until=development.t_end.max(),
-        booster_sha256=sha256(text),
+        booster_sha256=files.sha256,
         label=label,
         parameters=tuning.parameters,
-        scaling=steps["scale"].map_ if "scale" in steps else None,
+        scaling=preparation.scaling,
+        model_format=files.format,
+        fill=preparation.fill,
     )
 
 
@@ -258,9 +285,7 @@ def _register(
     }
     with registry.lock:
         present = registry.find(bundle.name)
-        registered = registry.register(
-            run_id, bundle, fitted.booster_text, description=_description(against_base), tags=tags
-        )
+        registered = registry.register(run_id, bundle, fitted.files, description=_description(against_base), tags=tags)
         if present is not None and present.version == registered.version:
             return present, Decision(True, f"this very model is version {present.version}, the champion, already")
         decision = decide(
@@ -310,8 +335,7 @@ def _result(
     ledger: Ledger,
 ) -> TrainingResult:
     holdout, bundle = assessment.holdout, fitted.model.bundle
-    explained = fitted.model.read(assessment.matrix[-_EXPLAINED_ROWS:])
-    values, _ = shap_values(fitted.model.booster, explained)
+    values = _contributions(fitted.model, assessment.matrix)
     stages = {"raw": holdout["raw"], "calibrated": holdout["probability"]}
     calibration = pd.DataFrame(
         [
@@ -348,67 +372,23 @@ def _result(
         cost_ladder=assessment.cost_ladder,
         random_band=assessment.random_band,
         sharpe=pd.DataFrame([asdict(assessment.sharpe)]),
-        trials_total=ledger.trials,
+        trials_total=ledger.trials + ledger.fits,
         holdout_looks=ledger.holdout_looks,
         parameters=fitted.tuning.parameters,
         study=fitted.tuning.study,
         booster_sha256=bundle.booster_sha256,
+        family=fitted.tuning.family,
+        family_reason=fitted.tuning.reason,
+        overfitting=assessment.overfitting,
     )
 
 
-def _log(tracking: Tracking, run_id: str, result: TrainingResult, against_base: LossDifference) -> None:
-    metrics: dict[str, float] = {
-        "cv_log_loss": float(result.trials["log_loss"].min()),
-        "holdout_skill": against_base.skill,
-        "holdout_better_than_base_rate": against_base.better,
-        "trials_total": result.trials_total,
-        "holdout_looks": result.holdout_looks,
-    }
-    for row in result.metrics.to_dict("records"):
-        metrics |= {
-            f"holdout_{row['metric']}": float(row["value"]),
-            f"majority_{row['metric']}": float(row["majority"]),
-        }
-        metrics |= {f"holdout_{row['metric']}_{side}": float(row[side]) for side in ("low", "high")}
-    evidence = result.sharpe.iloc[0].to_dict()
-    metrics |= {f"sharpe_{key}": float(value) for key, value in evidence.items() if math.isfinite(value)}
-    parameters = {
-        **result.parameters,
-        **{f"rows_{key}": value for key, value in result.rows.items()},
-        **{f"{key}_version": value for key, value in asdict(result.versions).items()},
-    }
-    tags = {
-        f"{TAG}model_version": result.model_version,
-        f"{TAG}promoted": str(result.promoted).lower(),
-        f"{TAG}reason": result.reason,
-        f"{TAG}booster_sha256": result.booster_sha256,
-        f"{TAG}verdicts": " ".join(result.verdict_ids)[:4000],
-    }
-    tracking.log(run_id, parameters=parameters, metrics=metrics, tags=tags)
-    with tempfile.TemporaryDirectory(prefix="tapeline-run-") as scratch:
-        folder = Path(scratch)
-        for frame in ("metrics", "trials", "importance", "reliability", "calibration", "cost_ladder", "dropped"):
-            getattr(result, frame).to_csv(folder / f"{frame}.csv", index=False)
-        lineage = {
-            "versions": asdict(result.versions),
-            "verdicts": list(result.verdict_ids),
-            "label": dict(result.label),
-        }
-        (folder / "lineage.json").write_text(json.dumps(lineage, indent=1, sort_keys=True, default=str))
-        _save_plots(folder, result)
-        tracking.log_folder(run_id, folder)
-
-
-def _save_plots(folder: Path, result: TrainingResult) -> None:
-    from tapeline.evaluation import plots
-
-    pictures = {
-        "equity": plots.equity(result.equity, result.random_band),
-        "calibration": plots.reliability(result.reliability),
-        "importance": plots.importance(result.importance),
-    }
-    for name, svg in pictures.items():
-        (folder / f"{name}.svg").write_bytes(svg)
+def _contributions(model: Model, matrix: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+    """SHAP values of the last rows: exact where LightGBM gives them, estimated on fewer rows for other families."""
+    if model.bundle.model_format == LIGHTGBM:
+        return shap_values(model.booster, model.read(matrix[-_EXPLAINED_ROWS:]))[0]
+    values = sampled_shap_values(model.raw_probability, matrix[-_SAMPLED_ROWS:], background=matrix)
+    return values[:, list(model.bundle.kept)]
 
 
 def _description(against_base: LossDifference) -> str:

@@ -1,0 +1,78 @@
+"""SHAP values of any model by sampling, where its own format does not give them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+
+from tapeline.core.errors import DataError
+from tapeline.models.calibration import log_odds
+
+Score = Callable[[npt.NDArray[np.float32]], npt.NDArray[np.float64]]
+
+
+def sampled_shap_values(
+    score: Score,
+    X: npt.NDArray[np.float32],  # noqa: N803 - scikit-learn's name
+    *,
+    background: npt.NDArray[np.float32],
+    pairs: int = 1,
+    seed: int = 0,
+) -> npt.NDArray[np.float64]:
+    """What each feature adds to each row's log odds, estimated by walking from a background row to the row itself.
+
+    Features are exchanged one by one in a random order; what the log odds change by is the feature's share. Every
+    order is walked backwards too (Strumbelj and Kononenko 2014, Knowledge and Information Systems 41, p. 647, with
+    antithetic orders). Exact for a model that is linear in its log odds, apart from the choice of background rows.
+
+    Parameters
+    ----------
+    score:
+        From rows to probabilities of class 1.
+    X:
+        The rows to explain.
+    background:
+        Rows that stand for what is usual; one is drawn for each walk.
+    pairs:
+        Orders to walk; the error falls with its root. A pair costs ``2 * columns * rows`` predictions.
+
+    Returns
+    -------
+    Shape of X. A row's values add up to its log odds less those of its background rows.
+
+    Examples
+    --------
+    >>> rows = np.random.default_rng(0).normal(size=(50, 2)).astype(np.float32)
+    >>> values = sampled_shap_values(lambda x: 1 / (1 + np.exp(-x[:, 0].astype(float))), rows, background=rows)
+    >>> bool(np.abs(values[:, 0]).mean() > 0.5), bool(np.abs(values[:, 1]).max() < 1e-9)
+    (True, True)
+    """
+    if X.ndim != 2 or X.shape[1:] != background.shape[1:] or not len(background):
+        raise DataError(f"rows of shape {X.shape} cannot be explained by background rows of shape {background.shape}")
+    generator = np.random.default_rng(seed)
+    rows, columns = X.shape
+    values = np.zeros((rows, columns))
+    for _ in range(pairs):
+        order = generator.permuted(np.tile(np.arange(columns), (rows, 1)), axis=1)
+        start = background[generator.integers(0, len(background), rows)]
+        for walk in (order, order[:, ::-1]):
+            values += _walk(score, X, start, walk)
+    return values / (2 * pairs)
+
+
+def _walk(
+    score: Score, target: npt.NDArray[np.float32], start: npt.NDArray[np.float32], order: npt.NDArray[np.intp]
+) -> npt.NDArray[np.float64]:
+    place = np.arange(len(target))
+    shares = np.zeros(target.shape)
+    at = start.copy()
+    before = log_odds(score(at))
+    for step in range(target.shape[1]):
+        column = order[:, step]
+        at[place, column] = target[place, column]
+        after = log_odds(score(at))
+        shares[place, column] = after - before
+        before = after
+    return shares

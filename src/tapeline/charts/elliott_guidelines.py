@@ -7,12 +7,12 @@ Source and signs are those of :mod:`tapeline.charts.elliott_rules`. Where the bo
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 from numba import njit
+from numpy.typing import NDArray
 
 from tapeline.charts.elliott_rules import DIAGONALS, FLATS, MOTIVE, THREES
 
@@ -227,7 +227,7 @@ class Guideline:
     ``wave`` is None where ``measure`` takes (p, r, v); else it takes what the degree below shows within that wave.
     """
 
-    measure: Callable[..., Any]
+    measure: Any
     weight: float
     kinds: tuple[str, ...]
     source: str
@@ -235,8 +235,9 @@ class Guideline:
 
     @property
     def name(self) -> str:
-        """The name of its function."""
-        return str(self.measure.__name__)
+        """The name of its function, and of the wave it looks into."""
+        name = str(self.measure.__name__)
+        return name if self.wave is None else f"{name}_wave_{self.wave}"
 
 
 _DEPTH, _MULTIPLE, _CORRECTIVE = (
@@ -277,9 +278,14 @@ GUIDELINES: Final = (
 waves within where the degree below sees any."""
 
 
-def weights_of(kind: str) -> np.ndarray:
-    """The weights of the guidelines of a kind, in the order of the table."""
-    return np.array([each.weight for each in GUIDELINES if kind in each.kinds])
+def guidelines_of(kind: str) -> list[Guideline]:
+    """The guidelines of a kind, in the order of the table."""
+    return [each for each in GUIDELINES if kind in each.kinds]
+
+
+def weights_of(kind: str) -> NDArray[np.float64]:
+    """Their weights."""
+    return np.array([each.weight for each in guidelines_of(kind)])
 
 
 def measured(kind: str, p: Any, r: Any, v: Any, within: Any = ()) -> dict[str, float]:
@@ -293,12 +299,11 @@ def measured(kind: str, p: Any, r: Any, v: Any, within: Any = ()) -> dict[str, f
 'wave_equality': 1.0}
     """
     result = {}
-    for each in GUIDELINES:
-        if kind not in each.kinds:
-            continue
-        if each.wave is None:
-            result[each.name] = float(each.measure(p, r, v))
-        else:
-            legs = within[each.wave - 1] if len(within) >= each.wave else (0, False)
-            result[f"{each.name}_wave_{each.wave}"] = float(each.measure(*legs))
+    with np.errstate(all="ignore"):
+        for each in guidelines_of(kind):
+            if each.wave is None:
+                result[each.name] = float(each.measure.py_func(p, r, v))
+            else:
+                legs = within[each.wave - 1] if len(within) >= each.wave else (0, False)
+                result[each.name] = float(each.measure.py_func(*legs))
     return result

@@ -18,13 +18,13 @@ class Witness(ClassifierMixin, BaseEstimator):
     def __init__(self, name: str = "a") -> None:
         self.name = name
 
-    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:  # noqa: N803 - scikit-learn's name
         self.rows_ = np.asarray(X)[:, 0].astype(int)
         self.classes_ = np.array([0, 1])
         self.rate_ = float(np.average(y, weights=sample_weight))
         return self
 
-    def predict_proba(self, X: Any) -> np.ndarray:
+    def predict_proba(self, X: Any) -> np.ndarray:  # noqa: N803
         Witness.seen.append((self.name, self.rows_, np.asarray(X)[:, 0].astype(int)))
         return np.tile([1 - self.rate_, self.rate_], (len(X), 1))
 
@@ -35,11 +35,11 @@ class Told(ClassifierMixin, BaseEstimator):
     def __init__(self, column: int = 0) -> None:
         self.column = column
 
-    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:  # noqa: N803 - scikit-learn's name
         self.classes_ = np.array([0, 1])
         return self
 
-    def predict_proba(self, X: Any) -> np.ndarray:
+    def predict_proba(self, X: Any) -> np.ndarray:  # noqa: N803
         up = np.asarray(X, dtype=float)[:, self.column]
         return np.column_stack([1 - up, up])
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.impute import SimpleImputer
 from sklearn.neural_network import MLPClassifier
 from sklearn.preprocessing import StandardScaler
@@ -117,7 +118,8 @@ def mixed() -> tuple[HybridEnsemble, pd.DataFrame, np.ndarray]:
     t0, t_end = hours(1500, 2)
     hybrid = HybridEnsemble(members, regime="regime", folds=4)
     weight = generator.uniform(0.5, 1, 1500)
-    with pytest.warns(UserWarning):  # 60 rounds are enough for this net, and it says that they are not
+    # 60 rounds are enough for this net, and it says that they are not.
+    with pytest.warns(ConvergenceWarning):
         hybrid.fit(frame[:1200], y[:1200], weight[:1200], t0=t0[:1200], t_end=t_end[:1200])
     return hybrid, frame, y
 

@@ -121,7 +121,7 @@ def test_what_no_fold_can_judge_is_refused() -> None:
 
 
 class _Weightless(ClassifierMixin, BaseEstimator):
-    def fit(self, X: Any, y: Any) -> _Weightless:
+    def fit(self, X: Any, y: Any) -> _Weightless:  # noqa: N803 - scikit-learn's name
         return self
 
 

@@ -130,7 +130,8 @@ def confidence_set(losses: Array, *, mean_block: float, samples: int = _SAMPLES,
 
     Those whose p-value is at least ``significance`` are the set that holds the best model with a probability of ``1 -
     significance``. The candidate that looks worst is removed step by step; the test at each step is that of the largest
-    standardised distance from the mean of those left (their T_max), by a stationary bootstrap.
+    standardised difference between any two of those left (their T_R), by a stationary bootstrap. Their T_max, which
+    measures distances from the mean of all, hardly sees one good candidate among several bad ones.
 
     Parameters
     ----------
@@ -150,18 +151,20 @@ def confidence_set(losses: Array, *, mean_block: float, samples: int = _SAMPLES,
     counts = stationary_bootstrap(periods, min(max(mean_block, 1.0), float(periods)), samples, seed=seed)
     mean = losses.mean(axis=0)
     drawn = counts @ (losses - mean) / periods
+    distance = mean[:, None] - mean[None, :]
+    error = np.array([np.sqrt(((drawn[:, [one]] - drawn) ** 2).mean(axis=0)) for one in range(candidates)])
+    # Losses that are the same row by row have no spread: no distance to test, or one that is certain.
+    none = error <= _EDGE * (np.abs(losses).max() + _EDGE)
+    error[none] = np.where(np.abs(distance[none]) <= _EDGE * (np.abs(losses).max() + _EDGE), np.inf, _EDGE)
     left, p_value, largest = list(range(candidates)), np.ones(candidates), 0.0
     while len(left) > 1:
-        distance = mean[left] - mean[left].mean()
-        moved = drawn[:, left] - drawn[:, left].mean(axis=1, keepdims=True)
-        error = np.sqrt((moved**2).mean(axis=0))
-        if not (error > 0).all():
-            # Losses that are the same row by row have no distance to test.
-            error = np.where(error > 0, error, np.inf if np.abs(distance).max() <= _EDGE else _EDGE)
-        standard = distance / error
-        reached = float(((moved / error).max(axis=1) >= standard.max()).mean())
-        largest = max(largest, reached)
-        worst = left[int(np.argmax(standard))]
+        scale = error[np.ix_(left, left)]
+        standard = distance[np.ix_(left, left)] / scale
+        reached = np.zeros(samples)
+        for row, one in enumerate(left):
+            reached = np.maximum(reached, (np.abs(drawn[:, [one]] - drawn[:, left]) / scale[row]).max(axis=1))
+        largest = max(largest, float((reached >= standard.max()).mean()))
+        worst = left[int(np.argmax(standard.max(axis=1)))]
         p_value[worst] = largest
         left.remove(worst)
     return p_value

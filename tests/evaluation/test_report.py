@@ -258,3 +258,38 @@ def test_the_bars_picture_ends_with_the_last_score() -> None:
     some = report.scores.iloc[:50]
     assert plots.bars(report.bars, None, some) == plots.bars(report.bars.loc[: some.index[-1]], None, some)
     assert plots.bars(report.bars, None, some) != plots.bars(report.bars, None, None)
+
+
+def test_the_choice_among_trials_is_told_in_words() -> None:
+    from dataclasses import replace
+
+    base = make_report()
+    assert "overfitting" not in render(base)  # what was not judged is not spoken of
+    row = {
+        "trials": 9,
+        "effective_trials": 4.25,
+        "trials_with_returns": 6,
+        "clusters": 2.0,
+        "pbo": 0.37,
+        "probability_of_loss": 0.41,
+        "degradation": -0.5,
+        "days": 620,
+        "blocks": 16,
+        "splits": 12870,
+        "years_needed": 1.1,
+        "years": 1.7,
+    }
+    sharpe = base.result.sharpe.assign(deflated_effective=0.31)
+    judged = replace(
+        base.result, overfitting=pd.DataFrame([row]), sharpe=sharpe, family="ridge", family_reason="won on <like> data"
+    )
+    text = render(replace(base, result=judged))
+    words = " ".join(Page(text).text.split())
+    assert "Probability of backtest overfitting: 37%" in words
+    assert "12,870 ways to split 620 days" in words
+    assert "9 counted, about 4.25 independent ones" in words
+    assert "deflated Sharpe ratio is 0.31" in words
+    assert "won on <like> data" in words
+    assert "<like>" not in text  # escaped
+    unknown = replace(judged, overfitting=pd.DataFrame([{**row, "pbo": float("nan"), "trials_with_returns": 1}]))
+    assert "overfitting: unknown" in " ".join(Page(render(replace(base, result=unknown))).text.split())

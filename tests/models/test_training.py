@@ -127,6 +127,50 @@ def test_the_result_tells_what_became_of_every_row(trained: Trained) -> None:
     assert result.equity["fees and spread"].iloc[-1] == pytest.approx(result.trades["net"].sum())
 
 
+def test_the_choice_among_trials_is_judged_and_can_be_judged_again(trained: Trained) -> None:
+    from tapeline.models.overfitting import effective_trials, probability_of_overfitting
+    from tapeline.models.tracking import PARENT_TAG, open_tracking
+
+    settings, result = trained
+    found = result.overfitting.iloc[0]
+    complete = int((result.trials["state"] == "complete").sum())
+    assert (found["trials"], found["trials_with_returns"]) == (4, complete)
+    assert 1 <= found["effective_trials"] <= found["trials"]
+    assert result.sharpe["effective_trials"].iloc[0] == found["effective_trials"]
+    assert result.sharpe["deflated"].iloc[0] <= result.sharpe["deflated_effective"].iloc[0]
+    client = open_tracking(settings).client
+    metrics = client.get_run(result.run_id).data.metrics
+    assert metrics["overfitting_pbo"] == found["pbo"]
+    assert 0 <= metrics["overfitting_pbo"] <= 1
+    assert metrics["sharpe_deflated"] == result.sharpe["deflated"].iloc[0]
+    returns = pd.read_parquet(client.download_artifacts(result.run_id, "trial_returns.parquet"))
+    assert list(returns.columns) == [
+        f"trial_{number}" for number in result.trials["number"][result.trials["state"] == "complete"]
+    ]
+    again = probability_of_overfitting(returns.to_numpy())
+    assert (again.probability, again.periods) == (found["pbo"], found["days"])
+    assert effective_trials(returns.to_numpy()) + 4 - complete == pytest.approx(found["effective_trials"])
+    below = client.search_runs(["1"], filter_string=f"tags.`{PARENT_TAG}` = '{result.run_id}'")
+    assert len(below) == len(result.trials) == 3
+    best = min(below, key=lambda run: run.data.metrics["log_loss"])
+    assert best.data.metrics["log_loss"] == result.trials["log_loss"].min()
+
+
+@pytest.mark.parametrize("family", ["logistic", "random_forest"])
+def test_any_family_goes_through_training_and_is_saved_as_what_it_is(tmp_path: Path, family: str) -> None:
+    from tapeline.models.bundle import load_model, save_model
+
+    dataset = make_dataset(900, signal=0.6, columns=4)
+    fitted = fit(dataset, tmp_path, family=family, trials=1)
+    assert fitted.tuning.family == family
+    assert fitted.model.bundle.model_format != "lightgbm"
+    assert auc(dataset.y, fitted.out_of_fold) > 0.65
+    digest = save_model(tmp_path, fitted.model.bundle, fitted.files)
+    loaded = load_model(tmp_path, bundle_sha256=digest)
+    np.testing.assert_array_equal(loaded.probability(dataset.X), fitted.model.probability(dataset.X))
+    assert fit(dataset, tmp_path / "again", family=family, trials=1).files.content == fitted.files.content
+
+
 def test_retraining_the_same_changes_nothing_and_a_worse_model_only_challenges(settings: Settings) -> None:
     dataset = make_dataset(2000, signal=0.6)
     first = run(dataset, settings)

@@ -76,7 +76,7 @@ def near_misses(kind: str, count: int, *, seed: int = 0, tolerance: float = 0.05
     ''
     """
     generator = np.random.default_rng([seed, 1, *kind.encode()])
-    result = []
+    result: list[Drawing] = []
     while len(result) < count:
         prices = _missing(kind, generator, tolerance)
         if prices is not None:

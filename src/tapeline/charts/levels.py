@@ -141,7 +141,7 @@ class LevelStream:
         touches: int = 3,
         tolerance: float = 0.5,
         reaction: float = 1.0,
-        max_age: int = 500,
+        max_age: int = 300,
         window: int = 14,
     ) -> None:
         for name, value, least in (
@@ -297,7 +297,7 @@ def support_resistance(
     touches: Touches = 3,
     tolerance: Tolerance = 0.5,
     reaction: Tolerance = 1.0,
-    max_age: Life = 500,
+    max_age: Life = 300,
     window: Period = 14,
 ) -> Iterator[Findings]:
     """Levels of support and resistance, confirmed at the close that completes the last of ``touches`` touches.
@@ -327,7 +327,7 @@ def level_break(
     touches: Touches = 3,
     tolerance: Tolerance = 0.5,
     reaction: Tolerance = 1.0,
-    max_age: Life = 500,
+    max_age: Life = 300,
     window: Period = 14,
 ) -> Iterator[Findings]:
     """Closes beyond a level by more than its tolerance, confirmed at that close.
@@ -355,7 +355,7 @@ def level_flip(
     touches: Touches = 3,
     tolerance: Tolerance = 0.5,
     reaction: Tolerance = 1.0,
-    max_age: Life = 500,
+    max_age: Life = 300,
     window: Period = 14,
 ) -> Iterator[Findings]:
     """The first touch of a broken level from its other side, confirmed when price has come back from it.
@@ -390,7 +390,7 @@ def nearest_levels(
     touches: Touches = 3,
     tolerance: Tolerance = 0.5,
     reaction: Tolerance = 1.0,
-    max_age: Life = 500,
+    max_age: Life = 300,
     window: Period = 14,
 ) -> pd.DataFrame:
     """The nearest support below and resistance above the close, as known at each close.
@@ -407,7 +407,7 @@ def nearest_levels(
     >>> bars = example_bars(10, 12, 14, 12, 10, 12, 14, 12, 10, 12)
     >>> bars = bars.assign(high=bars["close"] + 1.0, low=bars["close"] - 1.0)
     >>> nearest_levels(bars, reach=1, touches=2, window=2).iloc[-1].round(2).tolist()
-    [1.0, 2.0, 1.99, 5.0, 0.0, 1.0, 2.0, 1.98, 7.0, 0.0]
+    [1.0, 2.0, 1.98, 5.0, 0.0, 1.0, 2.0, 1.96, 7.0, 0.0]
     """
     dense = np.empty((len(bars), kernels.DENSE))
     stream = LevelStream(

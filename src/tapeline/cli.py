@@ -37,7 +37,7 @@ application = typer.Typer(
     pretty_exceptions_enable=False,
 )
 features_application = typer.Typer(help="Feature sets and their versions.", no_args_is_help=True)
-models_application = typer.Typer(help="Registered models: list, promote, roll back.", no_args_is_help=True)
+models_application = typer.Typer(help="Registered models: list, compare, promote, roll back.", no_args_is_help=True)
 application.command()(chart)
 application.add_typer(features_application, name="features")
 application.add_typer(models_application, name="models")
@@ -411,6 +411,27 @@ def models_rollback(name: str) -> None:
     from tapeline.models.registry import rollback
 
     say(f"{name}: version {rollback(load_settings(), name).version} is the champion again")
+
+
+@models_application.command("compare")
+def models_compare(
+    symbols: Symbols = "EURUSD",
+    timeframe: TimeframeName = "H1",
+    model: ModelName = None,
+    late: Annotated[bool, typer.Option(help="Count scores written after the outcome was known, too.")] = False,
+) -> None:
+    """How the challenger did beside the champion on live bars, and whether that speaks for promoting it."""
+    from tasks.job import model_name, plan_jobs
+    from tasks.score import shadow_evidence_of
+
+    jobs = plan_jobs("local", "", split_symbols(symbols), timeframe, None, None)
+    name = model or model_name(jobs)
+    evidence = shadow_evidence_of(name, jobs, live_only=not late)
+    if evidence.late:
+        say(f"{evidence.late} rows do not count: they were scored after their outcome was known")
+    say(f"{name}: {'promote' if evidence.decision.promote else 'keep the champion'}: {evidence.decision.reason}")
+    if evidence.decision.promote:
+        say(f"to do it: tapeline models promote {name} {evidence.challenger}")
 
 
 @metrics_application.command("serve")

@@ -13,7 +13,8 @@ from tapeline.core.schemas import SCORES
 from tapeline.core.settings import Settings
 from tapeline.evaluation.result import TrainingResult
 from tapeline.models.bundle import Bundle
-from tapeline.models.scoring import Scorer, load_scorer
+from tapeline.models.registry import Registry
+from tapeline.models.scoring import Scorer, load_challenger, load_scorer
 from tests.models.synthetic import make_parts
 
 Trained = tuple[Settings, TrainingResult]
@@ -104,6 +105,17 @@ def test_a_version_can_be_asked_for_by_number(trained: Trained) -> None:
     assert load_scorer(trained[0], "direction-H1", alias="1").version == "1"
     with pytest.raises(ConfigurationError, match="has no challenger"):
         load_scorer(trained[0], "direction-H1", alias="challenger")
+
+
+def test_the_challenger_is_loaded_where_there_is_one(trained: Trained) -> None:
+    assert load_challenger(trained[0], "direction-H1") is None
+    Registry.open(trained[0])._client.set_registered_model_alias("direction-H1", "challenger", "1")
+    try:
+        found = load_challenger(trained[0], "direction-H1")
+        assert found is not None
+        assert (found.name, found.version) == ("direction-H1", "1")
+    finally:
+        Registry.open(trained[0])._client.delete_registered_model_alias("direction-H1", "challenger")
 
 
 def test_a_bundle_is_the_same_after_a_trip_through_json(scorer: Scorer) -> None:

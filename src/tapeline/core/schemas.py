@@ -353,6 +353,9 @@ SCORES: Final = TableSpec(
 )
 """One score a bar and model version. ``keep="first"``: what was said when it mattered is never rewritten."""
 
+SHADOW_SCORES: Final = TableSpec("scores", "shadow", SCORES.schema, key=SCORES.key, keep="first")
+"""What the challenger would have said, beside the champion and on the same bars; nothing acts on it."""
+
 QUARANTINE: Final = TableSpec(
     "quarantine",
     "rows",
@@ -582,6 +585,7 @@ FIXED_TABLES: Final[Mapping[str, TableSpec]] = {
         EVENTS,
         CALENDAR,
         SCORES,
+        SHADOW_SCORES,
         QUARANTINE,
         AUDIT,
         PROFILES,

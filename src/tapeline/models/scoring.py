@@ -13,7 +13,7 @@ from tapeline.core.errors import ConfigurationError, DataError, VersionMismatchE
 from tapeline.core.settings import Settings
 from tapeline.models.bundle import Model
 from tapeline.models.dataset import feature_matrix
-from tapeline.models.registry import CHAMPION, Registry
+from tapeline.models.registry import CHALLENGER, CHAMPION, Registry
 
 SCORE_COLUMNS: Final = (
     "known_at",
@@ -139,3 +139,10 @@ def load_scorer(settings: Settings, name: str, *, alias: str = CHAMPION) -> Scor
             f"model '{name}' has no {alias}", hint="train it first ('tapeline run'), or promote one of its versions"
         )
     return Scorer(name, found.version, registry.load(found))
+
+
+def load_challenger(settings: Settings, name: str) -> Scorer | None:
+    """The model that would follow the champion, verified as in :func:`load_scorer`; None where there is none."""
+    registry = Registry.open(settings)
+    found = registry.find(name, CHALLENGER)
+    return None if found is None else Scorer(name, found.version, registry.load(found))

@@ -253,10 +253,36 @@ def test_a_rare_class_is_weighed_up_and_calibration_brings_its_rate_back(kind: s
     assert abs(calibrated.mean() - y[2250:].mean()) < 0.03
 
 
-def test_the_validation_loss_of_balanced_classes_is_balanced_too(dataset: Dataset) -> None:
-    rare = np.flatnonzero((dataset.y == 0) | (np.arange(len(dataset)) % 5 == 0))
-    part = dataset.take(rare)
-    pipeline = build_estimator("lightgbm", parameters=FAST, early_stopping=QUICK, balance=True)
+@pytest.mark.parametrize(
+    ("kind", "alike"),
+    # Both count weights for where they start, XGBoost also for where its bins lie.
+    [("lightgbm", {"boost_from_average": False}), ("xgboost", {"base_score": 0.5, "max_bin": 4096})],
+)
+def test_balancing_is_what_the_libraries_do_by_a_parameter_of_theirs(kind: str, alike: dict[str, Any]) -> None:
+    generator = np.random.default_rng(1)
+    x = generator.standard_normal((800, 3)).astype(np.float32)
+    y = (x[:, 0] + 0.7 * generator.standard_normal(800) > 1.4).astype(int)
+    factors = balancing_factors(y)
+    ours = build_estimator(kind, balance=True, parameters=FAST | alike).fit(x, y)
+    theirs = build_estimator(kind, parameters={**FAST, **alike, "scale_pos_weight": factors[1] / factors[0]})
+    theirs.fit(x, y, np.full(len(y), factors[0]))
+    assert_allclose(ours.predict_proba(x), theirs.predict_proba(x), atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", BOOSTED)
+def test_later_rows_of_a_rare_class_judge_with_the_weight_it_has_in_training(kind: str, dataset: Dataset) -> None:
+    part = dataset.take(np.flatnonzero((dataset.y == 0) | (np.arange(len(dataset)) % 5 == 0)))
+    pipeline = build_estimator(kind, parameters=FAST, early_stopping=QUICK, balance=True)
     pipeline.fit(part.X, part.y, t0=part.t0, t_end=part.t_end)
-    assert abs(pipeline.stopped_.losses[0] - np.log(2)) < 0.1  # that of a coin: an unbalanced one would start near 0.45
-    assert pipeline.stopped_.rounds > 1
+    stopped = pipeline.stopped_
+    early = np.flatnonzero(part.t_end < part.t0[len(part) - stopped.validation_rows])
+    late = np.arange(len(part) - stopped.validation_rows, len(part))
+    factors = balancing_factors(part.y[early])
+    assert factors[1] > 3 * factors[0]
+    first = build_estimator(kind, parameters={**FAST, "n_estimators": 5}, balance=True).fit(
+        part.X[early], part.y[early]
+    )
+    weight = np.where(part.y[late] == 1, factors[1], factors[0])
+    said = probability_up(first, part.X[late])
+    assert stopped.losses[4] == pytest.approx(log_loss(part.y[late], said, weight), rel=1e-5)
+    assert stopped.losses[4] != pytest.approx(log_loss(part.y[late], said), rel=1e-3)

@@ -24,6 +24,7 @@ from tapeline.features import engine
 from tapeline.features.feature_set import parse_feature_set
 from tapeline.labels.label_set import compute, load_label_set
 from tapeline.models.baselines import LinearProbability, Persistence, RidgeProbability
+from tapeline.models.calibration import fit_calibration
 from tapeline.models.dataset import Dataset, assemble
 from tapeline.models.estimator import build_estimator, probability_up
 from tapeline.models.validation import PurgedKFold
@@ -239,6 +240,12 @@ def test_the_sigmoid_of_the_ridge_is_purged_where_intervals_are_known() -> None:
     purged = RidgeProbability().fit(dataset.X, dataset.y, t0=dataset.t0, t_end=dataset.t_end)
     assert_array_equal(free.coef_, purged.coef_)
     assert free.calibration_ != purged.calibration_
+    values = np.empty(300)
+    for train, test in PurgedKFold(dataset.t0, dataset.t_end, folds=5, embargo=0).split(dataset.X):
+        block = RidgeClassifier(alpha=0.1 * len(train)).fit(dataset.X[train], dataset.y[train])
+        values[test] = block.decision_function(dataset.X[test])
+    by_hand = fit_calibration(1 / (1 + np.exp(-2 * values)), dataset.y, kind="platt")
+    assert (purged.calibration_.a, purged.calibration_.b) == pytest.approx((by_hand.a, by_hand.b), rel=1e-4)
 
 
 def test_persistence_says_how_often_the_side_went_on() -> None:

@@ -147,9 +147,9 @@ def test_a_plan_that_is_none_is_refused(fused: SignalFusion) -> None:
 
 def test_values_out_of_bounds_and_absent_columns_are_named(signals: Any, fused: SignalFusion) -> None:
     frame, y, (t0, t_end) = signals
-    with pytest.raises(DataError, match="'model' holds 1.5"):
+    with pytest.raises(DataError, match=r"'model' holds 1\.5"):
         fused.fuse(frame.assign(model=1.5))
-    with pytest.raises(DataError, match="'pattern' holds -1.5"):
+    with pytest.raises(DataError, match=r"'pattern' holds -1\.5"):
         fused.fuse(frame.assign(pattern=-1.5))
     with pytest.raises(ConfigurationError, match="noise"):
         fused.fuse(frame.drop(columns="noise"))

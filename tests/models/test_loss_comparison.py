@@ -18,7 +18,7 @@ from tapeline.models.loss_comparison import confidence_set, diebold_mariano, hol
 
 def published_series() -> list[np.ndarray]:
     """The three lists of the README of johntwk/Diebold-Mariano-Test: ``random.sample`` of Python 2 after seed 123."""
-    generator = random.Random(123)  # noqa: S311 - to repeat what was published
+    generator = random.Random(123)
     lists = []
     for _ in range(3):
         pool, drawn = list(range(100)), []

@@ -12,7 +12,17 @@ DOCS = Path(__file__).parents[2] / "docs"
 
 @pytest.mark.parametrize(
     "page",
-    ["features.md", "labels.md", "audit.md", "context.md", "signals.md", "selection.md", "drift.md", "models.md"],
+    [
+        "features.md",
+        "labels.md",
+        "audit.md",
+        "context.md",
+        "signals.md",
+        "selection.md",
+        "drift.md",
+        "models.md",
+        "ensembles.md",
+    ],
 )
 def test_the_examples_of_a_page_hold(page) -> None:
     outcome = doctest.testfile(str(DOCS / page), module_relative=False, encoding="utf-8")

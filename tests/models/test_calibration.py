@@ -121,3 +121,10 @@ def test_what_is_no_score_is_refused() -> None:
         fit_calibration([0.5, 1.5], [0, 1])
     with pytest.raises(DataError, match="make no calibration"):
         fit_calibration([], [])
+
+
+def test_the_kind_may_be_chosen_by_hand() -> None:
+    assert fit_calibration(*miscalibrated(4000, seed=1), kind="platt").kind == "platt"
+    assert fit_calibration(*miscalibrated(200, seed=1), kind="isotonic").kind == "isotonic"
+    with pytest.raises(DataError, match="49 rows are below the 50"):
+        fit_calibration(*miscalibrated(49, seed=1), kind="isotonic")

@@ -46,9 +46,9 @@ def remember(
     """A past training: its traits and its completed trials."""
     with tracking.run("m", {}) as run:
         record_traits(tracking, run, study, traits, pd.Timestamp(until, tz="UTC"))
-        log = TrialLog(tracking, run, study)
-        for slot, (name, parameters, loss) in enumerate(trials):
-            log(TrialRecord(slot, name, parameters, "complete", loss, (loss,), 0.1, 5, 1.0))
+        with TrialLog(tracking, run, study) as log:
+            for slot, (name, parameters, loss) in enumerate(trials):
+                log(TrialRecord(slot, name, parameters, "complete", loss, (loss,), 0.1, 5, 1.0))
     return run
 
 
@@ -102,10 +102,10 @@ def test_no_holdout_is_read_neither_a_recorded_one_nor_one_within_a_later_study(
 def test_pruned_trials_and_families_that_cannot_be_chosen_teach_nothing(tracking: Tracking) -> None:
     with tracking.run("m", {}) as run:
         record_traits(tracking, run, "past", {"log_rows": 3.0}, pd.Timestamp("2019-01-01", tz="UTC"))
-        log = TrialLog(tracking, run, "past")
-        log(TrialRecord(0, "logistic", {"C": 1.0}, "pruned", 0.1, (0.1,), np.nan, 0, 1.0))
-        log(TrialRecord(1, "majority", {}, "complete", 0.2, (0.2,), 0.1, 5, 1.0))
-        log(TrialRecord(2, "gone_since", {}, "complete", 0.1, (0.1,), 0.1, 5, 1.0))
+        with TrialLog(tracking, run, "past") as log:
+            log(TrialRecord(0, "logistic", {"C": 1.0}, "pruned", 0.1, (0.1,), np.nan, 0, 1.0))
+            log(TrialRecord(1, "majority", {}, "complete", 0.2, (0.2,), 0.1, 5, 1.0))
+            log(TrialRecord(2, "gone_since", {}, "complete", 0.1, (0.1,), 0.1, 5, 1.0))
     assert "no past run" in learn(tracking, {"log_rows": 3.0}, before=BEFORE, study="now").reason
 
 

@@ -32,8 +32,7 @@ def children(tracking: Tracking, parent: str) -> list:
 
 
 def test_each_trial_is_a_finished_run_below_its_training_with_everything_in_it(tracking: Tracking) -> None:
-    with tracking.run("m", {MODEL_TAG: "m"}) as parent:
-        log = TrialLog(tracking, parent, "m-1")
+    with tracking.run("m", {MODEL_TAG: "m"}) as parent, TrialLog(tracking, parent, "m-1") as log:
         log(record(0))
         log(record(1, state="pruned", value=0.755))
     complete, pruned = sorted(children(tracking, parent), key=lambda run: run.data.tags[SLOT_TAG])
@@ -56,7 +55,6 @@ def test_each_trial_is_a_finished_run_below_its_training_with_everything_in_it(t
 
 def test_a_trial_is_written_in_one_batch(tracking: Tracking, monkeypatch: pytest.MonkeyPatch) -> None:
     with tracking.run("m", {MODEL_TAG: "m"}) as parent:
-        log = TrialLog(tracking, parent, "m-1")
         batches: list[str] = []
         original = type(tracking.client).log_batch
 
@@ -65,7 +63,8 @@ def test_a_trial_is_written_in_one_batch(tracking: Tracking, monkeypatch: pytest
             original(client, run_id, **parts)
 
         monkeypatch.setattr(type(tracking.client), "log_batch", counted)
-        log(record(0))
+        with TrialLog(tracking, parent, "m-1") as log:
+            log(record(0))
     (child,) = children(tracking, parent)
     assert batches.count(child.info.run_id) == 1
     assert batches.count(parent) == 1  # the ledger's count
@@ -73,20 +72,27 @@ def test_a_trial_is_written_in_one_batch(tracking: Tracking, monkeypatch: pytest
 
 def test_what_an_earlier_run_wrote_is_not_repeated_and_what_it_could_not_is_added(tracking: Tracking) -> None:
     first = tracking.client.create_run(tracking.experiment_id, tags={MODEL_TAG: "m"}).info.run_id  # killed: never ends
-    log = TrialLog(tracking, first, "m-1")
-    log(record(0))
+    with TrialLog(tracking, first, "m-1") as log:
+        log(record(0))
     # Killed between opening the run of trial 1 and ending it.
     tracking.child(first, "trial 2", {STUDY_TAG: "m-1", SLOT_TAG: "1"})
     assert read_ledger(tracking, "m").trials == 1
-    with tracking.run("m", {MODEL_TAG: "m"}) as second:
-        resumed = TrialLog(tracking, second, "m-1")
+    with tracking.run("m", {MODEL_TAG: "m"}) as second, TrialLog(tracking, second, "m-1") as resumed:
         for slot in range(3):
             resumed(record(slot))
     assert sorted(run.data.tags[SLOT_TAG] for run in children(tracking, second)) == ["1", "2"]
     assert read_ledger(tracking, "m").trials == 3  # the study's trials count once, whichever run did them
-    with tracking.run("m", {MODEL_TAG: "m"}) as third:
-        TrialLog(tracking, third, "m-2")(record(0))
+    with tracking.run("m", {MODEL_TAG: "m"}) as third, TrialLog(tracking, third, "m-2") as another:
+        another(record(0))
     assert read_ledger(tracking, "m").trials == 4
+
+
+def test_what_cannot_be_written_is_an_error_and_not_forgotten(tracking: Tracking) -> None:
+    with tracking.run("m", {MODEL_TAG: "m"}) as parent:
+        bad = record(0)
+        bad.parameters["no/such\nname"] = 1
+        with pytest.raises(Exception, match="Invalid value"), TrialLog(tracking, parent, "m-1") as log:
+            log(bad)
 
 
 def test_other_fits_count_once_a_study_and_kind(tracking: Tracking) -> None:

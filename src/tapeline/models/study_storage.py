@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -66,23 +68,26 @@ def _journal(path: Path) -> Any:
     from optuna.storages import JournalStorage
     from optuna.storages.journal import JournalFileBackend
 
-    class KernelLock:
-        """A lock that the kernel takes back when its holder is killed, so that nobody waits for the dead."""
+    # The kernel takes this lock back when its holder is killed, so that nobody waits for the dead.
+    lock = FileLock(f"{path}.writing")
 
-        def __init__(self) -> None:
-            self._lock = FileLock(f"{path}.writing")
+    class Backend(JournalFileBackend):
+        """Optuna's journal file, but that a dead writer's half line is dropped, and only what must last is forced."""
 
-        def acquire(self) -> bool:
-            self._lock.acquire()
-            # Whoever holds the lock is the only writer: half a line at the end is what a killed one left.
-            drop_half_line(path)
-            return True
+        def append_logs(self, logs: list[dict[str, Any]]) -> None:
+            lines = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs)
+            with lock:
+                # Whoever holds the lock is the only writer.
+                drop_half_line(path)
+                with path.open("ab") as file:
+                    file.write(lines.encode())
+                    file.flush()
+                    # A kill loses nothing that was written. A power cut may lose what was not forced to the disk; a
+                    # trial's end, and so all before it, is, while forcing every parameter of it takes ten times longer.
+                    if any("state" in log for log in logs):
+                        os.fsync(file.fileno())
 
-        def release(self) -> None:
-            self._lock.release()
-
-    # It asks for these two methods only; the base class is not public.
-    return JournalStorage(JournalFileBackend(str(path), KernelLock()))  # type: ignore[arg-type]
+    return JournalStorage(Backend(str(path)))
 
 
 def _database(url: str) -> Any:

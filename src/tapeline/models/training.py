@@ -126,17 +126,18 @@ def train(
         plan = _plan(tracking, run_id, study, development, holdout, settings)
         if plan.reason:
             say(f"train: trying {', '.join(plan.families)}: {plan.reason}")
-        fitted = fit_model(
-            development,
-            settings=settings,
-            name=name,
-            versions=versions,
-            study=study,
-            label=label,
-            progress=say,
-            plan=plan,
-            on_trial=TrialLog(tracking, run_id, study),
-        )
+        with TrialLog(tracking, run_id, study) as log:
+            fitted = fit_model(
+                development,
+                settings=settings,
+                name=name,
+                versions=versions,
+                study=study,
+                label=label,
+                progress=say,
+                plan=plan,
+                on_trial=log,
+            )
         record_look(tracking, run_id, study, fitted.model.bundle.booster_sha256)
         ledger = read_ledger(tracking, name)
         say("train: looking at the holdout")

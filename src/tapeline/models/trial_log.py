@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Final
+from concurrent.futures import Future, ThreadPoolExecutor
+from types import TracebackType
+from typing import Final, Self
 
 from tapeline.models.ledger import STUDY_TAG, record_trials
 from tapeline.models.tracking import TAG, Tracking
@@ -22,6 +24,9 @@ class TrialLog:
     by one ``log_batch``. Where a search is resumed, what an earlier run wrote stays below that run and is not
     repeated, and what it could not write any more is added.
 
+    Use it as a context manager: a thread does the writing, most of which is waiting for a disk or a server, while the
+    next trial is fitted already. What it could not write is raised by the next call, or at the end.
+
     Parameters
     ----------
     tracking:
@@ -38,9 +43,37 @@ class TrialLog:
         self._study = study
         self._logged = logged_slots(tracking, study)
         self._seen: set[int] = set()
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="trial-log")
+        self._written: list[Future[None]] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._thread.shutdown(wait=True)
+        if error is None:
+            self._raise()
 
     def __call__(self, record: TrialRecord) -> None:
-        """Write one finished trial."""
+        """Have one finished trial written."""
+        self._raise()
+        self._written.append(self._thread.submit(self._write, record))
+
+    def flush(self) -> None:
+        """Wait until everything is written; raise what could not be."""
+        for future in self._written:
+            future.result()
+
+    def _raise(self) -> None:
+        waiting = [future for future in self._written if not future.done()]
+        for future in self._written:
+            if future.done():
+                future.result()
+        self._written = waiting
+
+    def _write(self, record: TrialRecord) -> None:
         self._seen.add(record.slot)
         if record.slot not in self._logged:
             tags = {

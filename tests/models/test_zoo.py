@@ -27,6 +27,7 @@ from tapeline.models.baselines import LinearProbability, Persistence, RidgeProba
 from tapeline.models.calibration import fit_calibration
 from tapeline.models.dataset import Dataset, assemble
 from tapeline.models.estimator import build_estimator, probability_up
+from tapeline.models.training_rows import training_rows
 from tapeline.models.validation import PurgedKFold
 from tapeline.models.zoo import families, family
 from tests.models.synthetic import bayes_auc, make_dataset
@@ -171,6 +172,8 @@ def test_an_unknown_family_gets_the_near_names_and_wrong_parameters_are_named() 
     for name in ("lightgbm", "xgboost", "random_forest", "extra_trees"):
         with pytest.raises(ConfigurationError, match="random_state"):
             build_estimator(name, parameters={"random_state": 1})
+    with pytest.raises(ConfigurationError, match="give seed and threads by their own names"):
+        build_estimator("lightgbm", parameters={"num_threads": 4})
 
 
 def test_without_xgboost_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -198,6 +201,14 @@ def test_rows_and_weights_that_do_not_belong_together_are_refused(dataset: Datas
             build(name).fit(x, np.arange(len(y)) % 3)
     with pytest.raises(DataError, match="same label"):
         build("xgboost").fit(x, np.ones(len(y)))
+
+
+def test_what_one_step_is_given_loses_the_rows_without_weight_too() -> None:
+    given = {"select__t0": np.arange(4), "select__names": ("a", "b")}
+    rows = training_rows(pd.DataFrame({"a": range(4)}), [0, 1, 0, 1], [1.0, 0.0, 2.0, 1.0], None, None, given)
+    assert rows.X["a"].tolist() == rows.parameters["select__t0"].tolist() == [0, 2, 3]
+    assert rows.y.tolist() == [0, 0, 1]
+    assert rows.parameters["select__names"] == ("a", "b")
 
 
 def test_the_linear_model_is_least_squares() -> None:

@@ -52,24 +52,24 @@ def _depth(ratio: Any, which: Any, legs: Any, retraced: Any) -> Any:
 
 
 @njit(cache=True, nogil=True)
-def _zone(low: Any, high: Any, tolerance: Any, legs: Any, known: Any, retraced: Any) -> Any:
-    """(near, far, sum of closeness, ratios demanded) of one pattern with its ratios up to C; far < near: none."""
+def _zone(low: Any, high: Any, k: Any, tolerance: Any, legs: Any, known: Any, retraced: Any) -> Any:
+    """(near, far, sum of closeness, ratios demanded) of pattern ``k`` with its ratios up to C; far < near: none."""
     total, count = 0.0, 0
     for j in range(_KNOWN_AT_C):
-        if np.isnan(low[j]):
+        if np.isnan(low[k, j]):
             continue
         if np.isnan(known[j]):
             return 1.0, 0.0, 0.0, 0
-        close = _closeness(known[j], low[j], high[j], tolerance)
+        close = _closeness(known[j], low[k, j], high[k, j], tolerance)
         if close < -_TINY:
             return 1.0, 0.0, 0.0, 0
         total += max(close, 0.0)
         count += 1
     near, far = 0.0, np.inf
-    for j in range(_KNOWN_AT_C, low.size):
-        if not np.isnan(low[j]):
-            near = max(near, _depth(low[j] * (1.0 - tolerance), j, legs, retraced))
-            far = min(far, _depth(high[j] * (1.0 + tolerance), j, legs, retraced))
+    for j in range(_KNOWN_AT_C, low.shape[1]):
+        if not np.isnan(low[k, j]):
+            near = max(near, _depth(low[k, j] * (1.0 - tolerance), j, legs, retraced))
+            far = min(far, _depth(high[k, j] * (1.0 + tolerance), j, legs, retraced))
     return near, far, total, count
 
 
@@ -138,7 +138,7 @@ def formed_patterns(
                 _known(price, c, points[k], legs, known)
                 before = points[k]
             retraced = turn * (price[c - 2] - price[c])
-            near, far, total, demanded = _zone(low[k], high[k], tolerance, legs, known, retraced)
+            near, far, total, demanded = _zone(low, high, k, tolerance, legs, known, retraced)
             slack = _TINY * depth
             if demanded == 0 or depth < near - slack or depth > far + slack:
                 continue
@@ -217,7 +217,7 @@ def forming_patterns(
                 _known(price, c, points[k], legs, known)
                 before = points[k]
             retraced = turn * (price[c - 2] - price[c])
-            near, far, total, demanded = _zone(low[k], high[k], tolerance, legs, known, retraced)
+            near, far, total, demanded = _zone(low, high, k, tolerance, legs, known, retraced)
             if demanded == 0 or far < near or near <= travelled:
                 continue
             depth = min(max(_depth(low[k, defining[k]], defining[k], legs, retraced), near), far)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import numpy as np
 import pandas as pd
 
-from tapeline.charts.bar_arrays import BarArrays, mean_true_range
-from tapeline.charts.events import event_rows
+from tapeline.charts.bar_arrays import BarArrays, Rows, mean_true_range
+from tapeline.charts.events import Findings, event_records, event_seed
 from tapeline.charts.harmonics import FORMING, forming_harmonic, harmonic_pattern
 from tapeline.charts.swings import Unit
 from tapeline.core.errors import ConfigurationError, DataError, TapelineError
@@ -39,6 +39,8 @@ COLUMNS: Final[Mapping[str, str]] = {
     "id": "str",
 }
 """What a scan gives, and as what."""
+
+_TIES: Final = ("symbol", "timeframe", "kind", "confirmed_at", "id")
 
 Progress = Callable[[int, int, Symbol, Timeframe], None]
 """Called with how many frames are done, how many there are, and which was done last."""
@@ -115,15 +117,15 @@ def scan_harmonics(
     options = {"tolerance": tolerance, "size": size, "unit": unit, "window": window, "max_age": max_age}
     for detector in (harmonic_pattern, forming_harmonic):
         component_of(detector).parameters(options)
-    found: list[pd.DataFrame] = []
+    found: list[dict[str, Any]] = []
     with ThreadPoolExecutor(workers, thread_name_prefix="harmonics") as pool:
-        running: dict[Future[pd.DataFrame], tuple[Symbol, Timeframe]] = {
+        running: dict[Future[list[dict[str, Any]]], tuple[Symbol, Timeframe]] = {
             pool.submit(_standing, frames, original, name, timeframe, options): (name, timeframe)
             for (name, timeframe), original in keys.items()
         }
         try:
             for done, future in enumerate(as_completed(running), 1):
-                found.append(future.result())
+                found += future.result()
                 if progress is not None:
                     progress(done, len(running), *running[future])
         except BaseException:
@@ -154,20 +156,27 @@ def _standing(
     symbol: Symbol,
     timeframe: Timeframe,
     options: Mapping[str, Any],
-) -> pd.DataFrame:
+) -> list[dict[str, Any]]:
     """What stands at the last bar of one frame."""
     try:
         arrays = _checked(frames[key])
-        if not len(arrays):
-            return pd.DataFrame()
-        parts = [
-            _rows(arrays, detect(arrays, **options), state, options["window"])
-            for state, detect in (("formed", harmonic_pattern), ("forming", forming_harmonic))
-        ]
+        rows = []
+        for state, detector in (("formed", harmonic_pattern), ("forming", forming_harmonic)):
+            for part in detector.findings(arrays, **options) if len(arrays) else ():
+                # Both detectors say when each of their findings ended.
+                standing = part.take(cast("Rows", part.invalidated) < 0)
+                if len(standing):
+                    seed = event_seed(part.kind, detector.identity(**options))
+                    rows += _rows(arrays, standing, seed, {"symbol": str(symbol), "timeframe": str(timeframe)}, state)
     except TapelineError as error:
         error.message = f"{symbol} {timeframe}: {error.message}"
         raise
-    return pd.concat(parts, ignore_index=True).assign(symbol=str(symbol), timeframe=str(timeframe))
+    usual = arrays.once(mean_true_range, options["window"])[-1] if rows else np.nan
+    for row in rows:
+        away = abs(row["close"] - row["completion"])
+        # In a market without movement, or too young to have a range, any other price is out of reach.
+        row["distance"] = away / usual if usual > 0.0 else np.inf
+    return rows
 
 
 def _checked(bars: Any) -> BarArrays:
@@ -186,31 +195,35 @@ def _checked(bars: Any) -> BarArrays:
     return arrays
 
 
-def _rows(arrays: BarArrays, events: pd.DataFrame, state: str, window: int) -> pd.DataFrame:
-    events = events[events["invalidated_at"].isna()]
-    close, usual = arrays.close[-1], arrays.once(mean_true_range, window)[-1]
-    completion = np.array([points[-1]["price"] for points in events["points"]], dtype=np.float64)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        distance = np.abs(close - completion) / usual
-    kept = events[["direction", "confirmed_at", "low", "high", "target", "stop", "score", "id"]]
-    return kept.assign(
-        state=state,
-        kind=events["kind"].astype("str").str.removeprefix(FORMING),
-        age=len(arrays) - 1 - event_rows(events, arrays)[0],
-        completion=completion,
-        close=close,
-        # In a market without movement any other price is out of reach.
-        distance=np.where(np.isnan(distance), np.inf, distance),
-    )
+def _rows(
+    arrays: BarArrays, part: Findings, seed: np.uint64, frame: Mapping[str, str], state: str
+) -> list[dict[str, Any]]:
+    return [
+        {
+            **frame,
+            "state": state,
+            "kind": event.kind.removeprefix(FORMING),
+            "direction": event.direction,
+            "confirmed_at": event.confirmed_at,
+            "age": len(arrays) - 1 - int(known),
+            "completion": event.points[-1][1],
+            "low": event.low,
+            "high": event.high,
+            "target": event.target,
+            "stop": event.stop,
+            "close": float(arrays.close[-1]),
+            "score": event.score,
+            "id": event.id,
+        }
+        for event, known in zip(event_records(arrays, part, seed), part.confirmed, strict=True)
+    ]
 
 
-def _ranked(found: list[pd.DataFrame], half_life: float) -> pd.DataFrame:
-    filled = [part for part in found if len(part)]
-    if not filled:
+def _ranked(found: list[dict[str, Any]], half_life: float) -> pd.DataFrame:
+    if not found:
         return pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in COLUMNS.items()})
-    whole = pd.concat(filled, ignore_index=True)
-    weight = whole["score"] * 0.5 ** (whole["age"] / half_life) / (1.0 + whole["distance"])
-    whole = whole.assign(weight=weight, descending=-weight).sort_values(
-        ["descending", "symbol", "timeframe", "kind", "confirmed_at", "id"], ignore_index=True
-    )
-    return whole.assign(rank=np.arange(1, len(whole) + 1))[list(COLUMNS)].astype(dict(COLUMNS))
+    for row in found:
+        row["weight"] = row["score"] * 0.5 ** (row["age"] / half_life) / (1.0 + row["distance"])
+    found.sort(key=lambda row: (-row["weight"], *(row[name] for name in _TIES)))
+    ranked = pd.DataFrame([{"rank": rank, **row} for rank, row in enumerate(found, 1)])
+    return ranked[list(COLUMNS)].astype(dict(COLUMNS))

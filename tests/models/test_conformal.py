@@ -141,7 +141,12 @@ def test_what_comes_later_changes_no_set() -> None:
 def test_sets_and_states_come_back_from_json() -> None:
     for made in (fit_conformal([0.2, 0.7, 0.9], [0, 1, 1], miscoverage=0.4), ConformalSets(0.1, math.inf, 0.3)):
         assert ConformalSets.from_json(json.loads(json.dumps(made.to_json(), allow_nan=False))) == made
-    for wrong in ({}, {"miscoverage": 2, "down": 0, "up": 0}, {"miscoverage": 0.1, "down": float("nan"), "up": 0}):
+    for wrong in (
+        {},
+        {"miscoverage": 0.1, "down": 10**400, "up": 0},
+        {"miscoverage": 2, "down": 0, "up": 0},
+        {"miscoverage": 0.1, "down": float("nan"), "up": 0},
+    ):
         with pytest.raises(DataError):
             ConformalSets.from_json(wrong)
     whole = AdaptiveConformal().to_json()

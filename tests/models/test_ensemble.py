@@ -210,6 +210,15 @@ def test_what_is_no_ensemble_is_refused(planted: Any) -> None:
     rows, y, weight, t0, t_end = planted
     with pytest.raises(ConfigurationError, match="share a name"):
         VotingEnsemble([("a", Told(0)), ("a", Told(1))]).fit(rows, y)
+    for name in ("a__b", "rule"):
+        with pytest.raises(ConfigurationError, match="told from parameters"):
+            VotingEnsemble([(name, Told(0))]).fit(rows, y)
+    for wrong in (-1.0, np.nan, np.inf):
+        with pytest.raises(DataError, match="negative or not finite"):
+            VotingEnsemble(members()).fit(rows, y, np.r_[wrong, weight[1:]])
+    # Rows of class 1 that have no weight are no class.
+    with pytest.raises(DataError, match="one class"):
+        StackingEnsemble(members()).fit(rows, y, np.where(y, 0.0, 1.0), t0=t0, t_end=t_end)
     with pytest.raises(ConfigurationError, match="none"):
         VotingEnsemble([]).fit(rows, y)
     with pytest.raises(ConfigurationError, match="rule"):

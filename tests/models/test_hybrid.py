@@ -147,6 +147,10 @@ def test_the_plan_holds_the_gates_and_gives_the_same_bits(mixed: Any) -> None:
         {"gates": [[0, [0.5, 0.5]]]},
         {"gates": [[0, [2.0, -0.5, -0.5]]]},
         {"gates": 3},
+        {"gates": [[float("inf"), [0.5, 0.25, 0.25]]]},
+        {"gates": [[0.5, [0.5, 0.25, 0.25]]]},
+        {"gates": [[0, [10**400, 0, 0]]]},
+        {"edges": [10**400]},
     ):
         with pytest.raises(DataError):
             ensemble_from_plan(hybrid.members_, {**plan, **change})

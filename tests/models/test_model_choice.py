@@ -161,6 +161,23 @@ def test_estimators_are_compared_on_folds_of_the_past_alone() -> None:
     assert select_estimator(pair, told, y, t0=t0, t_end=t_end, scheme="purged").name == "truth"
 
 
+def test_estimators_that_learn_noise_do_not_replace_the_base_rate() -> None:
+    kept = 0
+    t0, t_end = hours(300, 4)
+    for seed in range(20):
+        generator = np.random.default_rng(seed)
+        rows = np.column_stack([generator.uniform(0.45, 0.55, (300, 2)), generator.normal(size=(300, 2))])
+        candidates = [
+            ("base rate", build_estimator("majority")),
+            ("one", Told(0)),
+            ("two", Told(1)),
+            ("line", build_estimator("logistic", parameters={"C": 1e-3})),
+        ]
+        y = np.convolve(generator.normal(size=303), np.ones(4), "valid") > 0
+        kept += select_estimator(candidates, rows, y, t0=t0, t_end=t_end, folds=4, samples=200).name == "base rate"
+    assert kept >= 18
+
+
 def test_what_decides_nothing_is_refused() -> None:
     losses = noise(0)
     for options, told in (

@@ -111,6 +111,7 @@ def test_what_is_no_pool_is_refused() -> None:
         {"form": "__import__", "weights": [1.0], "intercept": 0},
         {"form": "linear", "weights": [], "intercept": 0},
         {"form": "linear", "weights": "one", "intercept": 0},
+        {"form": "linear", "weights": [10**400], "intercept": 0},
         {},
     ):
         with pytest.raises(DataError):

@@ -96,7 +96,9 @@ def test_a_column_that_is_absent_is_named() -> None:
         RuleMember([], columns=("rsi", "trend")).fit(made, y)
 
 
-@pytest.mark.parametrize("change", [{"base_rate": 2.0}, {"probabilities": [0.5]}, {"rules": "all"}, {"columns": 3}])
+@pytest.mark.parametrize(
+    "change", [{"base_rate": 2.0}, {"base_rate": 10**400}, {"probabilities": [0.5]}, {"rules": "all"}, {"columns": 3}]
+)
 def test_fitted_rules_from_a_file_are_checked(change: dict[str, Any]) -> None:
     made, y, _ = rows()
     whole = RuleMember(RULES, columns=("rsi", "trend")).fit(made, y).to_json()

@@ -58,7 +58,7 @@ class ConformalSets:
         try:
             down, up = (math.inf if value[name] is None else float(value[name]) for name in ("down", "up"))
             made = cls(float(value["miscoverage"]), down, up)
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise DataError(f"these are no conformal thresholds: {type(error).__name__}: {error}") from error
         if math.isnan(made.down) or math.isnan(made.up) or not 0 < made.miscoverage < 1:
             raise DataError("conformal thresholds are numbers, and their miscoverage lies in (0, 1)")
@@ -192,7 +192,7 @@ class AdaptiveConformal:
             made = cls(
                 float(value["miscoverage"]), float(value["rate"]), int(value["window"]), float(value["level"]), numbers
             )
-        except (KeyError, TypeError, ValueError, ConfigurationError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError, ConfigurationError) as error:
             raise DataError(f"this is no state of conformal sets: {type(error).__name__}: {error}") from error
         if not math.isfinite(made.level) or not all(0 <= number <= 1 for number in numbers):
             raise DataError("a state of conformal sets holds a finite level and nonconformities in [0, 1]")

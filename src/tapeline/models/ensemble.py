@@ -21,6 +21,8 @@ from tapeline.models.calibration import log_odds
 from tapeline.models.out_of_fold import (
     Members,
     Scheme,
+    both_classes,
+    check_weights,
     fit_member,
     inner_folds,
     label_intervals,
@@ -192,13 +194,20 @@ class Ensemble(ClassifierMixin, _BaseComposition):
         names = [name for name, _ in self.members]
         if not names or len(set(names)) < len(names):
             raise ConfigurationError(f"the members {names} are none, or share a name")
-        self._validate_names(names)
+        try:
+            self._validate_names(names)
+        except ValueError as error:
+            raise ConfigurationError(
+                f"the members' names {names} cannot be told from parameters",
+                hint="a name has no '__' and is none of the ensemble's own parameters",
+            ) from error
         target = np.asarray(y)
         if not target.size or not np.isin(target, (0, 1)).all():
             raise DataError("an ensemble's classes are 0 and 1", hint="encode the target: 1 for a rise, else 0")
         lengths = {len(part) for part in (X, target, weight, t0, t_end) if part is not None}
         if len(lengths) > 1:
             raise DataError(f"rows, classes, weights and label intervals differ in number: {sorted(lengths)}")
+        check_weights(weight)
         return target.astype(np.int64)
 
 
@@ -394,9 +403,9 @@ class BlendingEnsemble(StackingEnsemble):
     def _learn(self, X: Any, y: Target, weight: Array | None, t0: Any, t_end: Any) -> dict[str, Any] | None:  # noqa: N803
         begin, end = label_intervals(t0, t_end)
         early, late = time_holdout(begin, end, self.tail)
-        if len(np.unique(y[early])) < 2:
-            raise DataError("the rows before the tail hold one class only", hint="use a shorter tail or more data")
         part = None if weight is None else weight[early]
+        if not both_classes(y[early], part):
+            raise DataError("the rows before the tail hold one class only", hint="use a shorter tail or more data")
         made = self._fitted(take(X, early), y[early], part, begin[early], end[early])
         said = np.column_stack([member_probability(name, member, take(X, late)) for name, member in made.items()])
         counted = None if weight is None else weight[late]

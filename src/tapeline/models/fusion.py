@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from tapeline.core.errors import ConfigurationError, DataError
 from tapeline.models.calibration import Calibration, fit_calibration, log_odds, sigmoid
-from tapeline.models.out_of_fold import label_intervals
+from tapeline.models.out_of_fold import check_weights, label_intervals
 from tapeline.models.pooling import fit_logarithmic_pool
 from tapeline.models.validation import time_holdout
 from tapeline.models.venn_abers import VennAbers, fit_venn_abers
@@ -113,6 +113,7 @@ class SignalFusion(ClassifierMixin, BaseEstimator):
         if not np.isin(target, (0, 1)).all() or len(X) != target.size:
             raise DataError(f"{len(X)} rows and {target.size} classes do not belong together, or are not 0 and 1")
         weight = np.ones(target.size) if sample_weight is None else np.asarray(sample_weight, dtype=np.float64)
+        check_weights(weight)
         begin, end = label_intervals(t0, t_end)
         early, late = time_holdout(begin, end, self.tail)
         if late.size < SMALLEST_TAIL:
@@ -219,7 +220,7 @@ class SignalFusion(ClassifierMixin, BaseEstimator):
             made.intercept_, made.base_log_odds_ = float(plan["intercept"]), float(plan["base_log_odds"])
             made.calibration_ = None if calibration is None else Calibration.from_json(calibration)
             made.venn_abers_ = VennAbers.from_json(plan["venn_abers"])
-        except (KeyError, TypeError, ValueError, ConfigurationError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError, ConfigurationError) as error:
             raise DataError(f"this is no plan of a fusion: {type(error).__name__}: {error}") from error
         if not np.isfinite([*weights, made.intercept_, made.base_log_odds_]).all() or min(weights) < 0:
             raise DataError("a plan of a fusion holds a number that is not finite, or a negative weight")

@@ -113,9 +113,11 @@ class HybridEnsemble(Ensemble):
             made.edges_ = None if edges is None else _rising(edges)
             made.gates_ = {}
             for regime, shares in gates or ():
+                if not isinstance(regime, int) or isinstance(regime, bool):
+                    raise DataError(f"a gate of this plan is for the regime {regime!r}, no whole number")
                 pool = Pool("linear", tuple(map(float, shares)))
-                made.gates_[int(regime)] = dict(zip(names, pool.weights, strict=True))
-        except (TypeError, ValueError, ConfigurationError) as error:
+                made.gates_[regime] = dict(zip(names, pool.weights, strict=True))
+        except (TypeError, ValueError, OverflowError, ConfigurationError) as error:
             raise DataError(f"the gates of this plan are none: {type(error).__name__}: {error}") from error
         made.regime, made.edges = column, made.edges_
         made.weights_ = dict(zip(names, made.pool_.weights, strict=True))

@@ -128,7 +128,7 @@ def out_of_fold(
     for number, (train, test) in enumerate(folds):
         if (fold[test] >= 0).any():
             raise DataError("the inner folds test a row twice", hint="use purged k-fold or walk-forward")
-        if len(np.unique(target[train])) < 2:
+        if not both_classes(target[train], None if weight is None else weight[train]):
             raise DataError(
                 f"the {train.size} training rows of inner fold {number} hold one class only",
                 hint="use fewer folds or more data",
@@ -185,6 +185,17 @@ def member_probability(name: str, fitted: Any, X: Any) -> Array:  # noqa: N803
     if said.shape != (_length(X),) or not ((said >= 0) & (said <= 1)).all():
         raise DataError(f"member '{name}' gave something that is not a probability for each row")
     return said
+
+
+def both_classes(target: npt.NDArray[Any], weight: Array | None) -> bool:
+    """Whether there are rows of both classes that have weight."""
+    return len(np.unique(target if weight is None else target[weight > 0])) == 2
+
+
+def check_weights(weight: npt.ArrayLike | None) -> None:
+    """DataError where a weight is negative or not finite."""
+    if weight is not None and not (np.isfinite(weight) & (np.asarray(weight) >= 0)).all():
+        raise DataError("a sample weight is negative or not finite")
 
 
 def take(X: Any, rows: Rows) -> Any:  # noqa: N803

@@ -79,7 +79,7 @@ class Pool:
         """Read :meth:`to_json`'s mapping back; DataError where it is not one."""
         try:
             return cls(value["form"], tuple(map(float, value["weights"])), float(value["intercept"]))
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise DataError(f"this is not a pool of members: {type(error).__name__}: {error}") from error
 
 

@@ -130,7 +130,7 @@ class RuleMember(ClassifierMixin, BaseEstimator):
             made.rules_ = parse_rules(made.rules)
             made.probabilities_ = [float(number) for number in value["probabilities"]]
             made.base_rate_ = float(value["base_rate"])
-        except (KeyError, TypeError, ValueError, ConfigurationError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError, ConfigurationError) as error:
             raise DataError(f"these are no fitted rules: {type(error).__name__}: {error}") from error
         numbers = [*made.probabilities_, made.base_rate_]
         if len(made.probabilities_) != len(made.rules_) or not all(0 <= number <= 1 for number in numbers):

@@ -71,7 +71,7 @@ class VennAbers:
         """Read :meth:`to_json`'s mapping back; DataError where it is not one."""
         try:
             return cls(*(tuple(map(float, value[name])) for name in ("low_score", "low", "high_score", "high")))
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise DataError(f"this is no Venn-Abers predictor: {type(error).__name__}: {error}") from error
 
 

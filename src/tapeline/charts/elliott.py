@@ -69,7 +69,11 @@ def find_elliott_waves(bars: Any, size: float = 3.0, degrees: int = 2, unit: Uni
     ['impulse']
     """
     arrays = BarArrays.of(bars)
-    volume = arrays.volume if "volume" in arrays.bars.columns else np.full(len(arrays), np.nan)
+    volume = np.full(len(arrays), np.nan)
+    # Like a frame's columns, so that the kernel is compiled once.
+    volume.setflags(write=False)
+    if "volume" in arrays.bars.columns:
+        volume = arrays.volume
     levels = list(swing_degrees(arrays, degree_sizes(size, degrees), unit=unit, window=window).values())
     parts, lower, below = [], np.empty((0, 3), np.int64), levels[0]
     for pivots in levels[1:]:

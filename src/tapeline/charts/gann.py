@@ -252,8 +252,8 @@ def gann_angle(
     --------
     >>> from tapeline.charts.synthetic import bars_through
     >>> bars = bars_through([(0, 108.0), (20, 100.0), (30, 110.0), (60, 112.0)])
-    >>> gann_angle(bars)[["direction", "score"]].tail(3).to_numpy().tolist()
-    [[-1.0, 8.0], [-1.0, 4.0], [-1.0, 3.0]]
+    >>> gann_angle(bars)[["direction", "score"]].tail(2).to_numpy().tolist()
+    [[-1.0, 4.0], [-1.0, 3.0]]
     """
     pivots = find_pivots(arrays, size, unit, window)
     if not len(pivots):

@@ -1,0 +1,470 @@
+"""Pivot points: levels that follow from the last completed day, week or month, and the swings price turned at last."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Final, Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import numpy as np
+import pandas as pd
+from numba import njit
+from numpy.typing import NDArray
+from pydantic import Field
+
+from tapeline.charts.bar_arrays import BarArrays, Floats, Rows, mean_true_range
+from tapeline.charts.detector import detector
+from tapeline.charts.events import Findings
+from tapeline.charts.swings import Period, Reach, find_swings
+from tapeline.core.errors import ConfigurationError
+from tapeline.core.registry import feature
+from tapeline.features.arrays import Count, frame, ratio
+
+Method = Literal["classic", "fibonacci", "camarilla", "woodie", "demark"]
+Span = Literal["day", "week", "month"]
+Minute = Annotated[int, Field(ge=0, le=1439)]
+"""The minute of the local day at which a day begins; weeks begin on that minute of Monday, months of the first."""
+
+LEVELS: Final = ("s4", "s3", "s2", "s1", "pivot", "r1", "r2", "r3", "r4")
+FARTHEST: Final = 20.0
+"""The distance, in mean true ranges, that stands for no level on that side."""
+
+_MINUTE: Final = 60_000_000_000
+_DAY_MINUTES: Final = 1440
+_FIBONACCI: Final = (0.382, 0.618, 1.0)
+_CAMARILLA: Final = (1.1 / 12.0, 1.1 / 6.0, 1.1 / 4.0, 1.1 / 2.0)
+
+
+def pivot_levels(
+    high: Floats | float, low: Floats | float, close: Floats | float, opened: Floats | float, method: Method = "classic"
+) -> Mapping[str, Floats]:
+    """The levels that follow from a completed period, by name: ``pivot``, ``r1`` upwards and ``s1`` downwards.
+
+    ========== ==================================== ==========================================================
+    method     pivot P                              levels (H high, L low, C close, R = H - L)
+    ========== ==================================== ==========================================================
+    classic    (H + L + C) / 3                      r1, s1 = 2P - L, 2P - H; r2, s2 = P +- R;
+                                                    r3, s3 = H + 2(P - L), L - 2(H - P)
+    fibonacci  (H + L + C) / 3                      P +- 0.382 R, 0.618 R, R
+    camarilla  C                                    C +- 1.1 R / 12, 1.1 R / 6, 1.1 R / 4, 1.1 R / 2
+    woodie     (H + L + 2 O) / 4                    as classic, with this P
+    demark     X / 4                                r1, s1 = X / 2 - L, X / 2 - H; X = H + 2L + C where C < O,
+                                                    2H + L + C where C > O, else H + L + 2C
+    ========== ==================================== ==========================================================
+
+    Sources: Person, A Complete Guide to Technical Trading Tactics (2004), chapter 6, for the classic ones; Stott's
+    Camarilla equation (1989); Woodie's with the open of the new session; DeMark, New Market Timing Techniques (1997).
+
+    Parameters
+    ----------
+    high, low, close:
+        Of the completed period.
+    opened:
+        ``demark``: the open of that period. ``woodie``: the open of the period that is traded now. Else unused.
+
+    Raises
+    ------
+    ConfigurationError
+        The method is unknown.
+
+    Examples
+    --------
+    >>> {name: round(float(price), 2) for name, price in pivot_levels(12.0, 8.0, 10.0, 9.0).items()}
+    {'pivot': 10.0, 'r1': 12.0, 's1': 8.0, 'r2': 14.0, 's2': 6.0, 'r3': 16.0, 's3': 4.0}
+    >>> float(pivot_levels(12.0, 8.0, 10.0, 9.0, "demark")["pivot"])
+    10.5
+    """
+    top, bottom, last, first = (np.asarray(value, dtype=np.float64) for value in (high, low, close, opened))
+    reach = top - bottom
+    if method in ("fibonacci", "camarilla"):
+        pivot = last if method == "camarilla" else (top + bottom + last) / 3.0
+        levels = {"pivot": pivot}
+        for i, share in enumerate(_CAMARILLA if method == "camarilla" else _FIBONACCI, start=1):
+            levels[f"r{i}"], levels[f"s{i}"] = pivot + share * reach, pivot - share * reach
+        return levels
+    if method == "demark":
+        fell, rose = top + 2.0 * bottom + last, 2.0 * top + bottom + last
+        doubled = np.where(last < first, fell, np.where(last > first, rose, top + bottom + 2.0 * last))
+        return {"pivot": doubled / 4.0, "r1": doubled / 2.0 - bottom, "s1": doubled / 2.0 - top}
+    if method not in ("classic", "woodie"):
+        raise ConfigurationError(
+            f"pivot method '{method}' is unknown", hint="classic, fibonacci, camarilla, woodie or demark"
+        )
+    pivot = (top + bottom + 2.0 * first) / 4.0 if method == "woodie" else (top + bottom + last) / 3.0
+    return {
+        "pivot": pivot,
+        "r1": 2.0 * pivot - bottom,
+        "s1": 2.0 * pivot - top,
+        "r2": pivot + reach,
+        "s2": pivot - reach,
+        "r3": top + 2.0 * (pivot - bottom),
+        "s3": bottom - 2.0 * (top - pivot),
+    }
+
+
+def period_numbers(index: pd.DatetimeIndex, span: Span = "day", zone: str = "UTC", start_minute: int = 0) -> Rows:
+    """The number of the day, week or month in which each bar opens; it never falls.
+
+    Days begin at ``start_minute`` of the clock in ``zone``, in summer and winter time; the forex day is
+    ``zone="America/New_York", start_minute=17 * 60``: what opens on Sunday at 17:00 there is Monday's. A bar belongs
+    to the period in which it opens.
+
+    Raises
+    ------
+    ConfigurationError
+        The zone or the span is unknown, or the minute is not one of a day.
+
+    Examples
+    --------
+    >>> ts = pd.DatetimeIndex(["2017-01-08 21:59", "2017-01-08 22:00"], tz="UTC")
+    >>> (period_numbers(ts, "day", "America/New_York", 17 * 60) - 17_174).tolist()
+    [0, 1]
+    """
+    if span not in ("day", "week", "month"):
+        raise ConfigurationError(f"span '{span}' is unknown", hint="day, week or month")
+    if not 0 <= start_minute < _DAY_MINUTES:
+        raise ConfigurationError(f"start_minute = {start_minute} is refused", hint="0 to 1439")
+    if zone != "UTC":
+        try:
+            index = index.tz_convert(ZoneInfo(zone)).tz_localize(None)
+        except (ZoneInfoNotFoundError, ValueError, OSError):
+            raise ConfigurationError(
+                f"time zone {zone!r} is unknown", hint="a name of the IANA database, such as America/New_York"
+            ) from None
+    minutes = index.as_unit("ns").asi8 // _MINUTE
+    days = (minutes + (_DAY_MINUTES - start_minute) % _DAY_MINUTES) // _DAY_MINUTES
+    if span == "week":
+        # Day 0 is a Thursday.
+        days = (days + 3) // 7
+    elif span == "month":
+        days = days.astype("M8[D]").astype("M8[M]").astype(np.int64)
+    # When clocks go back at the very hour a day begins, its first hour comes twice.
+    return np.maximum.accumulate(days) if days.size else days
+
+
+@njit(cache=True, nogil=True)
+def _periods(opened: Any, high: Any, low: Any, close: Any, numbers: Any, first: Any, prices: Any, which: Any) -> Any:
+    count = 0
+    for t in range(numbers.size):
+        if t == 0 or numbers[t] != numbers[t - 1]:
+            first[count] = t
+            prices[count, 0] = prices[count, 1] = prices[count, 2] = prices[count, 3] = np.nan
+            count += 1
+        i = count - 1
+        which[t] = i
+        if np.isnan(prices[i, 0]):
+            prices[i, 0] = opened[t]
+        if not prices[i, 1] >= high[t] and not np.isnan(high[t]):
+            prices[i, 1] = high[t]
+        if not prices[i, 2] <= low[t] and not np.isnan(low[t]):
+            prices[i, 2] = low[t]
+        if not np.isnan(close[t]):
+            prices[i, 3] = close[t]
+    return count
+
+
+@dataclass(frozen=True)
+class PivotLines:
+    """The levels of every period of some bars.
+
+    ``first`` is the row at which each period begins and ``prices`` its levels, of shape (periods, 9) in the order of
+    ``LEVELS``, NaN where a method has none or the period before is not whole; ``which`` is the period of each bar.
+    """
+
+    first: Rows
+    prices: Floats
+    which: Rows
+
+    def known(self, longest: int) -> NDArray[np.bool_]:
+        """Whether the period before each bar's own is there whole and began less than ``longest`` bars ago."""
+        before = np.maximum(self.which - 1, 0)
+        return (self.which >= 2) & (np.arange(self.which.size) - self.first[before] < longest)
+
+
+def find_pivot_lines(
+    bars: pd.DataFrame | BarArrays,
+    method: Method = "classic",
+    span: Span = "day",
+    zone: str = "UTC",
+    start_minute: int = 0,
+) -> PivotLines:
+    """The levels that hold in each period: those of the last period before it that had bars.
+
+    They hold from the first bar that opens in the new period, however many bars are missing around the border, and
+    to its last. The first period of the bars may have begun before them: the second has no levels.
+
+    Examples
+    --------
+    >>> from tapeline.core.example import example_bars
+    >>> lines = find_pivot_lines(example_bars(10, 10, 12, 11, start="2017-01-02", hours=24))
+    >>> lines.prices[:, 4].round(2).tolist()
+    [nan, nan, 10.0, 11.33]
+    """
+    arrays = BarArrays.of(bars)
+    numbers = period_numbers(pd.DatetimeIndex(arrays.bars.index), span, zone, start_minute)
+    rows = len(arrays)
+    first, which, prices = np.empty(rows, np.int64), np.empty(rows, np.int64), np.empty((rows, 4))
+    count = _periods(arrays.open, arrays.high, arrays.low, arrays.close, numbers, first, prices, which)
+    opened, high, low, close = prices[:count].T
+    lines = np.full((count, len(LEVELS)), np.nan)
+    if count > 2:
+        base = opened[2:] if method == "woodie" else opened[1:-1]
+        for name, values in pivot_levels(high[1:-1], low[1:-1], close[1:-1], base, method).items():
+            lines[2:, LEVELS.index(name)] = values
+    else:
+        pivot_levels(1.0, 1.0, 1.0, 1.0, method)
+    return PivotLines(first[:count].copy(), lines, which)
+
+
+def pivot_table(
+    bars: pd.DataFrame | BarArrays,
+    method: Method = "classic",
+    span: Span = "day",
+    zone: str = "UTC",
+    start_minute: int = 0,
+) -> pd.DataFrame:
+    """The prices of the levels that hold at each bar, for charts: the columns are those of ``LEVELS``.
+
+    Examples
+    --------
+    >>> from tapeline.core.example import example_bars
+    >>> pivot_table(example_bars(10, 10, 12, start="2017-01-02", hours=24)).iloc[2].dropna().to_dict()
+    {'s3': 7.0, 's2': 8.0, 's1': 9.0, 'pivot': 10.0, 'r1': 11.0, 'r2': 12.0, 'r3': 13.0}
+    """
+    arrays = BarArrays.of(bars)
+    lines = find_pivot_lines(arrays, method, span, zone, start_minute)
+    return pd.DataFrame(lines.prices[lines.which], columns=list(LEVELS), index=arrays.bars.index)
+
+
+@feature(
+    lookback=lambda longest, window: longest + window + 2,
+    outputs=tuple(f"{{span}}_{{method}}_{name}" for name in ("pivot", "above", "below", "place")),
+    reference="Person, A Complete Guide to Technical Trading Tactics (2004), chapter 6",
+    stackable=False,
+)
+def pivot_points(
+    bars: pd.DataFrame,
+    method: Method = "classic",
+    span: Span = "day",
+    zone: str = "UTC",
+    start_minute: Minute = 0,
+    longest: Count = 2880,
+    window: Period = 14,
+) -> pd.DataFrame:
+    """How far the close lies from the pivot points of the last completed period, in mean true ranges.
+
+    Of a period that began more than ``longest`` bars ago there are none: the default holds two days of minutes, and
+    weeks or months of short bars need more.
+
+    Returns
+    -------
+    ``_pivot``: the close less the pivot. ``_above``, ``_below``: the way to the next level above and below, 20 where
+    there is none within 20. ``_place``: how many levels lie below the close less how many lie above it. NaN before a
+    whole period has passed and where the mean true range is 0.
+
+    Examples
+    --------
+    >>> from tapeline.core.example import example_bars
+    >>> bars = example_bars(10, 10, 12, 11, start="2017-01-02", hours=24)
+    >>> pivot_points(bars, window=2).iloc[-1].round(2).tolist()
+    [-0.1, 0.1, 0.38, -1.0]
+    """
+    arrays = BarArrays.of(bars)
+    lines = find_pivot_lines(arrays, method, span, zone, start_minute)
+    unit = arrays.once(mean_true_range, window)
+    unit = np.where(lines.known(longest), unit, np.nan)
+    result = np.empty((4, len(arrays)))
+    _distances(arrays.close, unit, lines.prices, lines.which, FARTHEST, result)
+    names = (f"{span}_{method}_{name}" for name in ("pivot", "above", "below", "place"))
+    return frame(bars, **dict(zip(names, result, strict=True)))
+
+
+@njit(cache=True, nogil=True)
+def _distances(close: Any, unit: Any, prices: Any, which: Any, farthest: Any, result: Any) -> None:
+    for t in range(close.size):
+        if not unit[t] > 0.0 or np.isnan(prices[which[t], 4]):
+            result[:, t] = np.nan
+            continue
+        above, below, place = farthest, farthest, 0.0
+        for k in range(prices.shape[1]):
+            way = (prices[which[t], k] - close[t]) / unit[t]
+            if way > 0.0:
+                above, place = min(above, way), place - 1.0
+            elif way <= 0.0:
+                below, place = min(below, -way), place + 1.0
+        result[0, t] = (close[t] - prices[which[t], 4]) / unit[t]
+        result[1, t], result[2, t], result[3, t] = above, below, place
+
+
+@njit(cache=True, nogil=True)
+def _meetings(high: Any, low: Any, close: Any, prices: Any, first: Any, which: Any, known: Any, log: Any) -> Any:
+    """Log touches and breaks: (0 or 1, row, level, direction, row at which it no longer holds)."""
+    levels = prices.shape[1]
+    done, standing = np.zeros((3, levels), np.bool_), np.full((3, levels), -1)
+    count = 0
+    for t in range(1, close.size):
+        if first[which[t]] == t:
+            for kind in range(3):
+                for k in range(levels):
+                    if standing[kind, k] >= 0:
+                        log[standing[kind, k], 4] = t
+            done[:], standing[:] = False, -1
+        if not known[t]:
+            continue
+        for k in range(levels):
+            line = prices[which[t], k]
+            before = close[t - 1]
+            if not done[0, k] and low[t] <= line and high[t] >= line:
+                done[0, k] = True
+                log[count, 0], log[count, 1], log[count, 2], log[count, 4] = 0, t, k, -1
+                log[count, 3] = 1 if before > line else -1 if before < line else 0
+                standing[0, k] = count
+                count += 1
+            for kind in range(1, 3):
+                side = 1 if kind == 1 else -1
+                if not done[kind, k] and side * (close[t] - line) > 0.0 and side * (before - line) <= 0.0:
+                    done[kind, k] = True
+                    log[count, 0], log[count, 1], log[count, 2], log[count, 3] = 1, t, k, side
+                    log[count, 4] = -1
+                    standing[kind, k] = count
+                    count += 1
+            for kind in range(3):
+                place = standing[kind, k]
+                if place >= 0 and log[place, 3] * (close[t] - line) < 0.0:
+                    log[place, 4] = t
+                    standing[kind, k] = -1
+    return count
+
+
+def pivot_meetings(
+    arrays: BarArrays, method: Method, span: Span, zone: str, start_minute: int, longest: int
+) -> tuple[PivotLines, Rows]:
+    """The lines, and what price did at them: rows of (0 touch or 1 break, row, level, direction, gone)."""
+    lines = arrays.once(find_pivot_lines, method, span, zone, start_minute)
+    log = np.empty((3 * int(np.isfinite(lines.prices).sum()) + 1, 5), np.int64)
+    count = _meetings(
+        arrays.high, arrays.low, arrays.close, lines.prices, lines.first, lines.which, lines.known(longest), log
+    )
+    return lines, log[:count]
+
+
+def _findings(arrays: BarArrays, lines: PivotLines, log: Rows, what: int, kind: str) -> Findings:
+    _, row, level, direction, gone = np.ascontiguousarray(log[log[:, 0] == what].T)
+    own = lines.prices[lines.which[row]]
+    price = own[np.arange(row.size), level]
+    ahead = direction[:, None] * (own - price[:, None])
+    ahead[~(ahead > 0.0)] = np.nan
+    way = np.fmin.reduce(ahead, axis=1)
+    start = lines.first[lines.which[row]]
+    return Findings(
+        kind,
+        direction=direction.astype(np.int8),
+        start=start,
+        end=row,
+        confirmed=row,
+        low=price,
+        high=price,
+        invalidated=gone,
+        target=price + direction * way,
+        score=(level - 4).astype(np.float64),
+        point_rows=np.column_stack((start, row)),
+        point_prices=np.column_stack((price, price)),
+    )
+
+
+@detector(
+    lookback=lambda longest: longest + 3,
+    reference="Person, A Complete Guide to Technical Trading Tactics (2004), chapter 6",
+)
+def pivot_touch(
+    arrays: BarArrays,
+    method: Method = "classic",
+    span: Span = "day",
+    zone: str = "UTC",
+    start_minute: Minute = 0,
+    longest: Count = 2880,
+) -> Iterator[Findings]:
+    """The first trade of each period at each of its pivot points, confirmed at that bar's close.
+
+    Kind ``pivot_touch``, ``direction`` 1 where price came from above (the level may hold as support), -1 from below.
+    ``low`` and ``high`` are the level, ``score`` its number: 0 the pivot, 1 to 4 the resistances, -1 to -4 the
+    supports; ``target`` is the next level along the direction. Invalidated by a close beyond the level against the
+    direction, at the latest by the first bar of the next period.
+
+    Examples
+    --------
+    >>> from tapeline.core.example import example_bars
+    >>> bars = example_bars(10, 10, 12, 11, start="2017-01-02", hours=24)
+    >>> pivot_touch(bars)[["direction", "low", "score"]].round(2).to_numpy().tolist()[:2]
+    [[1.0, 9.0, -1.0], [0.0, 10.0, 0.0]]
+    """
+    lines, log = arrays.once(pivot_meetings, method, span, zone, start_minute, longest)
+    yield _findings(arrays, lines, log, 0, "pivot_touch")
+
+
+@detector(
+    lookback=lambda longest: longest + 3,
+    reference="Person, A Complete Guide to Technical Trading Tactics (2004), chapter 6",
+)
+def pivot_break(
+    arrays: BarArrays,
+    method: Method = "classic",
+    span: Span = "day",
+    zone: str = "UTC",
+    start_minute: Minute = 0,
+    longest: Count = 2880,
+) -> Iterator[Findings]:
+    """The first close of each period beyond each of its pivot points, by direction, confirmed at that close.
+
+    Kind ``pivot_break``, ``direction`` that of the close, which lies beyond a level that the close before did not;
+    the rest is as in :func:`pivot_touch`. Invalidated by a close back on the other side, at the latest by the first
+    bar of the next period.
+
+    Examples
+    --------
+    >>> from tapeline.core.example import example_bars
+    >>> bars = example_bars(10, 10, 12, 11, start="2017-01-02", hours=24)
+    >>> pivot_break(bars)[["direction", "low", "target", "score"]].round(2).to_numpy().tolist()
+    [[1.0, 10.0, 11.0, 0.0], [1.0, 11.0, 12.0, 1.0], [-1.0, 11.33, 9.67, 0.0]]
+    """
+    lines, log = arrays.once(pivot_meetings, method, span, zone, start_minute, longest)
+    yield _findings(arrays, lines, log, 1, "pivot_break")
+
+
+@feature(
+    lookback=lambda reach, max_age, window: max_age + 2 * reach + window + 2,
+    outputs=("swing_high_distance", "swing_high_age", "swing_low_distance", "swing_low_age"),
+    reference="Williams, Trading Chaos (1995), the fractal: the last confirmed swings as pivots",
+)
+def swing_pivots(bars: pd.DataFrame, reach: Reach = 5, max_age: Count = 300, window: Period = 14) -> pd.DataFrame:
+    """How far the close lies from the last confirmed swing high and low, and how old these are.
+
+    Returns
+    -------
+    ``_distance``: the swing's price less the close in mean true ranges over ``window`` bars, for the low the close
+    less its price; below 0 once price has closed beyond it. ``_age``: bars since the swing's extreme. NaN where no
+    swing of that side lies within ``max_age`` bars or the mean true range is 0.
+
+    Examples
+    --------
+    >>> from tapeline.core.example import example_bars
+    >>> bars = example_bars(10, 12, 14, 12, 10, 12)
+    >>> bars = bars.assign(high=bars["close"] + 1.0, low=bars["close"] - 1.0)
+    >>> swing_pivots(bars, reach=1, window=2).iloc[-1].tolist()
+    [1.0, 3.0, 1.0, 1.0]
+    """
+    arrays = BarArrays.of(bars)
+    swings = arrays.once(find_swings, "fractal", left=reach, right=reach)
+    unit, now = arrays.once(mean_true_range, window), np.arange(len(arrays))
+    values = {}
+    for side, name in ((1, "high"), (-1, "low")):
+        mine = swings.side == side
+        row, known, price = swings.row[mine], swings.confirmed[mine], swings.price[mine]
+        last = np.searchsorted(known, now, side="right") - 1
+        age = np.where(last >= 0, now - row[last], np.inf) if row.size else np.full(now.size, np.inf)
+        there = age <= max_age
+        way = side * (price[last] - arrays.close) if row.size else np.full(now.size, np.nan)
+        values[f"swing_{name}_distance"] = ratio(np.where(there, way, np.nan), unit)
+        values[f"swing_{name}_age"] = np.where(there & (unit > 0.0), age, np.nan)
+    return frame(bars, **values)

@@ -152,21 +152,20 @@ def confidence_set(losses: Array, *, mean_block: float, samples: int = _SAMPLES,
     mean = losses.mean(axis=0)
     drawn = counts @ (losses - mean) / periods
     distance = mean[:, None] - mean[None, :]
-    error = np.array([np.sqrt(((drawn[:, [one]] - drawn) ** 2).mean(axis=0)) for one in range(candidates)])
+    error = np.array([np.sqrt(((column[:, None] - drawn) ** 2).mean(axis=0)) for column in drawn.T])
     # Losses that are the same row by row have no spread: no distance to test, or one that is certain.
     none = error <= _EDGE * (np.abs(losses).max() + _EDGE)
     error[none] = np.where(np.abs(distance[none]) <= _EDGE * (np.abs(losses).max() + _EDGE), np.inf, _EDGE)
-    left, p_value, largest = list(range(candidates)), np.ones(candidates), 0.0
-    while len(left) > 1:
-        scale = error[np.ix_(left, left)]
-        standard = distance[np.ix_(left, left)] / scale
-        reached = np.zeros(samples)
-        for row, one in enumerate(left):
-            reached = np.maximum(reached, (np.abs(drawn[:, [one]] - drawn[:, left]) / scale[row]).max(axis=1))
+    one, other = np.triu_indices(candidates, 1)
+    by_chance = np.abs(drawn[:, one] - drawn[:, other]) / error[one, other]
+    left, p_value, largest = np.ones(candidates, dtype=bool), np.ones(candidates), 0.0
+    while left.sum() > 1:
+        standard = np.where(left[:, None] & left, distance / error, -np.inf)
+        reached = by_chance[:, left[one] & left[other]].max(axis=1)
         largest = max(largest, float((reached >= standard.max()).mean()))
-        worst = left[int(np.argmax(standard.max(axis=1)))]
+        worst = int(np.argmax(standard.max(axis=1)))
         p_value[worst] = largest
-        left.remove(worst)
+        left[worst] = False
     return p_value
 
 

@@ -173,6 +173,14 @@ def test_the_mirror_image_and_another_scale_give_the_same_wave():
         np.testing.assert_allclose(one["score"], two["score"])
 
 
+def test_where_the_bars_begin_changes_not_even_the_last_bit():
+    bars = random_walk(6_000, seed=8)
+    whole, tail = wolfe_wave(bars), wolfe_wave(bars.iloc[1_777:])
+    late = tail[tail["start"] > bars.index[3_000]]
+    assert len(late) >= 3
+    assert late["id"].tolist() == whole.loc[whole["start"] > bars.index[3_000], "id"].tolist()
+
+
 def test_no_bars_hold_no_wave():
     bars = bars_through(PATH)
     for part in (bars.iloc[:0], bars.iloc[:104], near_misses(1)[0].bars):

@@ -16,11 +16,11 @@ def wolfe_runs(
 
     Returns
     -------
-    The index of point 5 among the pivots, and float64 of shape (found, 6): the prices at the row of point 5 of the line
-    1-3 and of the far end of the sweet zone, the price of the line 1-4 at the confirmation, the row of the arrival, the
-    price of the line 1-4 there, and the score.
+    The index of point 5 among the pivots, and float64 of shape (found, 5): the prices at the row of point 5 of the line
+    1-3 and of the far end of the sweet zone, the price of the line 1-4 at the confirmation and at the arrival, and the
+    score.
     """
-    last, values = np.empty(row.size, np.int64), np.empty((row.size, 6))
+    last, values = np.empty(row.size, np.int64), np.empty((row.size, 5))
     count = 0
     for e in range(4, row.size):
         a, b, c, d = e - 4, e - 3, e - 2, e - 1
@@ -39,8 +39,9 @@ def wolfe_runs(
         known = confirmed[e]
         if not (five < line and five >= zone - overshoot * usual[known]):
             continue
-        arrival = (two - upper * row[b] - one + lower * row[a]) / (lower - upper)
-        if not (known < arrival <= row[e] + reach * (row[e] - row[a])):
+        # Counted from point 1, so that the last bit is the same wherever the bars begin.
+        arrival = (two - one - upper * (row[b] - row[a])) / (lower - upper)
+        if not (known - row[a] < arrival <= (1.0 + reach) * (row[e] - row[a])):
             continue
         rise = (four - one) / (row[d] - row[a])
         passed = False
@@ -56,7 +57,7 @@ def wolfe_runs(
         last[count] = e
         values[count, 0], values[count, 1] = up * line, up * zone
         values[count, 2] = up * (one + rise * (known - row[a]))
-        values[count, 3], values[count, 4] = arrival, up * (one + rise * (arrival - row[a]))
-        values[count, 5] = 0.5 * (min(first, second) / max(first, second) + min(early, late) / max(early, late))
+        values[count, 3] = up * (one + rise * arrival)
+        values[count, 4] = 0.5 * (min(first, second) / max(first, second) + min(early, late) / max(early, late))
         count += 1
     return last[:count], values[:count]

@@ -112,9 +112,9 @@ def wolfe_wave(
         invalidated=fates(arrays, known, direction, target, stop, max_age).row,
         target=target,
         stop=stop,
-        score=values[:, 5],
+        score=values[:, 4],
         point_rows=np.column_stack((pivots.row[corners], known)),
-        point_prices=np.column_stack((pivots.price[corners], values[:, 4])),
+        point_prices=np.column_stack((pivots.price[corners], values[:, 3])),
     )
 
 

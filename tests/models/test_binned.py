@@ -53,6 +53,21 @@ def test_a_subset_has_its_own_rows_labels_and_weights_only(dataset: Dataset) -> 
     assert first.fit(rows, model).model_to_string() == second.fit(rows, model).model_to_string()
 
 
+def test_rows_of_weight_0_are_absent_to_the_bit(dataset: Dataset) -> None:
+    weight = dataset.weight.copy()
+    weight[::3] = 0.0
+    estimator = build_estimator("lightgbm", seed=7, parameters=PARAMETERS)
+    binned = BinnedDataset(dataset.X, dataset.y, weight, estimator[-1])
+    rows = np.arange(0, 1500)
+    booster = BinnedDataset(dataset.X[weight > 0], dataset.y[weight > 0], weight[weight > 0], estimator[-1]).fit(
+        np.arange(int((weight[:1500] > 0).sum())), estimator[-1]
+    )
+    assert binned.fit(rows, estimator[-1]).model_to_string() == booster.model_to_string()
+    whole = binned.fit(np.arange(len(dataset)), estimator[-1])
+    estimator.fit(dataset.X, dataset.y, weight)
+    np.testing.assert_array_equal(whole.predict(dataset.X), estimator.predict_proba(dataset.X)[:, 1])
+
+
 def test_one_set_of_bins_serves_trials_with_smaller_leaves_in_any_order(dataset: Dataset) -> None:
     rows = np.arange(0, 1500)
     large = build_estimator("lightgbm", seed=7, parameters={**PARAMETERS, "min_child_samples": 600})[-1]

@@ -30,7 +30,7 @@ class BinnedDataset:
     X:
         float32, shape (rows, columns); NaN where missing. It is not copied.
     y, weight:
-        Target (0 or 1) and sample weight of each row.
+        Target (0 or 1) and sample weight of each row. A row of weight 0 is left out, here as in a pipeline.
     estimator:
         An unfitted ``LGBMClassifier``: its number of bins, its seed and threads decide the binning.
 
@@ -61,10 +61,15 @@ class BinnedDataset:
             "feature_pre_filter": False,
             "verbosity": -1,
         }
+        self._weighs = np.asarray(weight) > 0
+        if not self._weighs.all():
+            X, y, weight = X[self._weighs], y[self._weighs], weight[self._weighs]  # noqa: N806 - scikit-learn's name
         self._data = Dataset(X, y, weight=weight, params=self._binning, free_raw_data=False).construct()
+        self._place = np.cumsum(self._weighs) - 1
 
     def subset(self, rows: npt.NDArray[np.intp]) -> lightgbm.Dataset:
         """The binned rows at these positions, ready to train on."""
+        rows = self._place[rows[self._weighs[rows]]]
         # Without parameters of its own LightGBM keeps those of the whole, and says nothing.
         return self._data.subset(np.sort(rows).tolist(), params=self._binning).construct()
 

@@ -17,7 +17,7 @@ from tapeline.core.errors import DataError, VersionMismatchError
 from tapeline.evaluation.metrics import log_loss
 from tapeline.models.bundle import Model
 from tapeline.models.dataset import Dataset
-from tapeline.models.explain import shap_values
+from tapeline.models.sampled_shap import contributions
 from tapeline.models.tracking import TAG, Tracking
 from tapeline.monitoring.notification import Notification, Severity
 
@@ -65,7 +65,7 @@ def measure_importance(
     if not len(dataset):
         raise DataError(f"no row to measure the importance of features to '{model.bundle.name}' on")
     recent = dataset.take(np.arange(max(0, len(dataset) - rows), len(dataset)))
-    values, _ = shap_values(model.booster, model.read(recent.X))
+    values = contributions(model, recent.X)
     shap = np.zeros(len(dataset.columns))
     shap[list(model.bundle.kept)] = np.abs(values).mean(axis=0)
     generator = np.random.default_rng(seed)

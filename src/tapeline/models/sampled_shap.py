@@ -3,14 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
 from tapeline.core.errors import DataError
+from tapeline.models.bundle import LIGHTGBM, Model
 from tapeline.models.calibration import log_odds
+from tapeline.models.explain import shap_values
 
 Score = Callable[[npt.NDArray[np.float32]], npt.NDArray[np.float64]]
+
+EXACT_ROWS: Final = 2000
+SAMPLED_ROWS: Final = 100
+
+
+def contributions(model: Model, X: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:  # noqa: N803
+    """SHAP values of the last rows by a model of any family: exact where LightGBM gives them, else by sampling.
+
+    Returns
+    -------
+    Shape (rows, the bundle's kept columns), in log odds: of the last 2,000 rows, or of the last 100 where sampled.
+    """
+    if model.bundle.model_format == LIGHTGBM:
+        return shap_values(model.booster, model.read(X[-EXACT_ROWS:]))[0]
+    values = sampled_shap_values(model.raw_probability, X[-SAMPLED_ROWS:], background=X)
+    return values[:, list(model.bundle.kept)]
 
 
 def sampled_shap_values(

@@ -15,16 +15,16 @@ from tapeline.core.settings import Settings
 from tapeline.evaluation.metrics import brier_score, expected_calibration_error, log_loss, reliability_table
 from tapeline.evaluation.result import TrainingResult, Versions
 from tapeline.models.assessment import Assessment, assess
-from tapeline.models.bundle import LIGHTGBM, Bundle, Model, make_model
+from tapeline.models.bundle import Bundle, Model, make_model
 from tapeline.models.calibration import Calibration, fit_calibration
 from tapeline.models.dataset import Dataset
-from tapeline.models.explain import importance_table, shap_values
+from tapeline.models.explain import importance_table
 from tapeline.models.ledger import MODEL_TAG, Ledger, read_ledger, record_fits, record_look
 from tapeline.models.meta_learner import learn, record_traits
 from tapeline.models.model_file import ModelFile, Preparation, write_model
 from tapeline.models.promotion import Champion, Decision, LossDifference, decide, loss_difference
 from tapeline.models.registry import SKILL_TAG, Registered, Registry
-from tapeline.models.sampled_shap import sampled_shap_values
+from tapeline.models.sampled_shap import contributions
 from tapeline.models.search import Plan
 from tapeline.models.tracking import TAG, Tracking, open_tracking
 from tapeline.models.training_record import log_result
@@ -37,8 +37,6 @@ from tapeline.models.validation import PurgedKFold, time_holdout
 __all__ = ["Progress", "TrainingResult", "Versions", "fit_model", "train"]
 
 THRESHOLD: Final = 0.5
-_EXPLAINED_ROWS: Final = 2000
-_SAMPLED_ROWS: Final = 100
 
 
 @dataclass(frozen=True)
@@ -207,8 +205,7 @@ def fit_model(
     out_of_fold = models.out_of_fold(tuning.family, tuning.parameters)
     say("train: calibrating on out-of-fold probabilities")
     calibration = fit_calibration(out_of_fold, development.y, development.weight)
-    estimator = models.estimator(tuning.family, tuning.parameters)
-    estimator.fit(development.X, development.y, development.weight)
+    estimator = models.fit(models.estimator(tuning.family, tuning.parameters))
     preparation, files = write_model(estimator, len(development.columns))
     bundle = _bundle(name, development, versions, calibration, preparation, files, label or {}, tuning)
     return Fitted(make_model(bundle, files), files, tuning, out_of_fold)
@@ -336,7 +333,7 @@ def _result(
     ledger: Ledger,
 ) -> TrainingResult:
     holdout, bundle = assessment.holdout, fitted.model.bundle
-    values = _contributions(fitted.model, assessment.matrix)
+    values = contributions(fitted.model, assessment.matrix)
     stages = {"raw": holdout["raw"], "calibrated": holdout["probability"]}
     calibration = pd.DataFrame(
         [
@@ -382,14 +379,6 @@ def _result(
         family_reason=fitted.tuning.reason,
         overfitting=assessment.overfitting,
     )
-
-
-def _contributions(model: Model, matrix: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
-    """SHAP values of the last rows: exact where LightGBM gives them, estimated on fewer rows for other families."""
-    if model.bundle.model_format == LIGHTGBM:
-        return shap_values(model.booster, model.read(matrix[-_EXPLAINED_ROWS:]))[0]
-    values = sampled_shap_values(model.raw_probability, matrix[-_SAMPLED_ROWS:], background=matrix)
-    return values[:, list(model.bundle.kept)]
 
 
 def _description(against_base: LossDifference) -> str:

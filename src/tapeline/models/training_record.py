@@ -23,7 +23,7 @@ def log_result(
     probability of backtest overfitting was computed from, so that anybody can compute it again.
     """
     metrics: dict[str, float] = {
-        "cv_log_loss": float(result.trials["log_loss"].min()),
+        "cv_log_loss": tuning.value,
         "holdout_skill": against_base.skill,
         "holdout_better_than_base_rate": against_base.better,
         "trials_total": result.trials_total,

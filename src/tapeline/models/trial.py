@@ -33,6 +33,7 @@ Fold = tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]
 SESSION: Final = "session"
 """The attribute of a study that names the run it belongs to now."""
 
+ALL_ROWS: Final = slice(None)
 DAY_NANOSECONDS: Final = 86_400 * 10**9
 
 
@@ -112,8 +113,13 @@ class FoldModels:
             booster = self._bins(estimator[-1]).fit(train, estimator[-1])
             threads = estimator[-1].get_params()["n_jobs"]
             return np.asarray(booster.predict(data.X[test], num_threads=threads), dtype=np.float64)
-        estimator.fit(data.X[train], data.y[train], data.weight[train])
+        self.fit(estimator, train)
         return probability_up(estimator, data.X[test])
+
+    def fit(self, estimator: Any, rows: npt.NDArray[np.intp] | slice = ALL_ROWS) -> Any:
+        """Fit a pipeline on rows, with their weights and label intervals."""
+        data = self.dataset
+        return estimator.fit(data.X[rows], data.y[rows], data.weight[rows], t0=data.t0[rows], t_end=data.t_end[rows])
 
     def out_of_fold(self, family: str, parameters: dict[str, Any]) -> npt.NDArray[np.float64]:
         """The probability of each row by the fold that was not trained on it; NaN in rows that no fold tests."""

@@ -59,7 +59,9 @@ class WaveCount:
         0 to 1: its guidelines by weight over its finished waves; one that cannot be measured yet counts as 0, so that
         a count which has shown less of itself ranks lower.
     invalidation:
-        The price beyond which the count breaks a rule, or its last pivot was none.
+        The price beyond which it is wrong: where a wave against the move (2, 4, B, X, or any of a triangle) breaks a
+        rule, where a wave with it falls back behind its start. How long a wave with the move may at most become is
+        held against it too, but has no place here.
     points:
         The rows and prices of its pivots so far.
     """
@@ -225,7 +227,8 @@ def _limit(kind: str, p: Floats, wave: int) -> float:
     if kind == "impulse":
         return float(p[0] if wave == 2 else p[1])
     if kind in DIAGONALS:
-        return float(p[2])
+        # As long as wave 2: it comes before the end of wave 2, as wave 3 has passed wave 1.
+        return float(p[3] - (p[1] - p[2]))
     if kind == "combination":
         start = p[0] if wave == 4 else p[4]
         return float(p[wave - 1] - WIDEST_B * (p[wave - 1] - start))

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.impute import SimpleImputer
 from sklearn.neural_network import MLPClassifier
@@ -53,6 +54,7 @@ def test_each_regime_finds_its_member_and_beats_weights_that_know_no_regime(two_
 def test_a_regime_that_is_new_or_unknown_has_the_global_weights(two_regimes: Any) -> None:
     rows, y, (t0, t_end) = two_regimes
     fitted = told().fit(rows, y, t0=t0, t_end=t_end)
+    assert json.loads(json.dumps(clone(fitted).set_params(regime=np.int64(2)).fit(rows, y, t0=t0, t_end=t_end).plan()))
     asked = np.array([[0.9, 0.2, regime] for regime in (7.0, np.nan, np.inf, 0.5, -1.0)])
     assert (fitted.predict_proba(asked)[:, 1] == fitted.pool_.apply([[0.9, 0.2]])[0]).all()
     assert fitted.predict_proba([[0.9, 0.2, 0.0]])[0, 1] > fitted.predict_proba(asked)[0, 1]
@@ -89,7 +91,7 @@ def test_a_continuous_column_is_cut_by_edges_or_into_equal_parts(two_regimes: An
     wide[:, 2] = np.where(rows[:, 2] > 0, 30.0, 10.0) + np.random.default_rng(0).uniform(0, 5, len(rows))
     given = told(edges=[20.0]).fit(wide, y, t0=t0, t_end=t_end)
     assert given.regimes([[0.5, 0.5, value] for value in (-99.0, 19.9, 20.0, 99.0)]).tolist() == [0, 0, 1, 1]
-    learnt = told(edges=2).fit(wide, y, t0=t0, t_end=t_end)
+    learnt = told(edges=np.int64(2)).fit(wide, y, t0=t0, t_end=t_end)
     assert learnt.edges_ == pytest.approx([np.median(wide[:, 2])])
     assert given.gates_[0]["first"] > 0.8
     with pytest.raises(DataError, match="no whole number"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from numbers import Integral
 from typing import Any, Self
 
 import numpy as np
@@ -96,7 +97,7 @@ class HybridEnsemble(Ensemble):
         check_is_fitted(self, "members_")
         return {
             **super().plan(),
-            "regime": self.regime,
+            "regime": self.regime if isinstance(self.regime, str) else int(self.regime),
             "edges": None if self.edges_ is None else list(self.edges_),
             "gates": [[regime, list(shares.values())] for regime, shares in self.gates_.items()],
         }
@@ -180,14 +181,15 @@ class HybridEnsemble(Ensemble):
     def _edges(self, values: Array) -> tuple[float, ...] | None:
         if self.edges is None:
             return None
-        if not isinstance(self.edges, int):
+        if not isinstance(self.edges, Integral):
             return _rising(self.edges)
-        if self.edges < 2:
-            raise ConfigurationError(f"edges = {self.edges} parts make no regimes", hint="at least 2")
+        parts = int(self.edges)
+        if parts < 2:
+            raise ConfigurationError(f"edges = {parts} parts make no regimes", hint="at least 2")
         known = values[np.isfinite(values)]
         if not known.size:
             raise DataError("the regime's column is not finite in any training row")
-        return _rising(np.unique(np.quantile(known, np.arange(1, self.edges) / self.edges)))
+        return _rising(np.unique(np.quantile(known, np.arange(1, parts) / parts)))
 
 
 def _rising(edges: Any) -> tuple[float, ...]:

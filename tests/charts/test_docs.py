@@ -1,13 +1,17 @@
-"""The examples in the page on charts run, and give what the page says."""
+"""The examples in the pages on charts and patterns run, and give what the pages say."""
 
 from __future__ import annotations
 
 import doctest
 from pathlib import Path
 
+import pytest
 
-def test_the_examples_of_the_page_hold():
-    page = Path(__file__).parents[2] / "docs" / "charts.md"
-    outcome = doctest.testfile(str(page), module_relative=False, encoding="utf-8")
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+@pytest.mark.parametrize("page", ["charts.md", "patterns.md"])
+def test_the_examples_of_a_page_hold(page):
+    outcome = doctest.testfile(str(DOCS / page), module_relative=False, encoding="utf-8")
     assert outcome.attempted >= 5
     assert outcome.failed == 0

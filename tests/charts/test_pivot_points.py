@@ -87,6 +87,8 @@ def slow_lines(bars, span, zone, start_minute, method="classic"):
     levels = pd.DataFrame(index=table.index, columns=list(LEVELS), dtype=float)
     for i in range(2, len(table)):
         before = table.iloc[i - 1]
+        if before["high"] == before["low"]:
+            continue
         opened = table["open"].iloc[i] if method == "woodie" else before["open"]
         for name, price in pivot_levels(before["high"], before["low"], before["close"], opened, method).items():
             levels.loc[table.index[i], name] = float(price)
@@ -247,6 +249,12 @@ def test_levels_ascend_and_are_those_of_the_scaled_prices(low, height, share, st
         assert all(a <= b + 1e-9 for a, b in pairwise(prices))
         doubled = pivot_levels(2 * high, 2 * low, 2 * close, 2 * opened, method)
         assert [float(doubled[name]) for name in LEVELS if name in levels] == pytest.approx([2 * p for p in prices])
+
+
+def test_a_day_without_range_has_no_levels():
+    bars = example_bars(*[10.0] * 72).assign(high=10.0, low=10.0)
+    assert pivot_table(bars).isna().all().all()
+    assert pivot_touch(bars).empty
 
 
 @pytest.mark.parametrize(

@@ -169,7 +169,7 @@ class PivotLines:
     """The levels of every period of some bars.
 
     ``first`` is the row at which each period begins and ``prices`` its levels, of shape (periods, 9) in the order of
-    ``LEVELS``, NaN where a method has none or the period before is not whole; ``which`` is the period of each bar.
+    ``LEVELS``, NaN where a method has none, or the period before is not whole or has no range; ``which`` is the period of each bar.
     """
 
     first: Rows
@@ -211,7 +211,8 @@ def find_pivot_lines(
     if count > 2:
         base = opened[2:] if method == "woodie" else opened[1:-1]
         for name, values in pivot_levels(high[1:-1], low[1:-1], close[1:-1], base, method).items():
-            lines[2:, LEVELS.index(name)] = values
+            # A period without a range has no levels: all of them would be one price.
+            lines[2:, LEVELS.index(name)] = np.where(high[1:-1] > low[1:-1], values, np.nan)
     else:
         pivot_levels(1.0, 1.0, 1.0, 1.0, method)
     return PivotLines(first[:count].copy(), lines, which)
@@ -315,6 +316,10 @@ def _meetings(high: Any, low: Any, close: Any, prices: Any, first: Any, which: A
         for k in range(levels):
             line = prices[which[t], k]
             before = close[t - 1]
+            for j in range(k):
+                if prices[which[t], j] == line:
+                    # Two levels at one price, which Woodie's open can make, are met once.
+                    line = np.nan
             if not done[0, k] and low[t] <= line and high[t] >= line:
                 done[0, k] = True
                 log[count, 0], log[count, 1], log[count, 2], log[count, 4] = 0, t, k, -1

@@ -2,7 +2,7 @@
 
 Every kernel looks at each run of pivots once, in a mirror in which the side it speaks of is up, and appends what it
 finds to two logs: whole numbers (see ``LOG``) and prices (see ``PRICES``). It returns how many findings they hold. Of
-findings of one class and direction that the same bar completes, the one with the newest last pivot is kept.
+findings of one class and direction that the same bar completes, the one with the highest score is kept.
 """
 
 from __future__ import annotations
@@ -40,10 +40,12 @@ _NEIGHBOURS: Final = 16
 
 @njit(cache=True, nogil=True)
 def append(log: Any, prices: Any, count: Any, kind: Any, way: Any, first: Any, last: Any, at: Any, values: Any) -> Any:
-    """Write a finding down, over an older one of the same class, direction and row where there is one."""
+    """Write a finding down; of those of one class, direction and row the one with the highest score stays."""
     slot = count
     for earlier in range(count - 1, max(-1, count - 1 - _NEIGHBOURS), -1):
         if log[earlier, 0] == kind and log[earlier, 1] == way and log[earlier, 4] == at:
+            if prices[earlier, PRICES - 1] >= values[PRICES - 1]:
+                return count
             slot = earlier
             break
     log[slot, 0], log[slot, 1], log[slot, 2], log[slot, 3], log[slot, 4] = kind, way, first, last, at

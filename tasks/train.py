@@ -88,10 +88,15 @@ def training_markdown(result: TrainingResult) -> str:
     """What a training came to, for its page."""
     rows = ", ".join(f"{name} {count}" for name, count in result.rows.items())
     verdict = "**champion**" if result.promoted else "not promoted"
+    why = f": {result.family_reason}" if result.family_reason else ""
+    luck = ""
+    if not result.overfitting.empty and result.overfitting["pbo"].notna().all():
+        luck = f"\n- probability of backtest overfitting: {result.overfitting['pbo'].iloc[0]:.0%}"
     return (
         f"Version {result.model_version} of `{result.name}`: {verdict}. {result.reason}\n\n"
         f"- rows: {rows}\n- features `{result.versions.feature_set}`\n- labels `{result.versions.label}`\n"
-        f"- data `{result.versions.data}`\n- configurations tried over all runs: {result.trials_total}"
+        f"- data `{result.versions.data}`\n- family `{result.family}`{why}\n"
+        f"- configurations tried over all runs: {result.trials_total}{luck}"
     )
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from typer.testing import CliRunner
 
 from tapeline.core.errors import ConfigurationError, DataError
 from tapeline.core.settings import Settings
@@ -96,6 +97,27 @@ def test_promotion_remembers_and_rollback_goes_back_step_by_step(settings: Setti
     assert promote(settings, "direction", "2").aliases == ("champion",)
     assert registry.find("direction", "challenger") is None
     assert rollback(settings, "direction").version == "1"
+
+
+def test_promotion_and_rollback_are_one_command_each(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tapeline.cli import application
+
+    registry = Registry.open(settings)
+    for seed in (1, 2):
+        add(registry, seed)
+    monkeypatch.setenv("TAPELINE_ROOT", str(settings.root))
+    monkeypatch.delenv("TAPELINE_SETTINGS", raising=False)
+    monkeypatch.chdir(settings.root)
+    runner = CliRunner()
+    for command, version in ((("promote", "direction", "1"), "1"), (("promote", "direction", "2"), "2")):
+        said = runner.invoke(application, ["models", *command])
+        assert (said.exit_code, registry.find("direction").version) == (0, version), said.output  # type: ignore[union-attr]
+    said = runner.invoke(application, ["models", "rollback", "direction"])
+    assert (said.exit_code, registry.find("direction").version) == (0, "1")  # type: ignore[union-attr]
+    assert "version 1 is the champion again" in said.output
+    listed = runner.invoke(application, ["models", "list", "direction"]).output
+    assert "champion" in listed
+    assert "challenger" in listed
 
 
 def test_promoting_the_champion_again_changes_nothing(settings: Settings) -> None:

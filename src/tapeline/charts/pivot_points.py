@@ -169,7 +169,8 @@ class PivotLines:
     """The levels of every period of some bars.
 
     ``first`` is the row at which each period begins and ``prices`` its levels, of shape (periods, 9) in the order of
-    ``LEVELS``, NaN where a method has none, or the period before is not whole or has no range; ``which`` is the period of each bar.
+    ``LEVELS``, NaN where a method has none, or the period before is not whole or has no range; ``which`` is the period
+    of each bar.
     """
 
     first: Rows

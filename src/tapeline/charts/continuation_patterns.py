@@ -97,7 +97,7 @@ def bordered_pattern(
     ...     frame = bordered_pattern(bars_through([(0, 92), (10, 90), *corners]))
     ...     return frame[["kind", "direction", "target", "stop"]].to_numpy().tolist()
     >>> found((30, 110), (45, 98), (60, 110), (72, 103), (82, 110), (86, 106), (95, 125))
-    [['ascending_triangle', 1, 122.0, 106.0]]
+    [['ascending_triangle', 1, 122.0, 103.0]]
     >>> found((30, 104), (45, 97), (60, 108), (72, 103.5), (85, 111.3), (110, 85))
     [['rising_wedge', -1, 97.0, 111.3]]
     >>> found((30, 110), (45, 100), (60, 110), (72, 100), (82, 110), (110, 85))

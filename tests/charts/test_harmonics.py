@@ -190,6 +190,10 @@ def test_a_forming_pattern_ends_when_completed_violated_or_old(walk):
         ends[why] += 1
         assert event.invalidated_at is pd.NaT if gone is None else event.invalidated_at == walk["close_ts"].iloc[gone]
         near, far = (event.high, event.low) if d < c else (event.low, event.high)
+        kind, corners = event.kind.removeprefix(FORMING), prices_of(event.points)
+        assert event.stop == (corners[0] if kind in INSIDE else far)
+        origin = {"shark": c, "cypher": c, "five_zero": c, "three_drives": corners[0]}.get(kind, corners[-4])
+        assert event.target == pytest.approx(d + (0.5 if kind == "shark" else 0.382) * (origin - d))
         since = slice(walk.index.get_loc(event.points[-2]["ts"]) + 1, row + 1)
         assert (low[since].min() > near) if d < c else (high[since].max() < near)
         assert abs(far - c) >= abs(near - c)

@@ -186,7 +186,7 @@ def test_a_booster_of_another_model_is_refused_even_with_its_own_bundle(settings
         registry.load(first)
 
 
-@pytest.mark.parametrize("kind", ["logistic", "voting"])
+@pytest.mark.parametrize("kind", ["logistic", "xgboost", "voting"])
 def test_a_model_of_any_family_is_registered_promoted_and_scored(
     settings: Settings, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

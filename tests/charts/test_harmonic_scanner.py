@@ -12,7 +12,7 @@ import pytest
 from tapeline.charts.bar_arrays import mean_true_range
 from tapeline.charts.harmonic_drawings import drawings
 from tapeline.charts.harmonic_scanner import COLUMNS, scan_harmonics
-from tapeline.charts.harmonics import FORMING, forming_harmonic, harmonic_pattern
+from tapeline.charts.harmonics import FORMING, forming_harmonic, harmonic_pattern, harmonic_targets
 from tapeline.charts.synthetic import bars_through, random_walk
 from tapeline.core.errors import ConfigurationError, DataError
 from tapeline.core.timeframe import Timeframe
@@ -47,6 +47,9 @@ def test_it_gives_what_stands_at_the_last_bar_of_each_frame(frames, found):
                 pd.testing.assert_series_equal(got[name], expected.set_index("id")[name], check_freq=False)
             assert got["kind"].tolist() == [kind.removeprefix(FORMING) for kind in expected["kind"].astype(str)]
             assert got["completion"].tolist() == [points[-1]["price"] for points in expected["points"]]
+            both = harmonic_targets(expected)
+            for name in ("first_target", "second_target"):
+                assert got[name].tolist() == both[name].tolist()
             after = [(bars["close_ts"] > known).sum() for known in expected["confirmed_at"]]
             assert got["age"].tolist() == after
             away = np.abs(bars["close"].iloc[-1] - got["completion"]) / mean_true_range(bars, 14)[-1]

@@ -11,9 +11,16 @@ from hypothesis import strategies as st
 from tapeline.charts.bar_arrays import BarArrays
 from tapeline.charts.harmonic_drawings import CASES, ratios_of
 from tapeline.charts.harmonic_ratios import KINDS, PATTERNS, RATIOS
-from tapeline.charts.harmonics import FORMING, forming_harmonic, harmonic_pattern
+from tapeline.charts.harmonics import (
+    FORMING,
+    forming_harmonic,
+    harmonic_pattern,
+    harmonic_targets,
+    published_targets,
+)
 from tapeline.charts.pivots import find_pivots
 from tapeline.charts.synthetic import accuracy, bars_through, random_walk
+from tapeline.core.errors import ConfigurationError
 from tests.core.samples import eurusd
 
 # Copied anew from the publications: Carney, The Harmonic Trader (1998) and Harmonic Trading 1-3 (2010, 2016), and
@@ -169,6 +176,29 @@ def test_forming_zones_are_where_the_pattern_then_forms(walk):
         if turn is not None and kind == "ab_cd":
             inside = event.low <= turn <= event.high
             assert inside == ((kind, (*corners[:-1], turn)) in completed)
+
+
+def test_both_targets_of_each_pattern(walk):
+    formed, forming = harmonic_pattern(walk, size=1.5), forming_harmonic(walk, size=1.5)
+    for events in (formed, forming):
+        both = harmonic_targets(events)
+        for event, row in zip(events.itertuples(), both.itertuples(), strict=True):
+            kind, corners = event.kind.removeprefix(FORMING), prices_of(event.points)
+            *_, a, _, c, d = corners
+            origin = {"shark": c, "cypher": c, "five_zero": c, "three_drives": corners[0]}.get(kind, a)
+            first = 0.5 if kind == "shark" else 0.382
+            assert row.completion == d
+            assert row.first_target == pytest.approx(d + first * (origin - d))
+            assert row.second_target == pytest.approx(d + 0.618 * (origin - d))
+            assert np.isnan(event.target) or event.target in (
+                pytest.approx(row.first_target),
+                pytest.approx(row.second_target),
+            )
+    assert harmonic_targets(formed[:0]).empty
+    with pytest.raises(ConfigurationError, match="zigzag"):
+        harmonic_targets(formed.assign(kind="zigzag"))
+    with pytest.raises(ConfigurationError, match="4 corners"):
+        published_targets("ab_cd", [1.0, 2.0, 1.5])
 
 
 def test_a_forming_pattern_ends_when_completed_violated_or_old(walk):

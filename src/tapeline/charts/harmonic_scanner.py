@@ -11,7 +11,7 @@ import pandas as pd
 
 from tapeline.charts.bar_arrays import BarArrays, Rows, mean_true_range
 from tapeline.charts.events import Findings, event_records, event_seed
-from tapeline.charts.harmonics import FORMING, forming_harmonic, harmonic_pattern
+from tapeline.charts.harmonics import FORMING, forming_harmonic, harmonic_pattern, published_targets
 from tapeline.charts.swings import Unit
 from tapeline.core.errors import ConfigurationError, DataError, TapelineError
 from tapeline.core.registry import component_of
@@ -31,6 +31,8 @@ COLUMNS: Final[Mapping[str, str]] = {
     "low": "float64",
     "high": "float64",
     "target": "float64",
+    "first_target": "float64",
+    "second_target": "float64",
     "stop": "float64",
     "close": "float64",
     "distance": "float64",
@@ -82,8 +84,9 @@ def scan_harmonics(
     -------
     One row a finding, by ``rank`` from 1 on, with ``state`` (``formed``, ``forming``), ``kind`` (without the prefix of
     forming ones), ``age`` (bars since the confirmation), ``completion`` (the price of D, as it was or as projected),
-    ``low`` and ``high`` (the potential reversal zone), ``close`` (the last), ``distance`` (from the last close to the
-    completion, in mean true ranges over ``window`` bars), ``score`` and ``weight``. Ranked by
+    ``low`` and ``high`` (the potential reversal zone), ``target`` (the published one still ahead when it was confirmed,
+    beside ``first_target`` and ``second_target``), ``stop``, ``close`` (the last), ``distance`` (from the last close to
+    the completion, in mean true ranges over ``window`` bars), ``score`` and ``weight``. Ranked by
 
         weight = score * 0.5 ** (age / half_life) / (1 + distance)
 
@@ -198,8 +201,10 @@ def _checked(bars: Any) -> BarArrays:
 def _rows(
     arrays: BarArrays, part: Findings, seed: np.uint64, frame: Mapping[str, str], state: str
 ) -> list[dict[str, Any]]:
-    return [
-        {
+    rows = []
+    for event, known in zip(event_records(arrays, part, seed), part.confirmed, strict=True):
+        first, second = published_targets(event.kind, [price for _, price in event.points])
+        row = {
             **frame,
             "state": state,
             "kind": event.kind.removeprefix(FORMING),
@@ -210,13 +215,15 @@ def _rows(
             "low": event.low,
             "high": event.high,
             "target": event.target,
+            "first_target": first,
+            "second_target": second,
             "stop": event.stop,
             "close": float(arrays.close[-1]),
             "score": event.score,
             "id": event.id,
         }
-        for event, known in zip(event_records(arrays, part, seed), part.confirmed, strict=True)
-    ]
+        rows.append(row)
+    return rows
 
 
 def _ranked(found: list[dict[str, Any]], half_life: float) -> pd.DataFrame:

@@ -6,10 +6,11 @@ confirmed, which is later than its extreme: a reader who draws them on past bars
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, Final
 
 import numpy as np
+import pandas as pd
 from pydantic import Field
 
 from tapeline.charts.bar_arrays import BarArrays, Floats, Rows
@@ -17,9 +18,10 @@ from tapeline.charts.detector import detector
 from tapeline.charts.events import Findings
 from tapeline.charts.fate import fates
 from tapeline.charts.harmonic_kernels import formed_patterns, forming_patterns
-from tapeline.charts.harmonic_ratios import KINDS, RatioTable, ratio_table
+from tapeline.charts.harmonic_ratios import KINDS, PATTERNS, RatioTable, ratio_table
 from tapeline.charts.pivots import PIVOT_MEMORY, find_pivots
 from tapeline.charts.swings import Period, Size, Swings, Unit
+from tapeline.core.errors import ConfigurationError
 
 FORMING: Final = "forming_"
 """What the kind of a pattern that has no D yet begins with."""
@@ -149,6 +151,71 @@ def forming_harmonic(
     # Price goes from C to D, against the pattern's direction: D is what it aims at, C what would undo it.
     gone = fates(arrays, known, (-direction).astype(np.int8), values[:, 5].copy(), pivots.price[last], max_age).row
     yield from _by_kind(FORMING, pivots, table, where, values, known, direction, gone, table.points - 1)
+
+
+def published_targets(kind: str, prices: Sequence[float]) -> tuple[float, float]:
+    """The first and the second published target of a pattern with these corners.
+
+    Parameters
+    ----------
+    kind:
+        As in the events, with or without the prefix of forming ones.
+    prices:
+        Of its corners in order; the last is D, or the completion price of a forming one.
+
+    Raises
+    ------
+    ConfigurationError
+        The kind is no harmonic pattern, or it has another number of corners.
+
+    Examples
+    --------
+    >>> [round(price, 2) for price in published_targets("gartley", [100.0, 110.0, 103.82, 107.64, 102.14])]
+    [105.14, 107.0]
+    """
+    name = kind.removeprefix(FORMING)
+    if name not in PATTERNS:
+        raise ConfigurationError(f"'{kind}' is no harmonic pattern", hint=f"one of {', '.join(KINDS)}")
+    pattern = PATTERNS[name]
+    if len(prices) != pattern.points:
+        raise ConfigurationError(f"a {name} has {pattern.points} corners, these are {len(prices)}")
+    origin = {"AD": prices[-4], "CD": prices[-2], "OD": prices[0]}[pattern.target_leg]
+    first, second = (prices[-1] + share * (origin - prices[-1]) for share in pattern.targets)
+    return float(first), float(second)
+
+
+def harmonic_targets(events: pd.DataFrame) -> pd.DataFrame:
+    """Both published targets of each harmonic pattern, whatever price has done since.
+
+    Parameters
+    ----------
+    events:
+        Rows of ``harmonic_pattern`` or ``forming_harmonic``. Their ``target`` is the one that was still ahead.
+
+    Returns
+    -------
+    A frame on the events' index: ``completion`` (the price of D, as it was or as projected), ``first_target`` and
+    ``second_target``.
+
+    Raises
+    ------
+    ConfigurationError
+        A kind is no harmonic pattern.
+
+    Examples
+    --------
+    >>> from tapeline.charts.synthetic import bars_through
+    >>> points = [(0, 108.0), (20, 100.0), (40, 110.0), (55, 103.82), (65, 107.64), (80, 102.14), (95, 107.0)]
+    >>> harmonic_targets(harmonic_pattern(bars_through(points))).round(2).to_numpy().tolist()
+    [[102.14, 105.14, 107.0]]
+    """
+    corners = [[point["price"] for point in points] for points in events["points"]]
+    rows = [
+        (prices[-1], *published_targets(str(kind), prices))
+        for kind, prices in zip(events["kind"], corners, strict=True)
+    ]
+    columns = ["completion", "first_target", "second_target"]
+    return pd.DataFrame(rows, index=events.index, columns=columns, dtype=np.float64)
 
 
 def _by_kind(

@@ -114,6 +114,14 @@ def test_alternates_are_ranked_and_real_bars_have_them():
     assert (motive["direction"] * (close - motive["invalidation"]) > 0).all()
 
 
+def test_degrees_that_share_their_pivots_say_it_once():
+    bars = bars_through(POINTS)
+    one, three = analyze_waves(bars, degrees=1, alternates=200), analyze_waves(bars, degrees=3, alternates=200)
+    pd.testing.assert_frame_equal(one, three[three["degree"] == 3.0].reset_index(drop=True).set_axis(one.index))
+    keys = [(kind, tuple(points)) for kind, points in zip(three["kind"], three["points"], strict=True)]
+    assert len(keys) == len(set(keys))
+
+
 def test_a_flat_market_and_a_short_one_hold_no_counts():
     assert analyze_waves(bars_of_closes([100.0] * 60)).empty
     assert analyze_waves(random_walk(20)).empty

@@ -95,7 +95,7 @@ def analyze_waves(
 
     Confirmed pivots are finished waves; the wave under way is what the closed bars have made of it since the last one.
     A count is dropped when a rule is broken that no longer wave could mend. Counts of one degree may contradict each
-    other: that is what alternates are.
+    other: that is what alternates are. One through the same pivots as in a smaller degree is given once, there.
 
     Parameters
     ----------
@@ -155,7 +155,7 @@ def _counts(arrays: BarArrays, size: float, degrees: int, unit: Unit, window: in
     if not len(arrays):
         return
     levels = swing_degrees(arrays, degree_sizes(size, degrees), unit=unit, window=window)
-    sizes = list(levels)
+    sizes, told = list(levels), set()
     for below, degree in pairwise(sizes):
         pivots = levels[degree]
         if len(pivots) < 2:
@@ -164,7 +164,9 @@ def _counts(arrays: BarArrays, size: float, degrees: int, unit: Unit, window: in
             for known in range(_FIRST.get(kind, 3 if kind == "triangle" else 4), POINTS[kind] + 1):
                 if known + _CONTEXT.get(kind, 1) <= len(pivots):
                     count = _count(arrays, pivots, levels[below], kind, known, degree)
-                    if count is not None:
+                    # Where degrees share their pivots the smallest says it for all.
+                    if count is not None and (kind, count.points) not in told:
+                        told.add((kind, count.points))
                         yield count
 
 

@@ -57,6 +57,13 @@ class Channels:
         return self.lower[channel] + self.slope[channel] * (row - self.origin[channel])
 
 
+def corners(origin: Rows, known: Rows, lower: Floats, slope: Floats, height: Floats) -> tuple[Rows, Floats]:
+    """The four corners of channels: along the lower border from ``origin`` to ``known``, back along the upper one."""
+    ends = lower + slope * (known - origin)
+    rows = np.column_stack((origin, known, known, origin))
+    return rows, np.column_stack((lower, ends, ends + height, lower + height))
+
+
 def channel_findings(
     arrays: BarArrays, channels: Channels, kind: str, max_age: int, *, median: bool = False
 ) -> Iterator[Findings]:
@@ -163,8 +170,9 @@ def parallel_channel(
 
     ``low`` and ``high`` are the borders at the confirmation, for touches and breaks the border touched. ``score`` is
     the channel's quality, 0 to 1: the mean of the trendline's score and of how near the pivots at the parallel are to
-    it, as a share of the tolerance. The points are the trendline's three touches, for touches and breaks the border at
-    the channel's first row and at theirs. A channel and its touches are invalidated by the break or after ``max_age``
+    it, as a share of the tolerance. The points are the channel's four corners, from its first touch to the confirmation
+    along the lower border and back along the upper one; for touches and breaks the border at the channel's first row
+    and at theirs. A channel and its touches are invalidated by the break or after ``max_age``
     bars; a break when target or stop is traded, or after ``max_age`` bars.
 
     Examples
@@ -189,18 +197,21 @@ def parallel_channel(
     chosen = np.flatnonzero((touches >= opposite) & (height > 2.0 * lines.width))
     side, height, width = lines.side[chosen], height[chosen], lines.width[chosen]
     rows, prices = lines.rows[chosen], lines.prices[chosen]
+    known, slope = lines.known[chosen], lines.slope[chosen]
+    lower = np.where(side < 0, prices[:, 0], prices[:, 0] - height)
+    point_rows, point_prices = corners(rows[:, 0], known, lower, slope, height)
     channels = Channels(
         direction=(-side).astype(np.int8),
         origin=rows[:, 0],
         end=rows[:, 2],
-        known=lines.known[chosen],
-        lower=np.where(side < 0, prices[:, 0], prices[:, 0] - height),
-        slope=lines.slope[chosen],
+        known=known,
+        lower=lower,
+        slope=slope,
         height=height,
         width=width,
         score=0.5 * lines.score[chosen] + 0.5 * (1.0 - miss[chosen] / width),
-        point_rows=rows,
-        point_prices=prices,
+        point_rows=point_rows,
+        point_prices=point_prices,
     )
     yield from channel_findings(arrays, channels, "parallel_channel", max_age)
 
@@ -267,7 +278,7 @@ def regression_channel(
     From there the channel is carried on as drawn. ``direction`` is that of its slope, ``score`` its quality: R squared.
     ``regression_channel_touch`` and ``regression_channel_break``, ``low``, ``high``, target, stop and invalidation as
     in ``parallel_channel``, with ``tolerance`` in mean true ranges over ``atr_window`` bars at the confirmation. The
-    points are the middle line at the first and at the last bar of the window.
+    points are the channel's four corners over the window.
 
     Examples
     --------
@@ -286,19 +297,20 @@ def regression_channel(
     kept = (width > 0.0) & (height > 0.0)
     known, width, height = known[kept], width[kept], height[kept]
     origin, incline = known - window + 1, slope[known]
-    first = value[known] - incline * (window - 1)
+    lower = value[known] - incline * (window - 1) - 0.5 * height
+    point_rows, point_prices = corners(origin, known, lower, incline, height)
     channels = Channels(
         direction=np.sign(incline).astype(np.int8),
         origin=origin,
         end=known,
         known=known,
-        lower=first - 0.5 * height,
+        lower=lower,
         slope=incline,
         height=height,
         width=width,
         score=quality[known],
-        point_rows=np.column_stack((origin, known)),
-        point_prices=np.column_stack((first, value[known])),
+        point_rows=point_rows,
+        point_prices=point_prices,
     )
     yield from channel_findings(arrays, channels, "regression_channel", max_age)
 

@@ -12,16 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tapeline.charts.bar_arrays import mean_true_range
-from tapeline.charts.pivot_points import (
-    LEVELS,
-    period_numbers,
-    pivot_break,
-    pivot_levels,
-    pivot_points,
-    pivot_table,
-    pivot_touch,
-    swing_pivots,
-)
+from tapeline.charts.pivot_lines import LEVELS, period_numbers, pivot_levels, pivot_table
+from tapeline.charts.pivot_points import pivot_break, pivot_points, pivot_touch, swing_pivots
 from tapeline.charts.swings import find_swings
 from tapeline.core.errors import ConfigurationError
 from tapeline.core.example import example_bars

@@ -16,7 +16,7 @@ from tapeline.charts.bar_arrays import BarArrays, Floats, Rows, mean_true_range
 from tapeline.charts.detector import detector
 from tapeline.charts.event_kernels import first_crossings
 from tapeline.charts.events import Findings, event_rows
-from tapeline.charts.pivot_points import Minute, period_numbers
+from tapeline.charts.pivot_lines import Minute, period_numbers
 from tapeline.charts.swings import Period
 from tapeline.core.errors import DataError
 from tapeline.core.registry import feature

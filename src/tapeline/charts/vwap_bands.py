@@ -16,7 +16,7 @@ from tapeline.charts.detector import detector
 from tapeline.charts.event_kernels import first_crossings
 from tapeline.charts.events import Findings
 from tapeline.charts.fate import fates
-from tapeline.charts.pivot_points import Minute, Span, period_numbers
+from tapeline.charts.pivot_lines import Minute, Span, period_numbers
 from tapeline.charts.pivots import PIVOT_MEMORY, find_pivots
 from tapeline.charts.swings import Period, Size, Unit
 from tapeline.core.errors import DataError

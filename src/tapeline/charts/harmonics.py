@@ -100,7 +100,7 @@ def harmonic_pattern(
     last = where[:, 1]
     known, direction = pivots.confirmed[last], (-pivots.side[last]).astype(np.int8)
     gone = fates(arrays, known, direction, values[:, 2].copy(), values[:, 3].copy(), max_age).row
-    yield from _by_kind("", pivots, table, where, values, known, direction, gone, table.points)
+    yield from _by_kind("", pivots, table, where, values, known, direction, gone)
 
 
 @detector(lookback=PIVOT_MEMORY, reference=_SOURCE, follows=("max_age",))
@@ -150,7 +150,7 @@ def forming_harmonic(
     known, direction = pivots.confirmed[last], pivots.side[last]
     # Price goes from C to D, against the pattern's direction: D is what it aims at, C what would undo it.
     gone = fates(arrays, known, (-direction).astype(np.int8), values[:, 5].copy(), pivots.price[last], max_age).row
-    yield from _by_kind(FORMING, pivots, table, where, values, known, direction, gone, table.points - 1)
+    yield from _by_kind(FORMING, pivots, table, where, values, known, direction, gone)
 
 
 def published_targets(kind: str, prices: Sequence[float]) -> tuple[float, float]:
@@ -219,38 +219,35 @@ def harmonic_targets(events: pd.DataFrame) -> pd.DataFrame:
 
 
 def _by_kind(
-    prefix: str,
-    pivots: Swings,
-    table: RatioTable,
-    where: Rows,
-    values: Floats,
-    known: Rows,
-    direction: Any,
-    gone: Rows,
-    pivots_of: Rows,
+    prefix: str, pivots: Swings, table: RatioTable, where: Rows, values: Floats, known: Rows, direction: Any, gone: Rows
 ) -> Iterator[Findings]:
-    """One :class:`Findings` a kind, in the order of the table."""
+    """One :class:`Findings` a kind, in the order of the table, each a view on arrays that are put together once."""
     order = np.argsort(where[:, 0], kind="stable")
-    ends = np.searchsorted(where[order, 0], np.arange(len(KINDS) + 1))
-    for kind in np.flatnonzero(np.diff(ends)):
-        mine = order[ends[kind] : ends[kind + 1]]
-        corners = where[mine, 1, None] + np.arange(1 - pivots_of[kind], 1)
-        rows, prices = pivots.row[corners], pivots.price[corners]
-        start, end, at, part = rows[:, 0], rows[:, -1], known[mine], values[mine]
-        if prefix:
-            rows, prices = np.column_stack((rows, at)), np.column_stack((prices, part[:, 5]))
+    where, values, known, direction, gone = where[order], values[order], known[order], direction[order], gone[order]
+    # Shorter patterns have no use for the pivots before their own, which need not exist.
+    corners = np.maximum(where[:, 1, None] + np.arange(-5, 1), 0)
+    rows, prices = pivots.row[corners], pivots.price[corners]
+    end = rows[:, -1]
+    if prefix:
+        rows, prices = np.column_stack((rows, known)), np.column_stack((prices, values[:, 5]))
+    low, high, target, stop, score = np.ascontiguousarray(values[:, :5].T)
+    ends = where[:, 0].searchsorted(np.arange(len(KINDS) + 1)).tolist()
+    for kind, (name, points) in enumerate(zip(KINDS, table.points.tolist(), strict=True)):
+        mine = slice(ends[kind], ends[kind + 1])
+        if mine.start == mine.stop:
+            continue
         yield Findings(
-            prefix + KINDS[kind],
+            prefix + name,
             direction=direction[mine],
-            start=start,
-            end=end,
-            confirmed=at,
-            low=part[:, 0],
-            high=part[:, 1],
+            start=rows[mine, -points],
+            end=end[mine],
+            confirmed=known[mine],
+            low=low[mine],
+            high=high[mine],
             invalidated=gone[mine],
-            target=part[:, 2],
-            stop=part[:, 3],
-            score=part[:, 4],
-            point_rows=rows,
-            point_prices=prices,
+            target=target[mine],
+            stop=stop[mine],
+            score=score[mine],
+            point_rows=rows[mine, -points:],
+            point_prices=prices[mine, -points:],
         )

@@ -176,10 +176,16 @@ def labelled_rows(feature_set: FeatureSet, jobs: Sequence[Job]) -> tuple[Dataset
 
 def log_selection(name: str, result: SelectionResult, stored: Stored, provenance: dict[str, object]) -> str:
     """Log a selection as a run of MLflow, with its files; gives the run's id."""
+    from tapeline.models.ledger import MODEL_TAG, record_fits
     from tapeline.models.tracking import TAG, open_tracking
 
     tracking = open_tracking(load_settings())
+    # Each selector was scored on rows it had not seen, and so were the two models that were compared: whatever is
+    # trained under this name afterwards has that many chances to its account.
+    looks = len(result.contest) + (0 if result.comparison is None else 2)
+    study = f"{name}-select-{digest([provenance, list(result.contest['selector'])])}"
     tags = {
+        MODEL_TAG: name,
         f"{TAG}selection": name,
         f"{TAG}promoted": str(result.promoted).lower(),
         f"{TAG}reason": result.reason,
@@ -192,6 +198,7 @@ def log_selection(name: str, result: SelectionResult, stored: Stored, provenance
     if result.comparison is not None:
         metrics |= {key: float(value) for key, value in asdict(result.comparison).items()}
     with tracking.run(f"select {name}", tags) as run_id:
+        record_fits(tracking, run_id, study, "selection", looks)
         tracking.log(run_id, parameters={"selector": result.selector, **provenance}, metrics=metrics)
         with tempfile.TemporaryDirectory(prefix="tapeline-select-") as scratch:
             folder = Path(scratch)

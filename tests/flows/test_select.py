@@ -87,6 +87,10 @@ def test_the_flow_keeps_shows_and_logs_what_it_selected(project: Path, capsys) -
     assert run.data.metrics["columns"] == len(report.columns)
     assert {one.path for one in tracking.client.list_artifacts(run.info.run_id)} >= {"challenger.toml", "contest.csv"}
     (contest,) = shown.of("table", "selection-contest")
+    # What was scored out of sample to select counts against whatever is trained under the name later.
+    from tapeline.models.ledger import read_ledger
+
+    assert read_ledger(tracking, NAME).fits == len(contest) + 2
     assert {row["selector"] for row in contest} >= {"all columns", "mrmr", "boruta_shap"}
     assert "log_return_1" in str(shown.of("markdown", "stage-select"))
     assert report.reason[:30] in capsys.readouterr().out

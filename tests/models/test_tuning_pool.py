@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tapeline.core.errors import ConfigurationError, DataError
+from tapeline.core.errors import ConfigurationError, DataError, TemporaryError
 from tapeline.core.settings import CostSettings, TrainingSettings
 from tapeline.models.dataset import Dataset
 from tapeline.models.search import ORIGIN, plan_of, slot_of
@@ -101,6 +101,20 @@ def test_a_search_killed_as_a_whole_keeps_what_was_finished(dataset: Dataset, tm
     whole = search(dataset, tmp_path / "whole")
     pd.testing.assert_frame_equal(resumed.trials, whole.trials)
     pd.testing.assert_frame_equal(resumed.returns, whole.returns)
+
+
+def test_a_search_whose_workers_keep_dying_ends_and_can_be_resumed(
+    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tapeline.models import tuning_pool
+
+    with monkeypatch.context() as broken:
+        broken.setattr(tuning_pool.sys, "executable", "false")
+        with pytest.raises(TemporaryError, match="3 tuning processes died, the last with status 1") as caught:
+            search(dataset, tmp_path, TRAINING.model_copy(update={"processes": 2}))
+    assert "finished trials are kept" in str(caught.value.hint)
+    assert not list(tmp_path.glob("*.rows"))
+    assert len(search(dataset, tmp_path, TRAINING.model_copy(update={"trials": 2})).trials) == 2
 
 
 def test_an_error_in_a_worker_is_the_callers(dataset: Dataset, tmp_path: Path) -> None:

@@ -1,4 +1,7 @@
-"""The main flow: ingest -> validate -> clean -> features -> labels -> train -> score, with a gate after each zone."""
+"""The main flow: ingest -> validate -> clean -> features -> charts -> labels -> train -> score.
+
+A gate stands after each zone.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from flows.hooks import HOOKS
 from flows.workers import task_runner
 from tapeline.core.settings import load_settings
 from tapeline.quality.gate_process import GateProcess
+from tasks.charts import find_events
 from tasks.clean import clean_bars
 from tasks.features import build_features
 from tasks.ingest import ingest_bars
@@ -66,6 +70,7 @@ def pipeline(
         jobs = run_stage(summary, gate, "clean", clean_bars, jobs)
         jobs = [job for job in jobs if not job.context]
         jobs = run_stage(summary, gate, "features", build_features, jobs)
+        jobs = run_stage(summary, gate, "charts", find_events, jobs)
         jobs = run_stage(summary, gate, "labels", build_labels, jobs)
         if train and jobs:
             summary.result = train_model(name, jobs, verdict_ids=summary.verdict_ids)

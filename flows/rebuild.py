@@ -10,6 +10,7 @@ from flows.workers import task_runner
 from tapeline.core.schemas import RAW_BARS
 from tapeline.core.settings import load_settings
 from tapeline.quality.gate_process import GateProcess
+from tasks.charts import find_events
 from tasks.clean import clean_bars
 from tasks.features import build_features
 from tasks.job import model_name, open_lake, plan_jobs
@@ -59,6 +60,7 @@ def rebuild(
     with GateProcess(settings.expectations_path) as gate:
         jobs = run_stage(summary, gate, "clean", clean_bars, jobs)
         jobs = run_stage(summary, gate, "features", build_features, jobs)
+        jobs = run_stage(summary, gate, "charts", find_events, jobs)
         jobs = run_stage(summary, gate, "labels", build_labels, jobs)
         if jobs and has_champion(name):
             run_stage(summary, gate, "score", score_bars, jobs, name=name)

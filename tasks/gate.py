@@ -11,7 +11,7 @@ import pyarrow.feather
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from tapeline.core.schemas import AUDIT, CLEAN_BARS, RAW_BARS, SCORES, TableSpec, labels_spec
+from tapeline.core.schemas import AUDIT, CLEAN_BARS, EVENTS, RAW_BARS, SCORES, TableSpec, labels_spec
 from tapeline.core.settings import Settings
 from tapeline.labels.label_set import load_label_set
 from tapeline.monitoring.metric_store import Update
@@ -27,6 +27,7 @@ ZONE_SUITES: Final[Mapping[str, str]] = {
     "ingest": "raw_bars",
     "clean": "clean_bars",
     "features": "features",
+    "charts": "events",
     "labels": "labels",
     "score": "scores",
 }
@@ -74,4 +75,4 @@ def spec_of(stage: str, settings: Settings) -> TableSpec:
         return feature_table(settings)[1]
     if stage == "labels":
         return labels_spec(load_label_set().version)
-    return {"ingest": RAW_BARS, "clean": CLEAN_BARS, "score": SCORES}[stage]
+    return {"ingest": RAW_BARS, "clean": CLEAN_BARS, "charts": EVENTS, "score": SCORES}[stage]

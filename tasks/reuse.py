@@ -19,7 +19,7 @@ from prefect.cache_policies import CachePolicy
 from prefect.context import TaskRunContext
 
 from tapeline.core.errors import DataError
-from tapeline.core.schemas import CLEAN_BARS, TableSpec, labels_spec
+from tapeline.core.schemas import CLEAN_BARS, EVENTS, TableSpec, labels_spec
 from tapeline.core.settings import Settings
 from tapeline.core.symbol import Symbol
 from tapeline.core.timeframe import Timeframe
@@ -63,7 +63,17 @@ def plan_labels(job: Job, _settings: Settings, lake: Lake) -> Plan:
     return _plan("labels", job, labels_spec(label_set.version), [own, label_set.version])
 
 
-PLANS: Final = {"features": plan_features, "labels": plan_labels}
+def plan_charts(job: Job, settings: Settings, lake: Lake) -> Plan:
+    """The clean bars behind the job's rows, the detectors with their parameters, and the code."""
+    from tasks.charts import choices_version, chosen
+
+    choices = chosen(settings)
+    start = history_start(lake, job, max(choice.lookback for choice in choices))
+    own = _version(lake, job.symbol, job.timeframe, start, job)
+    return _plan("charts", job, EVENTS, [own, choices_version(choices)])
+
+
+PLANS: Final = {"features": plan_features, "labels": plan_labels, "charts": plan_charts}
 
 
 @dataclass

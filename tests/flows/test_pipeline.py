@@ -76,7 +76,7 @@ def hashes(root: Path) -> dict[str, str]:
 
 def test_every_row_is_accounted_for_from_stage_to_stage(first_run):
     stages = first_run.stage_table.set_index("stage")
-    assert list(stages.index) == ["ingest", "validate", "clean", "features", "labels", "score"]
+    assert list(stages.index) == ["ingest", "validate", "clean", "features", "charts", "labels", "score"]
     for stage in ("ingest", "validate"):
         assert stages.loc[stage, "rows_in"] == stages.loc[stage, "rows_out"] + stages.loc[stage, "quarantined"]
     assert stages.loc["ingest", "rows_out"] == stages.loc["validate", "rows_in"]
@@ -86,7 +86,7 @@ def test_every_row_is_accounted_for_from_stage_to_stage(first_run):
 
 def test_every_zone_was_judged_and_the_model_cites_the_verdicts(first_run, lake):
     assert [verdict.suite for verdict in first_run.verdicts] == [
-        "raw_bars", "clean_bars", "features", "labels", "scores",
+        "raw_bars", "clean_bars", "features", "events", "labels", "scores",
     ]  # fmt: skip
     assert all(verdict.passed for verdict in first_run.verdicts)
     recorded = set(lake.read(AUDIT, EURUSD, H1)["id"])
@@ -136,7 +136,7 @@ def assert_each_stage_is_shown(shown: Shown, summary, stages: list[str]) -> None
 
 def test_each_stage_of_the_chain_shows_a_table_and_a_bar_and_the_run_its_metrics(first):
     summary, shown = first
-    assert_each_stage_is_shown(shown, summary, ["ingest", "clean", "features", "labels", "score"])
+    assert_each_stage_is_shown(shown, summary, ["ingest", "clean", "features", "charts", "labels", "score"])
     (cleaned,) = shown.of("table", "stage-clean")
     assert [row["stage"] for row in cleaned] == ["validate", "clean"]
     (stages,) = shown.of("table", "stages")

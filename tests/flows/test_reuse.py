@@ -110,7 +110,7 @@ def test_the_rebuild_flow_takes_raw_bars_to_labels_without_a_source(lake: Lake, 
     monkeypatch.setenv("TAPELINE_EXPECTATIONS", str(Path(__file__).parents[2] / "expectations"))
     lake.write(RAW_BARS, BARS.drop(columns=["repaired", "outlier"]), EURUSD, H1, lineage=LINEAGE)
     summary = rebuild(source="no-such-source", symbols=["EURUSD", "GBPUSD"])
-    assert list(summary.stage_table["stage"]) == ["validate", "clean", "features", "labels"]
+    assert list(summary.stage_table["stage"]) == ["validate", "clean", "features", "charts", "labels"]
     assert set(summary.stage_table["symbol"]) == {"EURUSD"}, "the raw zone holds nothing of the other"
     made = {s.spec.zone: s.spec for s in lake.series() if s.symbol == EURUSD and s.timeframe == H1}
     assert set(made) >= {"raw", "clean", "features", "labels"}

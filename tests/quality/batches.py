@@ -53,6 +53,24 @@ def labels(rows: int = 200) -> pd.DataFrame:
     )
 
 
+def events(rows: int = 60) -> pd.DataFrame:
+    bars = make_bars(rows + 10)
+    price = bars["close"].to_numpy()[:rows]
+    return pd.DataFrame(
+        {
+            "id": [f"{place:016x}" for place in range(rows)],
+            "kind": "fair_value_gap",
+            "direction": np.where(np.arange(rows) % 2, 1, -1).astype(np.int8),
+            "start": bars.index[:rows],
+            "end": bars.index[2 : rows + 2],
+            "confirmed_at": bars["close_ts"].to_numpy()[2 : rows + 2],
+            "invalidated_at": bars["close_ts"].where(np.arange(rows + 10) % 3 > 0).to_numpy()[4 : rows + 4],
+            "low": price,
+            "high": price + 0.001,
+        }
+    )
+
+
 def scores(rows: int = 50) -> pd.DataFrame:
     bars = make_bars(rows)
     probability = np.random.default_rng(3).uniform(size=rows)

@@ -31,6 +31,7 @@ SOUND = {
     "features": batches.features,
     "labels": batches.labels,
     "return_labels": lambda: batches.labels().assign(value=lambda f: f["outcome"]),
+    "events": batches.events,
     "scores": batches.scores,
 }
 
@@ -87,6 +88,14 @@ DEFECTS: dict[tuple[str, str], tuple[Change, str]] = {
     ("labels", "negative weight"): (first(weight=-0.1), "be_between(weight)"),
     ("labels", "no weight"): (lambda f: f.assign(weight=0.0), "mean_to_be_between(weight)"),
     ("labels", "missing value"): (first(value=math.nan), "not_be_null(value)"),
+    ("events", "known before its last bar closed"): (
+        lambda frame: frame.assign(confirmed_at=frame["end"]),
+        "a_to_be_greater_than_b(confirmed_at, end)",
+    ),
+    ("events", "over before it was known"): (first(invalidated_at=EARLY), "a_to_be_greater_than_b(invalidated_at"),
+    ("events", "upside down"): (lambda frame: frame.assign(high=frame["low"] - 1.0), "a_to_be_greater_than_b(high"),
+    ("events", "no direction"): (first(direction=5), "be_in_set(direction)"),
+    ("events", "told twice"): (first(id="0000000000000001"), "be_unique(id)"),
     ("return_labels", "absurd return"): (first(value=1e6), "be_between(value)"),
     ("scores", "probability above one"): (first(probability=1.01), "be_between(probability)"),
     ("scores", "missing probability"): (first(probability=math.nan), "not_be_null(probability)"),

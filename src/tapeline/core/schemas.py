@@ -294,6 +294,29 @@ EVENTS: Final = TableSpec(
 )
 """One row a finding, confirmed when it was known; ``invalidated_at`` is filled in later and never deletes a row."""
 
+OUTCOMES: Final = TableSpec(
+    "events",
+    "outcomes",
+    pa.schema(
+        _fields(
+            ("id", pa.string(), False),
+            ("kind", NAME, False),
+            ("direction", pa.int8(), False),
+            ("regime", NAME, True),
+            ("confirmed_at", INSTANT, False),
+            ("decided_at", INSTANT, False),
+            ("hit", pa.float64(), False),
+            ("base", pa.float64(), True),
+            ("reward", pa.float64(), False),
+            ("risk", pa.float64(), False),
+            ("result", pa.float64(), False),
+        )
+    ),
+    key=("id",),
+    order="confirmed_at",
+)
+"""What became of each event with a stop, known at ``decided_at``, and ``base``, how often chance hits such a target."""
+
 CALENDAR: Final = TableSpec(
     "events",
     "calendar",
@@ -583,6 +606,7 @@ FIXED_TABLES: Final[Mapping[str, TableSpec]] = {
         RAW_DEPTH,
         CLEAN_BARS,
         EVENTS,
+        OUTCOMES,
         CALENDAR,
         SCORES,
         SHADOW_SCORES,

@@ -119,6 +119,15 @@ class TrainingSettings(_Section):
     holdout: float = Field(0.2, ge=0.05, le=0.5, description="the last share of time, looked at once, after tuning")
 
 
+class ChartSettings(_Section):
+    """What is looked for in the clean bars of every run; see docs/charts.md."""
+
+    detectors: dict[str, dict[str, Any]] = Field(
+        {}, description="detectors by name with the parameters that are not their defaults; all of them where empty"
+    )
+    horizon: int = Field(200, ge=1, le=10_000, description="bars within which a finding's target or stop is awaited")
+
+
 class ScoringSettings(_Section):
     """Live scoring and its alerts."""
 
@@ -203,6 +212,7 @@ class Settings(BaseSettings):
     network: NetworkSettings = NetworkSettings()
     stream: StreamSettings = StreamSettings()
     training: TrainingSettings = TrainingSettings()
+    charts: ChartSettings = ChartSettings()
     scoring: ScoringSettings = ScoringSettings()
     costs: CostSettings = CostSettings()
     calendars: CalendarSettings = CalendarSettings()

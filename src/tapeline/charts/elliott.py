@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Annotated, Any
+from dataclasses import dataclass, fields
+from itertools import pairwise
+from typing import Annotated, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,6 +46,14 @@ class Waves:
     def __len__(self) -> int:
         return len(self.code)
 
+    def by_kind(self) -> Waves:
+        """The same, kind after kind."""
+        order = np.argsort(self.code, kind="stable")
+        return Waves(*(getattr(self, name)[order] for name in _FIELDS))
+
+
+_FIELDS: Final = tuple(field.name for field in fields(Waves))
+
 
 def degree_sizes(size: float, degrees: int) -> tuple[float, ...]:
     """The sizes of the pivots of each degree, smallest first, led by that which is only looked at for the waves within.
@@ -55,6 +64,23 @@ def degree_sizes(size: float, degrees: int) -> tuple[float, ...]:
     (1.5, 3.0, 6.0)
     """
     return tuple(size * 2.0**k for k in range(-1, degrees))
+
+
+def volume_of(arrays: BarArrays) -> Floats:
+    """The volume of the bars, NaN where they have no such column; read-only, so that kernels are compiled for one kind.
+
+    Examples
+    --------
+    >>> from tapeline.core.example import example_bars
+    >>> volume_of(BarArrays(example_bars(10, 11).drop(columns="volume"))).tolist()
+    [nan, nan]
+    """
+    try:
+        volume = arrays.volume.view()
+    except KeyError:
+        volume = np.full(len(arrays), np.nan)
+    volume.setflags(write=False)
+    return volume
 
 
 def find_elliott_waves(bars: Any, size: float = 3.0, degrees: int = 2, unit: Unit = "atr", window: int = 14) -> Waves:
@@ -69,11 +95,7 @@ def find_elliott_waves(bars: Any, size: float = 3.0, degrees: int = 2, unit: Uni
     ['impulse']
     """
     arrays = BarArrays.of(bars)
-    volume = np.full(len(arrays), np.nan)
-    # Like a frame's columns, so that the kernel is compiled once.
-    volume.setflags(write=False)
-    if "volume" in arrays.bars.columns:
-        volume = arrays.volume
+    volume = volume_of(arrays)
     levels = list(swing_degrees(arrays, degree_sizes(size, degrees), unit=unit, window=window).values())
     parts, lower, below = [], np.empty((0, 3), np.int64), levels[0]
     for pivots in levels[1:]:
@@ -90,7 +112,7 @@ def find_elliott_waves(bars: Any, size: float = 3.0, degrees: int = 2, unit: Uni
         lower, below = numbers, pivots
     if len(parts) == 1:
         return parts[0]
-    return Waves(*(np.concatenate([getattr(part, name) for part in parts]) for name in Waves.__dataclass_fields__))
+    return Waves(*(np.concatenate([getattr(part, name) for part in parts]) for name in _FIELDS))
 
 
 def _waves(pivots: Swings, numbers: Rows, prices: Floats) -> Waves:
@@ -151,15 +173,18 @@ def elliott_wave(
     waves = find_elliott_waves(arrays, size, degrees, unit, window)
     if not len(waves):
         return
+    waves = waves.by_kind()
     direction = (-waves.sign).astype(np.int8)
     passed = direction * (arrays.close[waves.confirmed] - waves.target) >= 0.0
     target = np.where(passed, np.nan, waves.target)
     until = fates(arrays, waves.confirmed, direction, target, waves.stop, max_age).row
     low, high = waves.price.min(axis=1), waves.price.max(axis=1)
-    for code in np.unique(waves.code):
-        mine = np.flatnonzero(waves.code == code)
-        kind = KINDS[code]
-        rows, prices = waves.row[mine, : POINTS[kind]], waves.price[mine, : POINTS[kind]]
+    ends = np.searchsorted(waves.code, np.arange(len(KINDS) + 1)).tolist()
+    for kind, (first, last) in zip(KINDS, pairwise(ends), strict=True):
+        if first == last:
+            continue
+        mine, points = slice(first, last), POINTS[kind]
+        rows, prices = waves.row[mine, :points], waves.price[mine, :points]
         yield Findings(
             kind,
             direction=direction[mine],

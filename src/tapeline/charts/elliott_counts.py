@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from tapeline.charts.bar_arrays import BarArrays, Floats
-from tapeline.charts.elliott import degree_sizes
+from tapeline.charts.elliott import degree_sizes, volume_of
 from tapeline.charts.elliott_guidelines import guidelines_of, measured
 from tapeline.charts.elliott_kernels import legs_within
 from tapeline.charts.elliott_rules import (
@@ -241,12 +241,11 @@ def _limit(kind: str, p: Floats, wave: int) -> float:
 def _score(
     arrays: BarArrays, pivots: Swings, below: Swings, kind: str, known: int, p: Floats, r: Any, sign: int
 ) -> float:
-    volume = arrays.volume if "volume" in arrays.bars.columns else None
+    volume = volume_of(arrays)
     v = np.full(len(p) - 1, np.nan)
     within: list[tuple[int, bool]] = []
     for k in range(known - 1):
-        if volume is not None:
-            v[k] = volume[r[k] + 1 : r[k + 1] + 1].mean()
+        v[k] = volume[r[k] + 1 : r[k + 1] + 1].mean()
         lower = (below.row, below.confirmed, below.price)
         within.append(legs_within(r[k], r[k + 1], pivots.confirmed[-1], sign, lower))
     values = measured(kind, p, r, v, within)

@@ -209,25 +209,26 @@ def find_waves(pivots: Any, below: Any, volume: Any, numbers: Any, prices: Any) 
     """
     row, _, side, price = pivots
     p, r, g = np.full(_WIDTH, np.nan), np.zeros(_WIDTH, np.int64), np.empty(_WIDTH)
+    # Views on the same pivots, made once: the last four, six and eight of them, and the two before each.
+    four, six, eight = (p[6:], r[6:]), (p[4:], r[4:]), (p[2:], r[2:])
+    before_four, before_six, before_eight = p[4:6], p[2:4], p[:2]
     count = 0
     for i in range(4, row.size):
-        for k in range(_WIDTH):
+        for k in range(max(0, _WIDTH - 1 - i), _WIDTH):
             j = i - _WIDTH + 1 + k
-            if j >= 0:
-                p[k], r[k] = side[i] * price[j], row[j]
-        q = p[2:4]
+            p[k], r[k] = side[i] * price[j], row[j]
         if i >= 5:
-            code = motive_kind(p[4:], q, i >= 7)
+            code = motive_kind(six[0], before_six, i >= 7)
             if code >= 0:
-                count = _log(code, i, 6, p[4:], r[4:], volume, pivots, below, g, (numbers, prices, count))
-        if keeps.correction_stays_within_the_move(p[6:], p[4:6]):
-            code = three_kind(p[6:], p[4:6])
+                count = _log(code, i, 6, six[0], six[1], volume, pivots, below, g, (numbers, prices, count))
+        if keeps.correction_stays_within_the_move(four[0], before_four):
+            code = three_kind(four[0], before_four)
             if code >= 0:
-                count = _log(code, i, 4, p[6:], r[6:], volume, pivots, below, g, (numbers, prices, count))
-        if i >= 6 and is_triangle(p[4:], q):
-            count = _log(TRIANGLE, i, 6, p[4:], r[4:], volume, pivots, below, g, (numbers, prices, count))
-        if i >= 8 and is_combination(p[2:], p[:2]):
-            count = _log(COMBINATION, i, 8, p[2:], r[2:], volume, pivots, below, g, (numbers, prices, count))
+                count = _log(code, i, 4, four[0], four[1], volume, pivots, below, g, (numbers, prices, count))
+        if i >= 6 and is_triangle(six[0], before_six):
+            count = _log(TRIANGLE, i, 6, six[0], six[1], volume, pivots, below, g, (numbers, prices, count))
+        if i >= 8 and is_combination(eight[0], before_eight):
+            count = _log(COMBINATION, i, 8, eight[0], eight[1], volume, pivots, below, g, (numbers, prices, count))
     return count
 
 

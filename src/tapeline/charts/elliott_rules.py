@@ -110,7 +110,10 @@ def ending_ends_a_move(p: Any, q: Any) -> Any:
 @njit(cache=True, nogil=True)
 def correction_stays_within_the_move(p: Any, q: Any) -> Any:
     """A correction does not go beyond the start of the move it corrects (as wave 2 beyond the start of 1)."""
-    return not (p[1::2] >= q[1]).any()
+    beyond = False
+    for k in range(1, p.size, 2):
+        beyond = beyond or p[k] >= q[1]
+    return not beyond
 
 
 @njit(cache=True, nogil=True)

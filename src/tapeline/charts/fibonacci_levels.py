@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Annotated, Any, Final
 
 import numpy as np
@@ -113,30 +114,35 @@ def fibonacci_level(
     count = _level_events(
         arrays.high, arrays.low, arrays.close, usual, clear, pivots.row, pivots.confirmed, pivots.price, log, level
     )
-    log, level = log[:count], level[:count]
-    leg = pivots.side[log[:, 2]]
-    direction = np.where(log[:, 0] == 2, -leg, leg).astype(np.int8)
-    start, end = pivots.price[log[:, 2] - 1], pivots.price[log[:, 2]]
-    target, stop = np.where(direction == leg, end, start), np.where(direction == leg, start, end)
-    until = fates(arrays, log[:, 1], direction, target, stop, max_age).row
-    rows = np.column_stack((pivots.row[log[:, 2] - 1], pivots.row[log[:, 2]], log[:, 1]))
-    prices = np.column_stack((start, end, level))
-    for code, kind in enumerate(_KINDS):
-        mine = np.flatnonzero(log[:, 0] == code)
-        if not mine.size:
+    order = np.argsort(log[:count, 0], kind="stable")
+    code, row, pivot, ratio = log[order].T
+    level = level[order]
+    leg, broken = pivots.side[pivot], code == 2
+    start, end = pivots.price[pivot - 1], pivots.price[pivot]
+    direction = np.where(broken, -leg, leg)
+    target, stop = np.where(broken, start, end), np.where(broken, end, start)
+    until = fates(arrays, row, direction, target, stop, max_age).row
+    rows, prices = np.empty((count, 3), np.int64), np.empty((count, 3))
+    rows[:, 0], rows[:, 1], rows[:, 2] = pivots.row[pivot - 1], pivots.row[pivot], row
+    prices[:, 0], prices[:, 1], prices[:, 2] = start, end, level
+    score = _RATIOS[ratio]
+    ends = np.searchsorted(code, np.arange(len(_KINDS) + 1)).tolist()
+    for kind, (first, last) in zip(_KINDS, pairwise(ends), strict=True):
+        if first == last:
             continue
+        mine = slice(first, last)
         yield Findings(
             kind,
             direction=direction[mine],
             start=rows[mine, 0],
-            end=rows[mine, 2],
-            confirmed=log[mine, 1],
+            end=row[mine],
+            confirmed=row[mine],
             low=level[mine],
             high=level[mine],
             invalidated=until[mine],
             target=target[mine],
             stop=stop[mine],
-            score=_RATIOS[log[mine, 3]],
+            score=score[mine],
             point_rows=rows[mine],
             point_prices=prices[mine],
         )
@@ -167,6 +173,10 @@ def _zones(
                 held += 1
         first = 0
         while first < held:
+            # Most levels have too few near them for so many legs: that is seen at once.
+            if first + least > held or level[first + least - 1] - level[first] > reach:
+                first += 1
+                continue
             for j in range(legs):
                 seen[j] = False
             bottom, after, parts, oldest = level[first], first, 0, 0

@@ -117,6 +117,16 @@ def test_a_search_whose_workers_keep_dying_ends_and_can_be_resumed(
     assert len(search(dataset, tmp_path, TRAINING.model_copy(update={"trials": 2})).trials) == 2
 
 
+def test_errors_cross_the_pipe_as_what_they_are() -> None:
+    from tapeline.core.errors import MissingExtraError, TapelineError
+    from tapeline.models.tuning_pool import _error
+
+    for error in (MissingExtraError("xgboost", "xgboost"), DataError("a", hint="b")):
+        again = _error(**{"class": type(error).__name__, "message": error.message, "hint": error.hint})
+        assert (type(again), str(again)) == (type(error), str(error))
+    assert type(_error(**{"class": "os", "message": "a", "hint": None})) is TapelineError
+
+
 def test_an_error_in_a_worker_is_the_callers(dataset: Dataset, tmp_path: Path) -> None:
     from dataclasses import replace
 

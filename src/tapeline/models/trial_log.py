@@ -43,6 +43,7 @@ class TrialLog:
         self._study = study
         self._logged = logged_slots(tracking, study)
         self._seen: set[int] = set()
+        self._counted = 0
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="trial-log")
         self._written: list[Future[None]] = []
 
@@ -52,6 +53,7 @@ class TrialLog:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._written.append(self._thread.submit(self._count))
         self._thread.shutdown(wait=True)
         if error is None:
             self._raise()
@@ -96,7 +98,12 @@ class TrialLog:
             )
             self._tracking.end(child)
             self._logged.add(record.slot)
-        record_trials(self._tracking, self._run_id, self._study, len(self._seen))
+            self._count()
+
+    def _count(self) -> None:
+        if len(self._seen) != self._counted:
+            record_trials(self._tracking, self._run_id, self._study, len(self._seen))
+            self._counted = len(self._seen)
 
 
 def logged_slots(tracking: Tracking, study: str) -> set[int]:

@@ -162,4 +162,7 @@ def _error(**described: Any) -> TapelineError:
     kind = getattr(errors, str(described["class"]), TapelineError)
     if not (isinstance(kind, type) and issubclass(kind, TapelineError)):
         kind = TapelineError
-    return kind(described["message"], hint=described["hint"])
+    # Some classes make their message of other arguments; it is made already.
+    error = kind.__new__(kind)
+    TapelineError.__init__(error, str(described["message"]), hint=described["hint"])
+    return error

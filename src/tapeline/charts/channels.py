@@ -100,6 +100,8 @@ def channel_findings(
         direction = np.where(border == 0, channels.direction[which], -border).astype(np.int8)
         yield _at_line(channels, name, which, row, level, direction, gone[which], None, None)
     which, row, border = log[~touched, :3].T
+    if not which.size:
+        return
     direction = border.astype(np.int8)
     bottom, height = channels.at(which, row), channels.height[which]
     level = bottom + 0.5 * (border + 1) * height

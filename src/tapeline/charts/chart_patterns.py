@@ -7,7 +7,7 @@ than its last pivot was confirmed and at most so many bars later. Before that cl
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Final
 
 import numpy as np
@@ -97,19 +97,21 @@ def pattern_findings(
     max_age:
         Bars after which a finding expires that has met neither target nor stop.
     """
+    if not len(found):
+        return
+    places = found.last[:, None] + np.arange(1 - points, 1)
+    rows, prices = found.pivots.row[places], found.pivots.price[places]
+    whole = completed_findings(arrays, found, "", rows, prices, max_age)
     for kind, (falling, rising) in names.items():
         of_class = found.kind == kind
         if not of_class.any():
             continue
-        parts = [(falling, of_class)]
-        if falling != rising:
-            parts = [(falling, of_class & (found.direction < 0)), (rising, of_class & (found.direction > 0))]
-        for name, chosen in parts:
-            mine = found if chosen.all() else found.take(chosen)
-            if len(mine):
-                places = mine.last[:, None] + np.arange(1 - points, 1)
-                rows, prices = found.pivots.row[places], found.pivots.price[places]
-                yield completed_findings(arrays, mine, name, rows, prices, max_age)
+        if falling == rising:
+            yield replace(whole.take(of_class), kind=falling)
+            continue
+        for name, chosen in ((falling, of_class & (found.direction < 0)), (rising, of_class & (found.direction > 0))):
+            if chosen.any():
+                yield replace(whole.take(chosen), kind=name)
 
 
 def completed_findings(

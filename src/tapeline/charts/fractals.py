@@ -156,9 +156,9 @@ def fractal_repeat(
     [-1.0, 1.0]
     """
     runs = arrays.once(leg_runs, size, unit, window, legs, max_wait)
+    coarse = runs if ratio == 1.0 else arrays.once(leg_runs, size * ratio, unit, window, legs, max_wait)
     if not len(runs):
         return
-    coarse = runs if ratio == 1.0 else arrays.once(leg_runs, size * ratio, unit, window, legs, max_wait)
     libraries = [runs] if ratio == 1.0 else [runs, coarse]
     matches = [
         kernels.nearest_earlier(

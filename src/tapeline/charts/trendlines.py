@@ -175,6 +175,8 @@ def trendline(
     for what, kind in ((kernels.TOUCH, "trendline_touch"), (kernels.BREAK, "trendline_break"),
                        (kernels.RETEST, "trendline_retest")):  # fmt: skip
         line, row = log[log[:, 2] == what, :2].T
+        if not line.size:
+            continue
         level, direction = lines.at(line, row), (-lines.side[line]).astype(np.int8)
         target = stop = None
         until = gone[line]

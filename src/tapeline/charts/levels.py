@@ -71,6 +71,8 @@ class LevelLog:
         start, end, known = self.start[mine], self.end[mine], self.known[mine]
         direction, price = self.direction[mine], self.price[mine]
         low, high = self.low[mine], self.high[mine]
+        # A break and a flip are drawn at the level, a level to the turn that made it one.
+        last = self.end_price[mine] if what == kernels.CONFIRMED else price
         return Findings(
             _KINDS[what],
             direction=direction,
@@ -83,7 +85,7 @@ class LevelLog:
             stop=np.where(direction > 0, low, high),
             score=self.strength[mine],
             point_rows=np.column_stack((start, end)),
-            point_prices=np.column_stack((price, self.end_price[mine])),
+            point_prices=np.column_stack((price, last)),
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any
 
 import lightgbm
@@ -192,9 +193,10 @@ def edited(text: bytes, key: str, change: Any) -> bytes:
     return text[:start] + new + text[end:]
 
 
-def first(value: bytes) -> Any:
-    """Replaces the first number of a line by one of the same length."""
-    return lambda line: value.rjust(len(line.split()[0]), b"0") + line[len(line.split()[0]) :]
+def endless(line: bytes) -> bytes:
+    """The line with a first number that is beyond all that a float64 can hold."""
+    size = line.index(b" ")
+    return b"1" + b"0" * (size - 5) + b"e999" + line[size:]
 
 
 @pytest.mark.parametrize(
@@ -213,24 +215,26 @@ def first(value: bytes) -> Any:
         (lambda text: edited(text, "left_child", lambda line: b"9" + line[1:]), "no tree"),
         (lambda text: edited(text, "left_child", lambda line: b"0" + line[1:]), "no tree"),
         (lambda text: edited(text, "split_feature", lambda line: b"9" + line[1:]), "feature"),
-        (
-            lambda text: edited(
-                text, "leaf_value", lambda line: b"nan".ljust(line.index(b" ")) + line[line.index(b" ") :]
-            ),
-            "not finite",
-        ),
-        (
-            lambda text: edited(
-                text, "threshold", lambda line: b"nan".ljust(line.index(b" ")) + line[line.index(b" ") :]
-            ),
-            "no number",
-        ),
+        (lambda text: edited(text, "leaf_value", endless), "not finite"),
+        (lambda text: edited(text, "threshold", lambda line: line.replace(b".", b"_", 1)), "threshold of"),
+        (lambda text: edited(text, "leaf_weight", lambda line: line.replace(b" ", b"0", 1)), "leaf_weight of"),
+        (lambda text: edited(text, "split_gain", lambda line: b"x" + line[1:]), "split_gain of"),
+        (lambda text: text.replace(b"internal_count=", b"internal_kount=", 1), "internal_count"),
+        (lambda text: text.replace(b"label_index=0\n", b"label_index=0\nlabel_index=1\n", 1), "'label_index' twice"),
+        (lambda text: text.replace(b"end of trees", b"end of wood.", 1), "does not end"),
         (lambda text: edited(text, "num_leaves", lambda line: b"9" * len(line)), "99 leaves"),
     ],
 )
 def test_a_forged_text_is_refused_before_lightgbm_sees_it(text: bytes, change: Any, told: str) -> None:
     with pytest.raises(DataError, match=told):
         parse_text(change(text))
+
+
+def test_lightgbm_is_given_nothing_beside_the_trees(text: bytes, boosters: dict[str, Any]) -> None:
+    """It ends the process where the parameters, which nobody needs to score, are damaged."""
+    forged = text[: text.index(b"parameters:")] + b"parameters:\n[" + b"\xff" * 50
+    rows = make_rows(20, seed=12)
+    np.testing.assert_array_equal(read_booster(forged).predict(rows), boosters["missing"].predict(rows))
 
 
 @given(data=st.data())
@@ -244,6 +248,9 @@ def test_bytes_changed_at_random_never_lead_out_of_the_arrays(text: bytes, data:
         parsed = parse_text(bytes(changed))
     except DataError:
         return
+    # LightGBM reads it too, or refuses it; it does not end the process.
+    with suppress(DataError):
+        read_booster(bytes(changed))
     if parsed.trees is not None:
         rows = np.random.default_rng(0).standard_normal((3, parsed.trees.width)).astype(np.float32)
         assert np.isfinite(parsed.trees.sums(rows)).all()

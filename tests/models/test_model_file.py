@@ -29,6 +29,8 @@ from tapeline.models.hybrid import HybridEnsemble
 from tapeline.models.model_file import ModelFile, Preparation, Prepared, read_model, write_model
 from tapeline.models.rule_member import RuleMember
 from tapeline.models.selection import CorrelationFilter
+from tapeline.models.xgboost_classifier import XGBoostClassifier
+from tapeline.models.xgboost_file import write_xgboost
 from tapeline.models.zoo import families
 
 WIDTH, ROWS = 7, 300
@@ -119,6 +121,29 @@ def test_a_row_alone_has_the_score_that_it_has_among_others(
     among = model.raw_probability(rows)
     alone = [model.raw_probability(rows[[place]])[0] for place in range(0, ROWS, 17)]
     np.testing.assert_array_equal(alone, among[::17])
+
+
+def test_xgboost_comes_back_to_the_bit_from_any_margin_and_at_every_threshold() -> None:
+    generator = np.random.default_rng(4)
+    rows = np.round(generator.standard_normal((3000, WIDTH)), 1).astype(np.float32)
+    rows[generator.random(rows.shape) < 0.1] = np.nan
+    up = (np.nan_to_num(rows[:, 0]) > 0.9).astype(np.int64)
+    model = XGBoostClassifier(n_estimators=60, learning_rate=0.9, max_depth=6, n_jobs=1, verbosity=0).fit(rows, up)
+    expected = probability_up(model, rows)
+    assert expected.min() < 1e-3, "far from the middle of the sigmoid"
+    # Rounded columns lie on the very thresholds, which XGBoost's histogram puts at values of the rows.
+    conditions = json.loads(write_xgboost(model))["learner"]["gradient_booster"]["model"]["trees"][0][
+        "split_conditions"
+    ]
+    assert np.isin(np.float32(conditions), rows).any()
+    np.testing.assert_array_equal(read(model).raw_probability(rows), expected)
+
+
+def test_xgboost_stopped_early_is_kept_up_to_its_best_round(rows: np.ndarray, target: np.ndarray) -> None:
+    model = XGBoostClassifier(n_estimators=80, early_stopping_rounds=3, learning_rate=0.9, n_jobs=1, verbosity=0)
+    model.fit(rows[:200], target[:200], eval_set=[(rows[200:], target[200:])], verbose=False)
+    assert model.best_iteration + 1 < model.get_booster().num_boosted_rounds()
+    np.testing.assert_array_equal(read(model).raw_probability(rows), probability_up(model, rows))
 
 
 def test_the_same_model_gives_the_same_bytes(written: dict[str, ModelFile], rows: np.ndarray, target: Any) -> None:
@@ -337,13 +362,12 @@ def changed_learner(**fields: Any) -> Any:
         (shortened_tree("sum_hessian"), "other lengths"),
         (changed_tree(split_conditions="x"), "no XGBoost booster"),
         (changed_learner(objective={"name": "reg:squarederror"}), "reg:squarederror"),
-        (changed_learner(learner_model_param={"num_feature": "2", "num_class": "0"}), "columns"),
+        (changed_learner(learner_model_param={"num_feature": "2", "num_class": "0", "base_score": ".5"}), "columns"),
+        (changed_learner(learner_model_param={"num_feature": "7", "num_class": "0", "base_score": "2"}), "begins at"),
         (changed_learner(gradient_booster={"name": "gblinear"}), "gblinear"),
     ],
 )
-def test_a_forged_xgboost_booster_is_refused_before_xgboost_sees_it(
-    written: dict[str, ModelFile], change: Any, told: str
-) -> None:
+def test_a_forged_xgboost_booster_is_refused(written: dict[str, ModelFile], change: Any, told: str) -> None:
     content = json.dumps(change(json.loads(written["xgboost"].content))).encode()
     with pytest.raises(DataError, match=told):
         read_model("xgboost", content, fetch=no_parts)
@@ -424,7 +448,7 @@ def test_an_ensemble_within_itself_ends(written: dict[str, ModelFile]) -> None:
 
 @given(data=st.data())
 @settings(max_examples=120, deadline=None, derandomize=True)
-@pytest.mark.parametrize("name", ["random_forest", "logistic", "ridge", "stacking"])
+@pytest.mark.parametrize("name", ["xgboost", "random_forest", "logistic", "ridge", "stacking"])
 def test_a_file_changed_at_random_is_refused_or_still_a_model(
     written: dict[str, ModelFile], name: str, data: st.DataObject
 ) -> None:

@@ -216,8 +216,6 @@ def load_model(folder: Path, *, bundle_sha256: str) -> Model:
     ------
     DataError
         A file is missing, larger than 256 MiB, was changed after it was registered, or does not parse.
-    MissingExtraError
-        The model's format needs a package that is not installed.
     """
     bundle = Bundle.from_bytes(_verified(folder / BUNDLE_FILE, bundle_sha256, "the registry"))
     content = _verified(folder / FILES[bundle.model_format], bundle.booster_sha256, "its bundle")

@@ -22,7 +22,26 @@ from numba import njit
 from tapeline.core.errors import DataError
 from tapeline.models.tree_walk import Tree, Trees
 
+_END: Final = b"end of trees\n\n"
 _VERSIONS: Final = ("v3", "v4")
+_INTEGER: Final = re.compile(r"-?[0-9]{1,10}")
+_NUMBER: Final = re.compile(r"-?(?:[0-9]+(?:\.[0-9]+)?(?:[eE][-+]?[0-9]{1,3})?|inf|nan)")
+_SPLIT_INTEGERS: Final = ("split_feature", "decision_type", "left_child", "right_child", "internal_count")
+_SPLIT_NUMBERS: Final = ("split_gain", "threshold", "internal_value", "internal_weight")
+_LEAF_INTEGERS: Final = ("leaf_count",)
+_LEAF_NUMBERS: Final = ("leaf_value", "leaf_weight")
+_SINGLE: Final = ("num_leaves", "num_cat", "shrinkage")
+_OTHER: Final = (
+    "Tree",
+    "is_linear",
+    "cat_boundaries",
+    "cat_threshold",
+    "leaf_const",
+    "num_features",
+    "leaf_features",
+    "leaf_coeff",
+)
+_KNOWN: Final = frozenset(_SPLIT_INTEGERS + _SPLIT_NUMBERS + _LEAF_INTEGERS + _LEAF_NUMBERS + _SINGLE + _OTHER)
 _DEFAULT_LEFT: Final = 2
 _MISSING_SHIFT: Final = 2
 _MISSING_ZERO: Final = 1
@@ -70,12 +89,15 @@ def parse_text(text: bytes) -> BoosterText:
 
 
 def read_booster(text: bytes) -> Any:
-    """LightGBM's booster of a text, after :func:`parse_text`; DataError where either refuses it."""
+    """LightGBM's booster of a text, after :func:`parse_text`; DataError where either refuses it.
+
+    What follows the trees, which only tells how they were trained, is left away: LightGBM reads it unchecked.
+    """
     import lightgbm
 
     parse_text(text)
     try:
-        return lightgbm.Booster(model_str=text.decode())
+        return lightgbm.Booster(model_str=(text[: text.index(_END)] + _END).decode())
     except (lightgbm.basic.LightGBMError, UnicodeDecodeError) as error:
         raise DataError(f"the booster does not parse: {error}") from error
 
@@ -192,7 +214,7 @@ def _parse(text: bytes) -> BoosterText:
             raise DataError(f"the booster's tree {number} is not where the file says")
         blocks.append(_fields(block))
         begin += size
-    if not text[begin:].startswith(b"end of trees"):
+    if not text[begin:].startswith(_END):
         raise DataError(f"the booster's file does not end after {len(sizes)} trees")
     parts = [_tree(block, number) for number, block in enumerate(blocks)]
     known = head.get("version") in _VERSIONS and "average_output" not in head
@@ -202,8 +224,13 @@ def _parse(text: bytes) -> BoosterText:
 
 
 def _fields(block: bytes) -> dict[str, str]:
-    lines = (line.partition("=") for line in block.decode().splitlines())
-    return {key: value for key, _, value in lines}
+    found: dict[str, str] = {}
+    for line in block.decode("ascii").splitlines():
+        key, _, value = line.partition("=")
+        # Of two lines with one key LightGBM takes the first.
+        if key and found.setdefault(key, value) is not value:
+            raise DataError(f"the booster's file holds {key[:40]!r} twice")
+    return found
 
 
 def _slope(objective: str) -> float:
@@ -220,7 +247,9 @@ def _tree(block: dict[str, str], number: int) -> Tree | None:
     value = _floats(block["leaf_value"])
     if leaves != value.size:
         raise DataError(f"the booster's tree {number} has {leaves} leaves and {value.size} values")
-    if block.get("num_cat", "0") != "0" or block.get("is_linear", "0") != "0":
+    if leaves > 1:
+        _check_lists(block, leaves, number)
+    if block["num_cat"] != "0" or block.get("is_linear", "0") != "0":
         return None
     if leaves == 1:
         none = np.empty(0, dtype=np.int64)
@@ -248,9 +277,29 @@ def _around_zero(threshold: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     return np.where((moved < 0) & (moved >= -_ZERO), np.nextafter(-_ZERO, -np.inf), moved)
 
 
+def _check_lists(block: dict[str, str], leaves: int, number: int) -> None:
+    """A list of another length, or a number that is none, makes LightGBM end the process."""
+    for names, count, form in (
+        (_SPLIT_INTEGERS, leaves - 1, _INTEGER),
+        (_SPLIT_NUMBERS, leaves - 1, _NUMBER),
+        (_LEAF_INTEGERS, leaves, _INTEGER),
+        (_LEAF_NUMBERS, leaves, _NUMBER),
+        (_SINGLE, 1, _NUMBER),
+    ):
+        for name in names:
+            parts = block[name].split(" ")
+            if len(parts) != count or not all(map(form.fullmatch, parts)):
+                raise DataError(
+                    f"the booster's tree {number} has a {name} of {len(parts)} parts, not of {count} numbers"
+                )
+    unknown = set(block) - _KNOWN
+    if unknown:
+        raise DataError(f"the booster's tree {number} has the unknown lines {sorted(unknown)[:3]}")
+
+
 def _integers(text: str) -> npt.NDArray[np.int64]:
-    return np.array([int(part) for part in text.split()], dtype=np.int64)
+    return np.array([int(part) for part in text.split(" ")], dtype=np.int64)
 
 
 def _floats(text: str) -> npt.NDArray[np.float64]:
-    return np.array([float(part) for part in text.split()], dtype=np.float64)
+    return np.array([float(part) for part in text.split(" ")], dtype=np.float64)

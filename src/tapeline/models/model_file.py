@@ -234,8 +234,6 @@ def read_model(format_: str, content: bytes, *, fetch: Fetch, depth: int = 0) ->
     ------
     DataError
         The format is unknown, or the file is not one of it.
-    MissingExtraError
-        The format needs a package that is not installed.
     """
     if format_ == "lightgbm":
         from tapeline.models.fast_booster import FastBooster, read_booster

@@ -161,7 +161,9 @@ class Trees:
             raise DataError(f"trees over {self.width} columns cannot read {places.size} of rows of {width}")
         return replace(self, feature=places[self.feature].astype(np.uint32), width=width)
 
-    def sums(self, rows: npt.NDArray[np.float32], *, threads: int = 1) -> npt.NDArray[np.float64]:
+    def sums(
+        self, rows: npt.NDArray[np.float32], *, threads: int = 1, start: float = 0.0, single: bool = False
+    ) -> npt.NDArray[np.float64]:
         """The sum of the leaves that each row reaches, added in the order of the trees.
 
         Parameters
@@ -170,6 +172,10 @@ class Trees:
             Shape (rows, width).
         threads:
             At most so many share the rows, from 2,048 rows on; the result is the same to the bit.
+        start:
+            What the leaves are added to.
+        single:
+            Whether each addition is rounded to float32, as libraries do that compute in it.
         """
         if rows.ndim != 2 or rows.shape[1] != self.width:
             raise DataError(f"the trees read rows of {self.width} columns, these have the shape {rows.shape}")
@@ -177,21 +183,21 @@ class Trees:
         result = np.empty(len(rows))
         arrays = (self.feature, self.threshold, self.missing_left, self.child, self.value, self.root, self.depth)
         if threads < 2 or len(rows) < SHARED_ROWS:
-            _walk(rows, *arrays, result)
+            _walk(rows, *arrays, start, single, result)
             return result
         with ThreadPoolExecutor(threads) as pool:
             parts = zip(np.array_split(rows, threads), np.array_split(result, threads), strict=True)
-            for done in [pool.submit(_walk, part, *arrays, out) for part, out in parts]:
+            for done in [pool.submit(_walk, part, *arrays, start, single, out) for part, out in parts]:
                 done.result()
         return result
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _walk(rows, feature, threshold, missing_left, child, value, root, depth, result):  # type: ignore[no-untyped-def]  # pragma: no cover
+def _walk(rows, feature, threshold, missing_left, child, value, root, depth, start, single, result):  # type: ignore[no-untyped-def]  # pragma: no cover
     at = np.empty(ABREAST, np.uint32)
     for i in range(rows.shape[0]):
         row = rows[i]
-        total = 0.0
+        total = start
         for first in range(0, root.size, ABREAST):
             count = min(ABREAST, root.size - first)
             steps = 0
@@ -207,6 +213,9 @@ def _walk(rows, feature, threshold, missing_left, child, value, root, depth, res
                     at[j] = child[np.uint32(2) * node + right]
             for j in range(count):
                 total += value[at[j]]
+                # A sum of two float32 numbers in float64, rounded once more, is their sum in float32.
+                if single:
+                    total = np.float64(np.float32(total))
         result[i] = total
 
 

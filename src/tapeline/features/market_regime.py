@@ -73,7 +73,11 @@ def hidden_markov_regime(
         model = fit_gaussian_hmm(past, _first_guess(past), len(REGIMES), iterations)
         return model, lambda ordered: ordered.filtered(observations)[before:]
 
-    return _named(bars, "filtered", _by_past_fits(bars, span, prior, window, every, filtered))
+    return _named(
+        bars,
+        "filtered",
+        by_past_fits(bars, _observed(bars, span, prior), len(REGIMES), window, every, filtered, _order),
+    )
 
 
 @feature(
@@ -110,7 +114,11 @@ def mixture_regime(
         model = fit_mixture(past, _first_guess(past), len(REGIMES), iterations)
         return model, lambda ordered: ordered.responsibilities(observations[before:])
 
-    return _named(bars, "mixture", _by_past_fits(bars, span, prior, window, every, responsible))
+    return _named(
+        bars,
+        "mixture",
+        by_past_fits(bars, _observed(bars, span, prior), len(REGIMES), window, every, responsible, _order),
+    )
 
 
 def name_regimes(probabilities: pd.DataFrame) -> pd.Series:
@@ -187,24 +195,32 @@ def ratio_returns(close: Floats) -> Floats:
     return result
 
 
-def _by_past_fits(
+def by_past_fits(
     bars: pd.DataFrame,
-    span: int,
-    prior: int,
+    observations: Floats,
+    states: int,
     window: int,
     every: int,
     fit: Callable[[Floats, int], tuple[M, Callable[[M], Floats]]],
+    order: Callable[[M], Labels],
 ) -> Floats:
-    """Probabilities ``(n, 3)``: at each fit the model of the window before, in order, asked up to the next."""
-    (close,) = columns(bars, "close")
-    observations = drift_and_turbulence(ratio_returns(close), span, prior)
-    result = np.full((close.size, len(REGIMES)), np.nan)
+    """Probabilities ``(n, states)``: at each fit the model of the window before, in order, asked up to the next.
+
+    ``fit`` takes the observations from the window's first to the last before the next fit, and how many of them are
+    the window; it gives the model and a function that asks a model, its states put in order, for what comes after.
+    """
+    result = np.full((len(bars), states), np.nan)
     for row, end in fit_spans(refit_starts(bars, every), window, every):
         seen = observations[row - window : end]
         if np.isfinite(seen).all():
             model, ask = fit(seen, window)
-            result[row:end] = ask(model.ordered(_order(model)))
+            result[row:end] = ask(model.ordered(order(model)))
     return result
+
+
+def _observed(bars: pd.DataFrame, span: int, prior: int) -> Floats:
+    (close,) = columns(bars, "close")
+    return drift_and_turbulence(ratio_returns(close), span, prior)
 
 
 def _named(bars: pd.DataFrame, method: str, probabilities: Floats) -> pd.DataFrame:

@@ -142,9 +142,14 @@ def test_the_event_is_that_of_a_plain_loop(bars):
 
 
 def test_forms_of_one_thing_are_one_kind():
-    assert len(set(FAMILIES.values())) == 3
-    for kind in ("rally_base_drop", "equal_lows", "weekend_gap"):
-        assert kind in FAMILIES
+    bars = example_bars(*[10.0] * 8)
+    for family in set(FAMILIES.values()):
+        forms = [kind for kind, whole in FAMILIES.items() if whole == family]
+        assert len(forms) >= 2
+        events = event_frame(bars, [finding(kind, 11.0, 12.0) for kind in (*forms, "level")], {})
+        found = points_of_interest(events, bars, window=2).iloc[0]
+        assert set(found["kinds"]) == {family, "level"}
+        assert (found["members"], found["strength"]) == (len(forms) + 1, 1.5)
 
 
 def test_places_of_real_bars_are_ranked_and_near_ones_come_first():

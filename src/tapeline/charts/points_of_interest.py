@@ -46,6 +46,7 @@ FAMILIES: Final[Mapping[str, str]] = MappingProxyType(
     dict.fromkeys(KINDS.values(), "supply_demand")
     | dict.fromkeys(("equal_highs", "equal_lows"), "equal_extremes")
     | dict.fromkeys(("session_gap", "weekend_gap"), "opening_gap")
+    | dict.fromkeys(("value_area", "point_of_control", "high_volume_node", "low_volume_node"), "volume_profile")
 )
 """Kinds that say one thing in several forms count as one; any other kind counts by itself."""
 
@@ -279,21 +280,34 @@ def _confluences(
 
     ``numbers`` holds a finding's row of invalidation (-1 none), low, high, direction and start.
     """
-    count = 0
+    count, size, before = 0, 0, -1
+    standing = np.empty(known.size, np.int64)
     for i in range(known.size):
         t = known[i]
         measure = unit[t]
         gone, low, high = numbers[i, 0], numbers[i, 1], numbers[i, 2]
-        if not measure > 0.0 or not high - low <= widest * measure or 0 <= gone <= t:
+        if t > before:
+            kept = 0
+            for k in range(size):
+                j = standing[k]
+                if t - known[j] <= max_age and (numbers[j, 0] < 0 or numbers[j, 0] > t):
+                    standing[kept] = j
+                    kept += 1
+            size, before = kept, t
+        if 0 <= gone <= t:
+            continue
+        standing[size] = i
+        size += 1
+        if not measure > 0.0 or not high - low <= widest * measure:
             continue
         slack = within * measure
         bottom, top, pull, start = low, high, numbers[i, 3], numbers[i, 4]
         mask, kinds, alone = np.int64(1) << family[i], 1, True
-        j = i - 1
-        while j >= 0 and t - known[j] <= max_age:
-            there = numbers[j, 0] < 0 or numbers[j, 0] > t
+        # The last of those that stand is the finding itself.
+        for k in range(size - 1):
+            j = standing[k]
             near = numbers[j, 1] <= high + slack and numbers[j, 2] >= low - slack
-            if there and near and numbers[j, 2] - numbers[j, 1] <= widest * measure:
+            if near and numbers[j, 2] - numbers[j, 1] <= widest * measure:
                 if family[j] == family[i]:
                     alone = False
                     break
@@ -303,7 +317,6 @@ def _confluences(
                 bottom, top = min(bottom, numbers[j, 1]), max(top, numbers[j, 2])
                 pull += numbers[j, 3]
                 start = min(start, numbers[j, 4])
-            j -= 1
         if not alone or kinds < needed:
             continue
         integers[count, 0], integers[count, 1] = t, np.int64(start)

@@ -463,3 +463,23 @@ def test_a_file_changed_at_random_is_refused_or_still_a_model(
         return
     said = model.raw_probability(np.zeros((2, model.width), dtype=np.float32))
     assert ((said >= 0) & (said <= 1)).all()
+
+
+@given(data=st.data())
+@settings(max_examples=150, deadline=None, derandomize=True)
+def test_a_part_of_a_forest_changed_at_random_is_refused_or_still_a_model(
+    written: dict[str, ModelFile], data: st.DataObject
+) -> None:
+    with zipfile.ZipFile(io.BytesIO(written["extra_trees"].content)) as source:
+        parts = {name: source.read(name) for name in source.namelist()}
+    name = data.draw(st.sampled_from(sorted(parts)))
+    changed = bytearray(parts[name])
+    for _ in range(data.draw(st.integers(1, 3))):
+        place = data.draw(st.integers(0, len(changed) - 1))
+        changed[place] = data.draw(st.sampled_from(b"0123456789-.,()[]{}'\"e: ") | st.integers(0, 255))
+    try:
+        model = read_forest(packed({**parts, name: bytes(changed)}))
+    except DataError:
+        return
+    said = model.raw_probability(np.zeros((2, model.width), dtype=np.float32))
+    assert ((said >= 0) & (said <= 1 + 1e-9)).all()

@@ -24,6 +24,7 @@ _PROTOCOL: Final = 2
 MAXIMUM_UNPACKED: Final = 2**29
 _MAXIMUM_FILES: Final = 50_000
 _MAXIMUM_DEPTH: Final = 100
+_ROUNDING: Final = 1e-9
 _EPOCH: Final = (1980, 1, 1, 0, 0, 0)
 _TREE: Final = "sklearn.tree._tree.Tree"
 
@@ -129,13 +130,16 @@ def _tree(tree: Any) -> Tree:
     if tree.n_outputs != 1 or tree.value.shape[1:] != (1, 2):
         raise DataError(f"a tree of the forest has values of the shape {tree.value.shape}, not of two classes")
     nodes = tree.__getstate__()["nodes"]
+    share = np.asarray(tree.value[:, 0, 1], dtype=np.float64)
+    if not ((share >= 0) & (share <= 1 + _ROUNDING)).all():
+        raise DataError("a tree of the forest has shares that are none")
     return Tree.of_nodes(
         nodes["feature"].astype(np.int64),
         nodes["threshold"].astype(np.float64),
         nodes["missing_go_to_left"].astype(np.bool_),
         nodes["left_child"].astype(np.int64),
         nodes["right_child"].astype(np.int64),
-        np.asarray(tree.value[:, 0, 1], dtype=np.float64),
+        share,
     )
 
 
@@ -171,10 +175,14 @@ def _inspect(content: bytes) -> None:
 def _inspect_array(source: zipfile.ZipFile, entry: zipfile.ZipInfo) -> None:
     """An array's header may ask for any amount of memory: it must not ask for more than the file has."""
     with source.open(entry) as file:
-        version = np.lib.format.read_magic(file)
-        if version != (1, 0):
-            raise DataError("an array of the forest's file is not of the format that numpy writes")
-        shape, _, kind = np.lib.format.read_array_header_1_0(file)
+        try:
+            version = np.lib.format.read_magic(file)
+            shape, _, kind = np.lib.format.read_array_header_1_0(file)
+        # numpy lets through whatever Python's tokenizer raises on a forged header.
+        except Exception as error:
+            raise DataError(f"an array of the forest's file has no header: {type(error).__name__}") from error
+    if version != (1, 0):
+        raise DataError("an array of the forest's file is not of the format that numpy writes")
     if kind.hasobject or math.prod(shape) * kind.itemsize > entry.file_size:
         raise DataError(f"an array of the forest's file claims the shape {shape} of {kind}")
 

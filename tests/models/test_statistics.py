@@ -13,6 +13,7 @@ from tapeline.models.statistics import (
     bootstrap_intervals,
     deflated_sharpe_ratio,
     expected_maximum_sharpe,
+    minimum_backtest_length,
     minimum_track_record_length,
     probabilistic_sharpe_ratio,
     sharpe_evidence,
@@ -77,6 +78,30 @@ def test_the_best_of_many_worthless_strategies_is_not_believed() -> None:
     # Trials that look alike may not talk their number away.
     alike = sharpe_evidence(best, trials=200, trial_sharpes=[0.1] * 200)
     assert alike.deflated == pytest.approx(honest.deflated, abs=0.1)
+
+
+def test_the_minimum_backtest_length_of_the_paper_and_of_simulation() -> None:
+    # "If only 5 years of data are available, no more than 45 independent model configurations should be tried."
+    assert minimum_backtest_length(45) < 5 < minimum_backtest_length(46)
+    assert minimum_backtest_length(1) == 0
+    assert minimum_backtest_length(45, 2.0) == pytest.approx(minimum_backtest_length(45) / 4)
+    years = minimum_backtest_length(20)
+    generator = np.random.default_rng(0)
+    worthless = generator.standard_normal((20_000, 20)) / math.sqrt(years)  # annual ratios over so many years
+    assert worthless.max(axis=1).mean() == pytest.approx(1.0, abs=0.02)
+    with pytest.raises(ConfigurationError, match="sharpe = 0"):
+        minimum_backtest_length(5, 0)
+
+
+def test_fewer_independent_trials_are_a_lower_bar_and_never_a_higher_one() -> None:
+    returns = np.random.default_rng(3).standard_normal(500) * 0.01 + 0.0008
+    strict = sharpe_evidence(returns, trials=40)
+    assert strict.deflated_effective == strict.deflated
+    lenient = sharpe_evidence(returns, trials=40, effective_trials=6.5)
+    assert (lenient.deflated, lenient.trials, lenient.effective_trials) == (strict.deflated, 40, 6.5)
+    alone = sharpe_evidence(returns, trials=40, effective_trials=0.2)  # nobody tries less than once
+    assert strict.deflated < lenient.deflated_effective < alone.deflated_effective
+    assert alone.deflated_effective == alone.probabilistic
 
 
 def test_evidence_of_too_few_or_equal_returns_is_none() -> None:

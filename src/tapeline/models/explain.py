@@ -1,4 +1,7 @@
-"""Explanations: SHAP values from LightGBM itself, exact for trees and without the shap package in the path."""
+"""Explanations: exact SHAP values, from LightGBM itself and of log odds that are a line.
+
+All are in log odds, and a row's values add up to its raw score less what is expected.
+"""
 
 from __future__ import annotations
 
@@ -33,6 +36,38 @@ def shap_values(
         raise DataError(f"the booster has {booster.num_feature()} features, the rows {X.shape[1:]}")
     contributions = np.asarray(booster.predict(X, pred_contrib=True), dtype=np.float64)
     return contributions[:, :-1], float(contributions[0, -1]) if len(X) else 0.0
+
+
+def linear_shap_values(
+    coefficients: npt.ArrayLike,
+    intercept: float,
+    X: npt.ArrayLike,  # noqa: N803
+    background: npt.ArrayLike,
+) -> tuple[npt.NDArray[np.float64], float]:
+    """SHAP values of log odds that are a line: coefficient times distance from the background's mean.
+
+    Exact where absent features are drawn from the background independently of the others (Strumbelj and Kononenko
+    2014; Lundberg and Lee 2017, corollary 1).
+
+    Parameters
+    ----------
+    coefficients, intercept:
+        Of the line, over the columns as the model reads them, scaled.
+    X, background:
+        Rows to explain and rows that stand for what is usual, both as the model reads them.
+
+    Examples
+    --------
+    >>> values, expected = linear_shap_values([2.0, -1.0], 0.5, [[1.0, 1.0]], [[0.0, 0.0], [1.0, 2.0]])
+    >>> values.tolist(), expected
+    ([[1.0, -0.0]], 0.5)
+    """
+    slope, rows = np.asarray(coefficients, dtype=np.float64), np.asarray(X, dtype=np.float64)
+    usual = np.asarray(background, dtype=np.float64)
+    if rows.ndim != 2 or rows.shape[1] != slope.size or usual.shape[1:] != (slope.size,) or not len(usual):
+        raise DataError(f"a line over {slope.size} columns does not read rows of {rows.shape} and {usual.shape}")
+    center = usual.mean(axis=0)
+    return (rows - center) * slope, float(center @ slope + intercept)
 
 
 def importance_table(values: npt.NDArray[np.float64], columns: Sequence[str]) -> pd.DataFrame:

@@ -25,10 +25,21 @@ _WIDEST: Final = 1_000_000
 
 
 class NumberModel:
-    """A model of plain numbers, equal to the one that was fitted but for the rounding of its arithmetic."""
+    """A model of plain numbers, equal to the one that was fitted but for the rounding of its arithmetic.
 
-    def __init__(self, score: Score, width: int) -> None:
+    Parameters
+    ----------
+    score:
+        From rows to probabilities.
+    width:
+        Columns that a row must have.
+    line:
+        Coefficients and intercept of the log odds, of models whose log odds are a line; None of others.
+    """
+
+    def __init__(self, score: Score, width: int, line: tuple[Floats, float] | None = None) -> None:
         self.width = width
+        self.line = line
         self._score = score
 
     def raw_probability(self, rows: Rows, *, threads: int = 1) -> Floats:
@@ -67,7 +78,7 @@ def read_numbers(content: bytes) -> NumberModel:
             raise DataError(f"no model of numbers is called {str(kind)[:40]!r}", hint=", ".join(_KINDS))
         if not 0 < width <= _WIDEST:
             raise DataError(f"a model cannot read rows of {width} columns")
-        return NumberModel(_KINDS[kind][1](value, width), width)
+        return NumberModel(_KINDS[kind][1](value, width), width, _log_odds_line(kind, value))
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
         raise DataError(f"this is no model of numbers: {type(error).__name__}: {error}") from error
     except ConfigurationError as error:
@@ -158,6 +169,19 @@ def _read_line(value: Mapping[str, Any], width: int) -> Score:
     if coefficients.size != width or not np.isfinite(coefficients).all() or not math.isfinite(intercept):
         raise DataError(f"a linear model over {width} columns has {coefficients.size} coefficients, all finite")
     return lambda rows: np.ascontiguousarray(rows * coefficients).sum(axis=1) + intercept
+
+
+def _log_odds_line(kind: str, value: Mapping[str, Any]) -> tuple[Floats, float] | None:
+    if kind not in ("LogisticRegression", "RidgeProbability"):
+        return None
+    slope, intercept = np.array(value["coefficients"], dtype=np.float64), float(value["intercept"])
+    if kind == "LogisticRegression":
+        return slope, intercept
+    calibration = Calibration.from_json(value["calibration"])
+    if calibration.kind != "platt":
+        return None
+    # (1 + tanh(z)) / 2 is the logistic function of 2 z, and Platt's method a line over its log odds.
+    return 2.0 * calibration.a * slope, 2.0 * calibration.a * intercept + calibration.b
 
 
 def _between(value: Any, low: float, high: float) -> float:

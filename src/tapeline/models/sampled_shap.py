@@ -1,8 +1,9 @@
-"""SHAP values of any model by sampling, where its own format does not give them."""
+"""SHAP values of any model: exact where its format gives them, else by sampling."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -11,7 +12,7 @@ import numpy.typing as npt
 from tapeline.core.errors import DataError
 from tapeline.models.bundle import LIGHTGBM, Model
 from tapeline.models.calibration import log_odds
-from tapeline.models.explain import shap_values
+from tapeline.models.explain import linear_shap_values, shap_values
 
 Score = Callable[[npt.NDArray[np.float32]], npt.NDArray[np.float64]]
 
@@ -19,17 +20,61 @@ EXACT_ROWS: Final = 2000
 SAMPLED_ROWS: Final = 100
 
 
-def contributions(model: Model, X: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:  # noqa: N803
-    """SHAP values of the last rows by a model of any family: exact where LightGBM gives them, else by sampling.
+@dataclass(frozen=True)
+class Contributions:
+    """What each feature adds to each row's log odds, by a model of any family.
+
+    Parameters
+    ----------
+    shares:
+        Shape (rows, the bundle's kept columns).
+    expected:
+        By row, the log odds that the values are counted from; with them the shares add up to the row's raw score.
+    method:
+        How they were found, in words.
+    """
+
+    shares: npt.NDArray[np.float64]
+    expected: npt.NDArray[np.float64]
+    method: str
+
+
+def explain_model(model: Model, X: npt.NDArray[np.float32]) -> Contributions:  # noqa: N803
+    """SHAP values of the last rows: exact for LightGBM and models whose log odds are a line, else sampled.
 
     Returns
     -------
-    Shape (rows, the bundle's kept columns), in log odds: of the last 2,000 rows, or of the last 100 where sampled.
+    Of the last 2,000 rows where exact, of the last 100 where sampled.
     """
-    if model.bundle.model_format == LIGHTGBM:
-        return shap_values(model.booster, model.read(X[-EXACT_ROWS:]))[0]
-    values = sampled_shap_values(model.raw_probability, X[-SAMPLED_ROWS:], background=X)
-    return values[:, list(model.bundle.kept)]
+    rows = X[-EXACT_ROWS:]
+    exact = _exact(model, rows, X)
+    if exact is not None:
+        (values, expected), method = exact
+        return Contributions(values, np.full(len(rows), expected), f"exact, {method}")
+    rows = X[-SAMPLED_ROWS:]
+    values = sampled_shap_values(model.raw_probability, rows, background=X)[:, list(model.bundle.kept)]
+    expected = log_odds(model.raw_probability(rows)) - values.sum(axis=1)
+    return Contributions(values, expected, f"sampled, the newest {len(rows)} rows")
+
+
+def contributions(model: Model, X: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:  # noqa: N803
+    """The shares of :func:`explain_model`."""
+    return explain_model(model, X).shares
+
+
+def _exact(
+    model: Model, rows: npt.NDArray[np.float32], background: npt.NDArray[np.float32]
+) -> tuple[tuple[npt.NDArray[np.float64], float], str] | None:
+    kind = model.bundle.model_format
+    if kind == LIGHTGBM:
+        return shap_values(model.booster, model.read(rows)), "by LightGBM (TreeSHAP)"
+    line = getattr(model.booster, "line", None)
+    if line is None:
+        return None
+    slope, intercept = line
+    return linear_shap_values(
+        slope, intercept, model.read(rows), model.read(background)
+    ), "coefficient times distance from mean"
 
 
 def sampled_shap_values(

@@ -119,6 +119,18 @@ class TrainingSettings(_Section):
     holdout: float = Field(0.2, ge=0.05, le=0.5, description="the last share of time, looked at once, after tuning")
 
 
+class CardSettings(_Section):
+    """What the model card of a training holds; see docs/evaluation.md."""
+
+    write: bool = Field(True, description="whether each training writes a card")
+    regimes: tuple[str, ...] = Field(
+        (), description="feature columns whose values are regimes to judge the model by; by their names where absent"
+    )
+    refits: bool = Field(True, description="whether the model is fitted anew along many histories: about 25 more fits")
+    blocks: int = Field(6, ge=3, le=20, description="blocks of time that those histories are cut into")
+    test_blocks: int = Field(2, ge=1, le=5, description="blocks tested at once by combinatorial cross-validation")
+
+
 class ChartSettings(_Section):
     """What is looked for in the clean bars of every run; see docs/charts.md."""
 
@@ -212,6 +224,7 @@ class Settings(BaseSettings):
     network: NetworkSettings = NetworkSettings()
     stream: StreamSettings = StreamSettings()
     training: TrainingSettings = TrainingSettings()
+    card: CardSettings = CardSettings()
     charts: ChartSettings = ChartSettings()
     scoring: ScoringSettings = ScoringSettings()
     costs: CostSettings = CostSettings()

@@ -74,7 +74,7 @@ def test_tests_shares_and_states_are_those_of_a_walk_through_each_zone():
     bars = random_walk(1_500, seed=6)
     zones, states, tests = find_zones(bars), zone_states(bars, max_age=200), zone_test(bars, max_age=200)
     h, low, c = (bars[name].to_numpy() for name in ("high", "low", "close"))
-    expected = []
+    expected, ended = [], []
     for i in range(len(zones)):
         side, bottom, top = zones.side[i], zones.low[i], zones.high[i]
         number, deepest, inside, state = 0, 0.0, False, None
@@ -88,16 +88,38 @@ def test_tests_shares_and_states_are_those_of_a_walk_through_each_zone():
             inside = depth >= 0
             if c[t] < bottom if side > 0 else c[t] > top:
                 state = "broken"
+                ended.append(t)
                 break
             if t == zones.known[i] + 200:
                 state = "expired"
+                ended.append(t)
         state = state or ("fresh" if not number else "tested" if deepest < 0.5 else "mitigated")
         assert states["state"].iloc[i] == state
         assert states["tests"].iloc[i] == number
         assert states["mitigated"].iloc[i] == pytest.approx(deepest)
+    gone = supply_demand_zone(bars, max_age=200)["invalidated_at"].dropna()
+    assert sorted(bars["close_ts"].searchsorted(gone).tolist()) == sorted(ended)
     got = zip(bars.index.get_indexer(tests["start"]), bars.index.get_indexer(tests["end"]), tests["score"], strict=True)
     assert sorted((int(a), int(b), int(n)) for a, b, n in got) == sorted((int(a), int(b), n) for a, b, n in expected)
     assert {"broken", "expired", "fresh"} <= set(states["state"])
+
+
+def test_a_history_that_begins_within_a_base_makes_no_shorter_one_of_it():
+    # Nine narrow bars are no base of six at most, and none of five where the first four are not known.
+    closes = [
+        *[100.0 + (2.0 if i % 2 else 0.0) for i in range(20)],
+        104.0,
+        108.0,
+        *[108.0, 108.2] * 4,
+        108.0,
+        114.0,
+        120.0,
+    ]
+    bars = example_bars(*closes).pipe(lambda b: b.assign(high=b["high"] - 0.8, low=b["low"] + 0.8))
+    whole = {tuple(zone[:2]) for zone in slow_zones(bars, window=2, impulse=0.5)}
+    for start in range(len(bars) - 4):
+        zones = find_zones(bars.iloc[start:], window=2, impulse=0.5)
+        assert {(a + start, b + start) for a, b in zip(zones.first.tolist(), zones.last.tolist(), strict=True)} <= whole
 
 
 def test_one_zone_from_base_to_break():

@@ -150,13 +150,23 @@ def told(log):
     )
 
 
-@pytest.mark.parametrize("bars", [random_walk(700, seed=3), rough_bars(700)], ids=["walk", "rough"])
-def test_the_kernel_says_what_the_readable_machine_says(bars):
-    events, lines = slow_levels(bars, **RULES)
-    log = find_levels(bars, **RULES)
+@pytest.mark.parametrize(
+    ("bars", "changed"),
+    [
+        (random_walk(700, seed=3), {}),
+        (rough_bars(700), {}),
+        # Wide and near each other, so that it matters which of them had its touches first.
+        (random_walk(700, seed=4), {"tolerance": 1.5, "reaction": 0.7, "touches": 2, "reach": 2}),
+    ],
+    ids=["walk", "rough", "crowded"],
+)
+def test_the_kernel_says_what_the_readable_machine_says(bars, changed):
+    rules = {**RULES, **changed}
+    events, lines = slow_levels(bars, **rules)
+    log = find_levels(bars, **rules)
     assert {what for what, *_ in events} == {0, 1, 2}
     assert sorted(told(log)) == sorted(events)
-    np.testing.assert_allclose(nearest_levels(bars, **RULES).to_numpy(), lines, rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(nearest_levels(bars, **rules).to_numpy(), lines, rtol=1e-9, atol=1e-9)
 
 
 def test_one_bar_at_a_time_gives_the_same_in_order():

@@ -8,7 +8,11 @@ import pytest
 
 from tapeline.charts.bar_arrays import BarArrays, mean_true_range
 from tapeline.charts.events import Findings, event_frame
+from tapeline.charts.levels import support_resistance
+from tapeline.charts.liquidity_gaps import session_gap
+from tapeline.charts.period_profiles import session_profile
 from tapeline.charts.points_of_interest import FAMILIES, MEMBERS, point_of_interest, points_of_interest
+from tapeline.charts.supply_demand import supply_demand_zone
 from tapeline.charts.synthetic import random_walk
 from tapeline.core.errors import DataError
 from tapeline.core.example import example_bars
@@ -150,6 +154,16 @@ def test_forms_of_one_thing_are_one_kind():
         found = points_of_interest(events, bars, window=2).iloc[0]
         assert set(found["kinds"]) == {family, "level"}
         assert (found["members"], found["strength"]) == (len(forms) + 1, 1.5)
+
+
+def test_nodes_of_a_volume_profile_join_by_themselves():
+    bars = eurusd().iloc[:600]
+    arrays = BarArrays(bars)
+    events = pd.concat([support_resistance(arrays), supply_demand_zone(arrays), session_gap(arrays)])
+    found = points_of_interest(pd.concat([events, session_profile(arrays)], ignore_index=True), arrays)
+    joined = [kinds for kinds in found["kinds"] if "volume_profile" in kinds and len(kinds) > 1]
+    assert joined, "a level or a zone at a price of the profile"
+    assert found["strength"].max() > points_of_interest(events, arrays)["strength"].max()
 
 
 def test_places_of_real_bars_are_ranked_and_near_ones_come_first():

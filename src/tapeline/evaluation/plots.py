@@ -6,6 +6,7 @@ differ as well. All times are UTC.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from io import BytesIO
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -115,9 +116,7 @@ def importance(table: pd.DataFrame, *, count: int = SHOWN_FEATURES, format: Form
     figure, (axes,) = _figure(6.4, max(2.0, 0.9 + 0.22 * len(shown)))
     place = np.arange(len(shown))
     axes.barh(place, shown["mean_abs_shap"], color=BLUE, height=0.7)
-    axes.set_yticks(place, [str(name)[:40] for name in shown["feature"]], fontsize=8)
-    for label in axes.get_yticklabels():
-        label.set_parse_math(False)
+    _name_bars(axes, place, [str(name)[:40] for name in shown["feature"]])
     _text(axes, title="What moved the holdout's scores", x="mean |SHAP value| (log odds)", y="feature")
     return _render(figure, format)
 
@@ -155,6 +154,121 @@ def histogram(holdout: pd.DataFrame, *, format: Format = "svg") -> bytes:
     axes.legend(fontsize=8, frameon=False)
     _text(axes, title="Holdout probabilities", x="calibrated probability of a rise", y="rows")
     return _render(figure, format)
+
+
+def slices(table: pd.DataFrame, *, format: Format = "svg") -> bytes:
+    """The skill of each slice with its 95 % interval, beside that of all rows; what differs surely is marked.
+
+    Parameters
+    ----------
+    table:
+        ``slicing``, ``slice``, ``rows``, ``skill`` with ``_low`` and ``_high``, ``p_holm``; the first row is the whole.
+        Slices without an interval are left out.
+    """
+    shown = table[table["skill_low"].notna()].iloc[::-1]
+    figure, (axes,) = _figure(7.6, max(2.2, 1.1 + 0.23 * len(shown)))
+    place = np.arange(len(shown))
+    differs = (shown["p_holm"] < 0.05).to_numpy()
+    whole = (shown["slicing"] == "all").to_numpy()
+    groups = (
+        (~differs & ~whole, BLUE, "o", "slice"),
+        (differs, VERMILION, "D", "differs from all, corrected for their number"),
+        (whole, "black", "s", "all rows"),
+    )
+    for mask, colour, marker, name in groups:
+        part = shown[mask]
+        spread = [part["skill"] - part["skill_low"], part["skill_high"] - part["skill"]]
+        axes.errorbar(
+            part["skill"],
+            place[mask],
+            xerr=np.clip(np.array(spread, dtype=np.float64), 0, None),
+            fmt=marker,
+            color=colour,
+            markersize=4,
+            linewidth=1,
+            capsize=2,
+            label=name if mask.any() else None,
+        )
+    axes.axvline(0, color=GREY, linewidth=0.9, linestyle="--", label="no better than the base rate")
+    names = [
+        f"{row.slicing}: {row.slice} ({row.rows:,})" if row.slicing != "all" else f"all rows ({row.rows:,})"
+        for row in shown.itertuples()
+    ]
+    _name_bars(axes, place, names)
+    axes.legend(fontsize=7, frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.08), ncols=2)
+    _text(axes, title="Where the model is good and where not", x="skill: log loss saved against the base rate (nats)")
+    return _render(figure, format)
+
+
+def paths(table: pd.DataFrame, *, format: Format = "svg") -> bytes:
+    """The area under the curve and the net return of each backtest path, with the 5 % quantile.
+
+    Parameters
+    ----------
+    table:
+        A row a path: ``auc``, ``total_return``.
+    """
+    figure, (top, bottom) = _figure(7.6, 3.4, rows=2, ratios=(1, 1))
+    for axes, values, chance, name in (
+        (top, table["auc"], 0.5, "area under the ROC curve of a path"),
+        (bottom, 100 * table["total_return"], 0.0, "net return of a path, % of notional"),
+    ):
+        known = values[np.isfinite(values)].to_numpy(dtype=np.float64)
+        axes.axvline(chance, color=GREY, linewidth=0.9, linestyle="--", label="no skill" if axes is top else None)
+        axes.scatter(known, np.zeros(known.size), color=BLUE, s=26, alpha=0.65, linewidths=0, label="a path")
+        if known.size:
+            axes.axvline(float(np.quantile(known, 0.05)), color=VERMILION, linewidth=1.3, label="5 % quantile")
+            axes.axvline(float(np.median(known)), color="black", linewidth=1.0, linestyle=":", label="median")
+        axes.set_yticks([])
+        axes.set_ylim(-1, 1)
+        _text(axes, title="One configuration, many histories" if axes is top else "", x=name)
+    top.legend(fontsize=7, frameon=False, ncols=4, loc="lower right", bbox_to_anchor=(1.0, 1.0))
+    return _render(figure, format)
+
+
+def walks(steps: Mapping[str, pd.DataFrame], *, format: Format = "svg") -> bytes:
+    """The area under the curve of each block of time, by a model trained before it.
+
+    Parameters
+    ----------
+    steps:
+        By kind of walk: ``tested_from``, ``auc``.
+    """
+    figure, (axes,) = _figure(7.6, 2.7)
+    styles = ((BLUE, "o", "-"), (ORANGE, "s", "--"), (GREEN, "^", "-."))
+    for (name, table), (colour, marker, line) in zip(steps.items(), styles, strict=False):
+        when = pd.DatetimeIndex(table["tested_from"]).tz_localize(None)
+        axes.plot(when, table["auc"], color=colour, marker=marker, linestyle=line, markersize=4, label=name)
+    axes.axhline(0.5, color=GREY, linewidth=0.9, linestyle="--")
+    axes.legend(fontsize=8, frameon=False, ncols=3)
+    _date_axis(axes)
+    _text(axes, title="Trained anew as time went on", x="the tested block begins (UTC)", y="area under the ROC curve")
+    return _render(figure, format)
+
+
+def local(weights: pd.DataFrame, *, count: int = 8, title: str = "", format: Format = "svg") -> bytes:
+    """What pushed one row's probability up and down, with twice the standard error.
+
+    Parameters
+    ----------
+    weights:
+        ``condition``, ``weight``, ``error``; the heaviest first.
+    """
+    shown = weights.head(count).iloc[::-1]
+    figure, (axes,) = _figure(5.6, max(1.7, 0.9 + 0.24 * len(shown)))
+    place = np.arange(len(shown))
+    colours = [BLUE if weight > 0 else VERMILION for weight in shown["weight"]]
+    axes.barh(place, 100 * shown["weight"], xerr=200 * shown["error"], color=colours, height=0.7, ecolor=GREY)
+    axes.axvline(0, color=GREY, linewidth=0.9)
+    _name_bars(axes, place, [str(text) for text in shown["condition"]])
+    _text(axes, title=title, x="moves the probability of a rise by (percentage points)")
+    return _render(figure, format)
+
+
+def _name_bars(axes: Axes, place: Any, names: list[str]) -> None:
+    axes.set_yticks(place, [name[:48] for name in names], fontsize=8)
+    for label in axes.get_yticklabels():
+        label.set_parse_math(False)
 
 
 def _draw_labels(axes: Axes, shown: pd.DataFrame, labels: pd.DataFrame) -> None:

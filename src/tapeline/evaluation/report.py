@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,21 +12,13 @@ import pandas as pd
 
 from tapeline.core.whole_file import write_whole
 from tapeline.evaluation import plots
+from tapeline.evaluation.page import METRIC_NAMES, inlined, is_missing, metric_rows, number, open_template, table
 from tapeline.evaluation.result import TrainingResult
+
+__all__ = ["METRIC_NAMES", "NOT_MODELLED", "Report", "headline", "render", "trust_notes", "write_report"]
 
 TEMPLATE: Final = "report.html.j2"
 VERDICT_COLUMNS: Final = ("suite", "suite_version", "data_version", "passed", "rows", "rows_refused", "failures", "id")
-METRIC_NAMES: Final[Mapping[str, str]] = {
-    "auc": "Area under the ROC curve",
-    "log_loss": "Log loss (nats)",
-    "accuracy": "Accuracy at 0.5",
-    "brier": "Brier score",
-    "ece": "Expected calibration error",
-    "total_return": "Total return after costs (share of notional)",
-    "mean_trade_bps": "Mean trade after costs (basis points)",
-    "sharpe_annual": "Sharpe ratio after costs (annualised by trades a year)",
-    "percentile_of_random_entries": "Percentile among random entries",
-}
 NOT_MODELLED: Final = (
     "Fills are at the next bar's open and at the label's end, in full: no queue, no partial fill, no latency and no "
     "impact of the order on the price.",
@@ -92,35 +83,27 @@ def write_report(path: Path, report: Report) -> Path:
 
 def render(report: Report) -> str:
     """The report as HTML text; the same report gives the same text."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    template = open_template(Path(__file__).with_name(TEMPLATE))
     result = report.result
-    return environment.get_template(TEMPLATE).render(
+    return template.render(
         report=report,
         result=result,
         span=_span(report),
         symbols=", ".join(sorted(map(str, set(result.holdout["symbol"])))) or report.symbol,
-        verdict=_headline(result),
-        metrics=_metric_rows(result.metrics),
+        verdict=headline(result),
+        metrics=metric_rows(result.metrics),
         tables={
-            "Rows through the stages": _table(report.stages),
-            "Quarantined rows by reason": _table(report.quarantine),
-            "Rows that reached training": _table(result.dropped),
+            "Rows through the stages": table(report.stages),
+            "Quarantined rows by reason": table(report.quarantine),
+            "Rows that reached training": table(result.dropped),
         },
-        verdicts=_table(_verdict_frame(report.verdicts)),
-        ladder=_table(result.cost_ladder),
-        calibration=_table(result.calibration),
-        trials=_table(result.trials),
-        parameters={name: _number(value) for name, value in result.parameters.items()},
+        verdicts=table(_verdict_frame(report.verdicts)),
+        ladder=table(result.cost_ladder),
+        calibration=table(result.calibration),
+        trials=table(result.trials),
+        parameters={name: number(value) for name, value in result.parameters.items()},
         pictures=_pictures(report),
-        notes=_notes(result),
+        notes=trust_notes(result),
     )
 
 
@@ -139,7 +122,7 @@ def _pictures(report: Report) -> list[tuple[str, str]]:
         "Probabilities on the holdout": plots.histogram(result.holdout),
         "Feature importance on the holdout": plots.importance(result.importance),
     }
-    return [(name, f"data:image/svg+xml;base64,{base64.b64encode(svg).decode()}") for name, svg in drawn.items()]
+    return [(name, inlined(svg)) for name, svg in drawn.items()]
 
 
 def _span(report: Report) -> str:
@@ -149,7 +132,8 @@ def _span(report: Report) -> str:
     return f"{index[0]:%Y-%m-%d %H:%M} to {index[-1]:%Y-%m-%d %H:%M} UTC, {len(index):,} bars of {report.symbol}"
 
 
-def _headline(result: TrainingResult) -> str:
+def headline(result: TrainingResult) -> str:
+    """What the holdout says of the model, in a sentence or two, and no more than its intervals allow."""
     loss = result.metrics.set_index("metric").loc["log_loss"]
     if loss["high"] < loss["majority"]:
         skill = (
@@ -172,24 +156,10 @@ def _headline(result: TrainingResult) -> str:
     )
 
 
-def _metric_rows(metrics: pd.DataFrame) -> list[dict[str, str]]:
-    rows = []
-    for record in metrics.to_dict("records"):
-        interval = "" if _missing(record["low"]) else f"{_number(record['low'])} to {_number(record['high'])}"
-        rows.append(
-            {
-                "name": METRIC_NAMES.get(str(record["metric"]), str(record["metric"])),
-                "value": _number(record["value"]),
-                "interval": interval,
-                **{key: _number(record[key]) for key in ("majority", "random", "logistic")},
-            }
-        )
-    return rows
-
-
-def _notes(result: TrainingResult) -> list[str]:
+def trust_notes(result: TrainingResult) -> list[str]:
+    """How far the result may be believed: trials, deflated Sharpe ratio, overfitting, and what is not modelled."""
     evidence = result.sharpe.iloc[0]
-    deflated = _number(evidence["deflated"])
+    deflated = number(evidence["deflated"])
     notes = [
         f"Configurations tried under this model's name so far: {result.trials_total}; models evaluated on a holdout: "
         f"{result.holdout_looks}. The best of many looks good by luck.",
@@ -212,14 +182,14 @@ def _overfitting_notes(result: TrainingResult) -> list[str]:
     if result.overfitting.empty:
         return notes
     found = result.overfitting.iloc[0]
-    lenient = _number(result.sharpe.iloc[0].get("deflated_effective"))
+    lenient = number(result.sharpe.iloc[0].get("deflated_effective"))
     notes.append(
         f"Trials that resemble each other are fewer chances: {int(found['trials'])} counted, about "
-        f"{_number(float(found['effective_trials']))} independent ones. Against the best of so few the deflated Sharpe "
-        f"ratio is {lenient}. For them a backtest should span {_number(float(found['years_needed']))} years, lest a "
-        f"worthless one show an annual ratio of 1; tuning saw {_number(float(found['years']))}."
+        f"{number(float(found['effective_trials']))} independent ones. Against the best of so few the deflated Sharpe "
+        f"ratio is {lenient}. For them a backtest should span {number(float(found['years_needed']))} years, lest a "
+        f"worthless one show an annual ratio of 1; tuning saw {number(float(found['years']))}."
     )
-    if _missing(found["pbo"]):
+    if is_missing(found["pbo"]):
         notes.append("Probability of backtest overfitting: unknown, for fewer than two trials came to their end.")
     else:
         notes.append(
@@ -242,37 +212,3 @@ def _verdict_frame(verdicts: Sequence[Any] | pd.DataFrame) -> pd.DataFrame:
         for verdict in verdicts
     ]
     return pd.DataFrame(rows, columns=list(VERDICT_COLUMNS))
-
-
-def _table(frame: pd.DataFrame) -> dict[str, list[Any]]:
-    """Headings and cells as text; numbers are marked so that they can be set flush right."""
-    return {
-        "columns": [str(column).replace("_", " ") for column in frame.columns],
-        "rows": [
-            [(_number(value), _is_number(value)) for value in row] for row in frame.itertuples(index=False, name=None)
-        ],
-    }
-
-
-def _number(value: Any) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if _missing(value):
-        return "–"  # noqa: RUF001 - the typographer's sign for an empty cell
-    if isinstance(value, float):
-        if value == 0 or 1e-4 <= abs(value) < 1e6:
-            return f"{value:,.4g}" if abs(value) < 1e4 else f"{value:,.0f}"
-        return f"{value:.2e}"
-    if isinstance(value, int):
-        return f"{value:,}"
-    if isinstance(value, tuple | list):
-        return "; ".join(map(str, value)) or "–"  # noqa: RUF001
-    return str(value)
-
-
-def _missing(value: Any) -> bool:
-    return value is None or (isinstance(value, float) and math.isnan(value))
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -538,8 +538,9 @@ DRIFT: Final = TableSpec(
 """What a drift check found, known at ``ts`` of what came since ``since``.
 
 ``kind`` is ``distribution`` (``statistic`` a distance of the column's window from the reference, with its ``limit``) or
-``concept`` (``statistic`` a detector, one row an alarm on the stream ``column``). ``subject`` names the table or model,
-``rows`` how many rows the finding rests on; the reference is its first and last row and a hash of its content.
+``concept`` (``statistic`` a detector, one row an alarm on the stream ``column``); of a model's own scores and outcomes
+it is ``score``, ``calibration`` or ``performance``. ``subject`` names the table or model, ``rows`` how many rows the
+finding rests on; the reference is its first and last row and a hash of its content.
 """
 
 QUALITY: Final = TableSpec(
@@ -569,6 +570,32 @@ QUALITY: Final = TableSpec(
 """The quality score of one day's bars ``[ts, end)`` and its parts, each from 0 to 1, NaN where nothing was measured.
 
 :mod:`tapeline.quality.daily_score` says what each part and count means. ``worst`` is the part that cost most.
+"""
+
+PERFORMANCE: Final = TableSpec(
+    "audit",
+    "performance",
+    pa.schema(
+        _fields(
+            ("ts", INSTANT, False),
+            ("known_at", INSTANT, False),
+            ("period", NAME, False),
+            ("model", NAME, False),
+            ("model_version", pa.string(), False),
+            ("origin", NAME, False),
+            ("metric", NAME, False),
+            ("rows", pa.int64(), False),
+            ("value", pa.float64(), True),
+            ("low", pa.float64(), True),
+            ("high", pa.float64(), True),
+        )
+    ),
+    key=("ts", "period", "model", "model_version", "origin", "metric"),
+)
+"""A metric of one model version over one period of outcomes, with its 95 % block bootstrap interval.
+
+``ts`` is where the period begins and ``known_at`` when the newest of its outcomes became known. ``origin`` says how the
+scores came to be (live, shadow, holdout, backtest, out_of_fold); see :mod:`tapeline.models.performance`.
 """
 
 _WIDE_LEAD: Final = _fields(("ts", INSTANT, False), ("known_at", INSTANT, False))
@@ -617,6 +644,7 @@ FIXED_TABLES: Final[Mapping[str, TableSpec]] = {
         GAPS,
         DRIFT,
         QUALITY,
+        PERFORMANCE,
     )
 }
 """The tables whose schema does not depend on a version, by ``<zone>/<name>``."""

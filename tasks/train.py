@@ -11,8 +11,10 @@ from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
 from tapeline.core.schemas import CLEAN_BARS, labels_spec
+from tapeline.core.settings import Settings
 from tapeline.core.versions import digest
 from tapeline.labels.label_set import load_label_set
+from tapeline.lake.lake import Lake
 from tapeline.quality.integrity_log import CheckRecord
 from tasks.artifacts import Progress, show_markdown
 from tasks.features import feature_table
@@ -20,7 +22,7 @@ from tasks.job import Job, open_lake
 from tasks.observe import observed
 
 if TYPE_CHECKING:
-    from tapeline.evaluation.result import TrainingResult
+    from tapeline.evaluation.result import TrainingResult, Versions
 
 _FOLD: Final = re.compile(r"trial (\d+) of (\d+), fold (\d+) of (\d+)")
 TRAIN_SECONDS: Final = 10 * 3600.0
@@ -32,12 +34,11 @@ TUNING_SHARE: Final = 0.9
 @task(task_run_name="train {name}", cache_policy=NO_CACHE, timeout_seconds=TRAIN_SECONDS, tags=["train"])
 def train_model(name: str, jobs: Sequence[Job], *, verdict_ids: Sequence[str] = ()) -> TrainingResult:
     """Train one model on the pooled symbols of the jobs, look at the holdout once, register it, decide the alias."""
-    from tapeline.evaluation.result import Versions
     from tapeline.models.dataset import assemble
     from tapeline.models.training import train
 
     settings, lake = open_lake()
-    feature_set, features = feature_table(settings)
+    _, features = feature_table(settings)
     label_set = load_label_set()
     labels = labels_spec(label_set.version)
     parts = {}
@@ -47,10 +48,7 @@ def train_model(name: str, jobs: Sequence[Job], *, verdict_ids: Sequence[str] = 
             lake.read(features, job.symbol, job.timeframe, **span),
             lake.read(labels, job.symbol, job.timeframe, **span),
         )
-    bars = {
-        f"{job.name}": lake.version(CLEAN_BARS, job.symbol, job.timeframe, start=job.start, end=job.end) for job in jobs
-    }
-    versions = Versions(feature_set=feature_set.version, label=label_set.version, data=digest(bars))
+    versions = versions_of(settings, lake, jobs)
     progress = Progress(f"train-{name}", f"Training of {name}")
     with observed("train", name, run_id=jobs[0].run_id) as seen:
         result = train(
@@ -71,6 +69,23 @@ def train_model(name: str, jobs: Sequence[Job], *, verdict_ids: Sequence[str] = 
     progress(1.0)
     show_markdown("stage-train", training_markdown(result), f"What the training of {name} came to")
     return result
+
+
+def versions_of(settings: Settings, lake: Lake, jobs: Sequence[Job]) -> Versions:
+    """The versions of features, labels and data that a training of these jobs would be made from now.
+
+    Raises
+    ------
+    DataError
+        The lake holds no clean bars of a series.
+    """
+    from tapeline.evaluation.result import Versions
+
+    feature_set, _ = feature_table(settings)
+    bars = {
+        f"{job.name}": lake.version(CLEAN_BARS, job.symbol, job.timeframe, start=job.start, end=job.end) for job in jobs
+    }
+    return Versions(feature_set=feature_set.version, label=load_label_set().version, data=digest(bars))
 
 
 def promotion_of(result: TrainingResult, labels: pd.DataFrame) -> CheckRecord:

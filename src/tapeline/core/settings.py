@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from tapeline.core.errors import ConfigurationError
@@ -146,6 +146,28 @@ class ScoringSettings(_Section):
     confidence_threshold: float = Field(0.65, ge=0.5, le=1.0)
 
 
+class LifecycleSettings(_Section):
+    """When a model in use is trained again, and when its challenger takes its place; see docs/lifecycle.md."""
+
+    maximum_age_days: float = Field(30.0, gt=0, le=3660, description="a training older than this is a reason for one")
+    minimum_days: float = Field(7.0, ge=0, le=3660, description="so many days lie between two trainings at least")
+    minimum_new_rows: int = Field(200, ge=1, description="labels that must have become known since the last training")
+    confirmations: int = Field(2, ge=1, le=100, description="checks in a row that must find an alarm")
+    window: int = Field(500, ge=100, le=100_000, description="newest scored rows that are held against the training's")
+    automatic: bool = Field(True, description="train where there is reason to; else only say so")
+    promote_live: bool = Field(True, description="promote a challenger that has shown itself better on live rows")
+    live_rows: int = Field(250, ge=100, description="rows that both scored live before the challenger may be promoted")
+    live_share: float = Field(
+        0.99, ge=0.9, lt=1, description="of resamples in which its loss must be less; high, for it is looked at daily"
+    )
+
+    @model_validator(mode="after")
+    def _ordered(self) -> LifecycleSettings:
+        if self.minimum_days > self.maximum_age_days:
+            raise ValueError(f"minimum_days {self.minimum_days:g} is above maximum_age_days {self.maximum_age_days:g}")
+        return self
+
+
 class CalendarSettings(_Section):
     """Which market calendar an instrument has: by symbol, else by source, else the default; see docs/validation.md."""
 
@@ -227,6 +249,7 @@ class Settings(BaseSettings):
     card: CardSettings = CardSettings()
     charts: ChartSettings = ChartSettings()
     scoring: ScoringSettings = ScoringSettings()
+    lifecycle: LifecycleSettings = LifecycleSettings()
     costs: CostSettings = CostSettings()
     calendars: CalendarSettings = CalendarSettings()
     workers: WorkerSettings = WorkerSettings()

@@ -28,6 +28,7 @@ from tapeline.models.sampled_shap import contributions
 from tapeline.models.search import Plan
 from tapeline.models.tracking import TAG, Tracking, open_tracking
 from tapeline.models.training_record import log_result
+from tapeline.models.training_scores import keep_training_scores, training_scores
 from tapeline.models.traits import PROBES, dataset_traits
 from tapeline.models.trial import FoldModels, TrialRecord
 from tapeline.models.trial_log import TrialLog
@@ -165,6 +166,8 @@ def train(
             ledger,
         )
         log_result(tracking, run_id, result, against_base, fitted.tuning)
+        said = fitted.model.bundle.calibration.apply(fitted.out_of_fold)
+        keep_training_scores(tracking, run_id, training_scores(development, said, assessment.holdout))
     say(f"train: version {result.model_version}, {'champion' if result.promoted else 'not promoted'}: {result.reason}")
     return result
 

@@ -212,6 +212,28 @@ def test_a_chart_is_drawn_from_stored_or_sample_bars(tapeline, tmp_path: Path):
     assert files[".png"].name in out.replace("\n", "")
 
 
+def test_harmonic_patterns_are_looked_for_in_several_series(tapeline):
+    status, out, err = tapeline("scan", "EURUSD", "--timeframes", "H1", "--tolerance", "0.1", "--csv")
+    assert status == 0, err
+    rows = [line.replace('"', "").split(",") for line in out.splitlines()]
+    assert rows[0][:5] == ["rank", "symbol", "timeframe", "state", "kind"]
+    assert len(rows) > 1
+    assert {row[3] for row in rows[1:]} <= {"formed", "forming"}
+    assert [int(row[0]) for row in rows[1:]] == list(range(1, len(rows)))
+    status, out, _ = tapeline("scan", "EURUSD", "--timeframes", "H1", "--tolerance", "0.1", "--limit", "1")
+    assert status == 0
+    assert f"{len(rows) - 1} harmonic patterns stand in 1 series" in out
+
+
+@pytest.mark.parametrize("command", ["scan", "patterns"])
+def test_a_series_that_cannot_be_is_refused_before_anything_starts(tapeline, command):
+    status, _, err = tapeline(command, "../../etc")
+    assert status != 0
+    assert "../../etc" in err
+    option = "--timeframes" if command == "scan" else "--timeframe"
+    assert "H7" in tapeline(command, "EURUSD", option, "H7")[2]
+
+
 def test_a_chart_of_what_is_not_there_is_a_clear_error(tapeline):
     assert "did you mean order_block" in tapeline("chart", "EURUSD", "--findings", "order_blok")[2]
     assert "no bar from" in tapeline("chart", "EURUSD", "--from", "2031-01-01")[2]

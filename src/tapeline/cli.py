@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from tapeline.cli_charts import chart
+from tapeline.cli_charts import chart, patterns, scan
 from tapeline.console import new_table, one_line, print_table, report_error, say, terminal, write_csv
 
 if TYPE_CHECKING:
@@ -38,7 +38,8 @@ application = typer.Typer(
 )
 features_application = typer.Typer(help="Feature sets and their versions.", no_args_is_help=True)
 models_application = typer.Typer(help="Registered models: list, compare, promote, roll back.", no_args_is_help=True)
-application.command()(chart)
+for command in (chart, patterns, scan):
+    application.command()(command)
 application.add_typer(features_application, name="features")
 application.add_typer(models_application, name="models")
 metrics_application = typer.Typer(help="The numbers of all runs, for Prometheus and for people.", no_args_is_help=True)

@@ -1,14 +1,21 @@
-"""``tapeline chart``: bars with what the detectors find in them, as a picture and as a page."""
+"""``tapeline chart``, ``patterns`` and ``scan``: findings drawn, findings measured, harmonic patterns found."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from tapeline.console import new_table, say, terminal
+from tapeline.console import new_table, print_table, say, terminal, write_csv
 
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from tapeline.core.timeframe import Timeframe
+
+Symbols = Annotated[str, typer.Argument(metavar="SYMBOLS", help="Comma-separated: EURUSD,BTC/USDT.")]
 DEFAULT_FINDINGS: Final = "zigzag_swing,break_of_structure,change_of_character,order_block,fair_value_gap"
 
 
@@ -68,6 +75,80 @@ def chart(
     terminal().print(table)
     say(f"Picture {picture.as_uri()}")
     say(f"Page    {shown.as_uri()}")
+
+
+def patterns(
+    symbols: Symbols,
+    timeframe: Annotated[str, typer.Option(help="M1, M5, H1, D1, ...")] = "H1",
+) -> None:
+    """Hold every kind of finding of stored series against chance, and say what speaks at their last bars."""
+    from tapeline.cli import orchestration
+    from tapeline.core.request import parse_request
+
+    names = split(symbols)
+    parse_request(names, timeframe, None, None)
+    with orchestration():
+        from flows.charts import charts
+
+        charts(symbols=names, timeframe=timeframe)
+
+
+def scan(
+    symbols: Symbols,
+    timeframes: Annotated[str, typer.Option(help="Comma-separated: H1,D1.")] = "H1",
+    tolerance: Annotated[float, typer.Option(help="By what share a ratio may miss its published bounds.")] = 0.05,
+    limit: Annotated[int, typer.Option(min=1, help="Print at most this many patterns.")] = 25,
+    csv: Annotated[bool, typer.Option("--csv", help="Write all of them as CSV to standard output.")] = False,
+) -> None:
+    """Look for harmonic patterns, formed and forming, at the last bars of stored series; the most pressing first."""
+    import pyarrow as pa
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from tapeline.charts.harmonic_scanner import scan_harmonics
+    from tapeline.core.request import parse_request
+
+    names, steps = split(symbols), split(timeframes)
+    for step in steps or [""]:
+        parse_request(names, step, None, None)
+    frames = StoredFrames([(name, step) for name in names for step in steps])
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        bar = progress.add_task("Looking for harmonic patterns", total=len(frames))
+        found = scan_harmonics(
+            frames,
+            tolerance=tolerance,
+            progress=lambda done, total, symbol, step: progress.update(
+                bar, completed=done, total=total, description=f"{symbol} {step}"
+            ),
+        )
+    if csv:
+        write_csv(pa.Table.from_pandas(found, preserve_index=False))
+        return
+    shown = found.head(limit)[
+        ["rank", "symbol", "timeframe", "state", "kind", "direction", "age", "low", "high", "target", "stop", "close",
+         "distance", "score", "weight"]
+    ]  # fmt: skip
+    print_table(f"{len(found)} harmonic patterns stand in {len(frames)} series", shown)
+
+
+class StoredFrames(Mapping[tuple[str, "str | Timeframe"], "pd.DataFrame"]):
+    """Stored bars by (symbol, timeframe), read when they are asked for, so that few of them are held at a time."""
+
+    def __init__(self, keys: list[tuple[str, str | Timeframe]]) -> None:
+        self._keys = dict.fromkeys(keys)
+
+    def __getitem__(self, key: tuple[str, str | Timeframe]) -> pd.DataFrame:
+        from tapeline.cli import stored_bars
+
+        if key not in self._keys:
+            raise KeyError(key)
+        return stored_bars(key[0], str(key[1]))[0]
+
+    def __iter__(self) -> Iterator[tuple[str, str | Timeframe]]:
+        return iter(self._keys)
+
+    def __len__(self) -> int:
+        return len(self._keys)
 
 
 def split(text: str) -> list[str]:

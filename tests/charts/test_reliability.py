@@ -146,3 +146,15 @@ def test_the_block_interval_covers_and_widens_with_dependence():
     low, high, _ = block_interval(trend)
     assert high - low > 2 * plain * 1.3
     assert block_interval(np.ones(5))[2] == 1.0
+
+
+def test_an_event_is_held_against_the_same_bars_whatever_else_is_asked():
+    bars = random_walk(1_500, seed=8)
+    first, second = (events_at(bars, np.arange(start, 1_200, 23), 1, 2.0) for start in (400, 407))
+    alone = outcomes(first, bars, horizon=HORIZON).set_index("id")
+    merged = pd.concat([first, second]).sort_values("confirmed_at", kind="stable")
+    among = outcomes(merged, bars, horizon=HORIZON).set_index("id")
+    pd.testing.assert_series_equal(among.loc[alone.index, "base"], alone["base"])
+    assert alone["base"].nunique() > 5
+    other = outcomes(first, bars, horizon=HORIZON, seed=1).set_index("id")
+    assert (other["base"] != alone["base"]).any()

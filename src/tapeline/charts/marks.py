@@ -90,7 +90,7 @@ def marks(events: pd.DataFrame, bars: pd.DataFrame) -> list[Mark]:
         event = events.iloc[place]
         ended = not (pd.isna(event["invalidated_at"]) or event["invalidated_at"].value > closed[-1])
         points = event["points"] if isinstance(event["points"], list | np.ndarray | tuple) else []
-        x = tuple(_place(point["ts"].value, opened, step) for point in points)
+        x = tuple(_place(pd.Timestamp(point["ts"]).value, opened, step) for point in points)
         y = tuple(float(point["price"]) for point in points)
         form = form_of(str(event["kind"]), y, float(event["low"]), float(event["high"]))
         begin = _place(event["start"].value, opened, step)

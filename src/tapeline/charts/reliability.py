@@ -99,12 +99,13 @@ def outcomes(
     done = ended.outcome != PENDING
     chosen, row, outcome = chosen[done], ended.row[done], ended.outcome[done]
     gain, risk, way = gain[chosen], risk[chosen], direction[chosen]
-    base = _by_chance(arrays, known[chosen], way, gain, risk, horizon, draws, seed)
+    names = events["id"].to_numpy()[chosen]
+    base = _by_chance(arrays, _shares(names, draws, seed), known[chosen], way, gain, risk, horizon)
     last = way * (arrays.close[row] - entry[chosen]) / unit[chosen] / risk
     result = np.where(outcome == TARGET, gain / risk, np.where(outcome == 0, last, -1.0))
     return pd.DataFrame(
         {
-            "id": events["id"].to_numpy()[chosen],
+            "id": names,
             "kind": events["kind"].astype(str).to_numpy()[chosen],
             "direction": way,
             "confirmed_at": pd.DatetimeIndex(events["confirmed_at"])[chosen],
@@ -118,27 +119,34 @@ def outcomes(
     )
 
 
+def _shares(names: NDArray[Any], draws: int, seed: int) -> Floats:
+    """Uniform numbers, a row an event, by its id alone: other events beside it, or later ones, change none of them."""
+    state = pd.util.hash_array(names.astype(object)) ^ np.uint64(seed * 0x9E3779B97F4A7C15 % 2**64)
+    # SplitMix64 (Steele, Lea, Flood 2014, OOPSLA) from the event's own state.
+    mixed = state[:, None] + np.arange(1, draws + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        mixed = (mixed ^ (mixed >> np.uint64(shift))) * np.uint64(factor)
+    return np.asarray(((mixed ^ (mixed >> np.uint64(31))) >> np.uint64(11)) * 2.0**-53)
+
+
 def _by_chance(
     arrays: BarArrays,
+    shares: Floats,
     known: Rows,
     direction: NDArray[np.int8],
     reward: Floats,
     risk: Floats,
     horizon: int,
-    draws: int,
-    seed: int,
 ) -> Floats:
     """The share of earlier bars, drawn at random, from which the same distances are hit; NaN where none can say."""
     if not direction.size:
         return np.empty(0)
     usual = arrays.once(mean_true_range, WINDOW)
-    # One row of numbers an event, in the order of the events: a longer history draws the same bars for the same event.
-    shares = np.random.default_rng(seed).random((direction.size, draws))
     drawn: Rows = (WINDOW + shares * (known - horizon - WINDOW)[:, None]).astype(np.int64)
     entry, unit = arrays.open[drawn + 1], usual[drawn]
     goal = entry + (direction * reward)[:, None] * unit
     limit = entry - (direction * risk)[:, None] * unit
-    ended = fates(arrays, drawn.ravel(), np.repeat(direction, draws), goal.ravel(), limit.ravel(), horizon)
+    ended = fates(arrays, drawn.ravel(), np.repeat(direction, shares.shape[1]), goal.ravel(), limit.ravel(), horizon)
     valid = (unit > 0.0).sum(axis=1)
     hit = ((ended.outcome.reshape(drawn.shape) == TARGET) & (unit > 0.0)).sum(axis=1)
     return np.divide(hit, valid, out=np.full(direction.size, np.nan), where=valid > 0)
@@ -226,7 +234,7 @@ def wilson_interval(hits: float, trials: int, z: float = 1.959964) -> tuple[floa
     share, square = hits / trials, z * z
     middle = (share + square / (2 * trials)) / (1 + square / trials)
     half = z / (1 + square / trials) * np.sqrt(share * (1 - share) / trials + square / (4 * trials**2))
-    return float(middle - half), float(middle + half)
+    return max(0.0, float(middle - half)), min(1.0, float(middle + half))
 
 
 def block_interval(values: Floats, *, seed: int = 0, resamples: int = RESAMPLES) -> tuple[float, float, float]:

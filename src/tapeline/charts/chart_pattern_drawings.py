@@ -12,7 +12,7 @@ import pandas as pd
 
 from tapeline.charts.continuation_patterns import BORDER_KINDS, FLAG_KINDS, bordered_pattern, flag_pattern
 from tapeline.charts.reversal_patterns import NAMES, bowl_pattern, reversal_pattern
-from tapeline.charts.synthetic import Drawing, bars_of_closes, bars_through
+from tapeline.charts.synthetic import Case, Drawing, bars_of_closes, bars_through
 from tapeline.charts.trendlines import trendline
 
 Corner = tuple[int, float]
@@ -22,15 +22,6 @@ BOWLS: Final = ("rounding_bottom", "rounding_top", "cup_with_handle", "inverted_
 REVERSALS: Final = tuple(name for pair in NAMES.values() for name in pair)
 FALLING: Final = (*(pair[0] for pair in NAMES.values()), "rounding_top", "inverted_cup_with_handle")
 """Kinds whose direction is always -1."""
-
-
-@dataclass(frozen=True)
-class Case:
-    """What measures one kind: the detector, ``drawings(count, noise=, seed=)`` and ``near_misses(count, seed=)``."""
-
-    detect: Callable[[pd.DataFrame], pd.DataFrame]
-    drawings: Callable[..., list[Drawing]]
-    near_misses: Callable[..., list[Drawing]]
 
 
 @dataclass(frozen=True)

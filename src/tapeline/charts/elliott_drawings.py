@@ -2,32 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import accumulate
 from typing import Final
 
 import numpy as np
-import pandas as pd
 
 from tapeline.charts.elliott import elliott_wave
 from tapeline.charts.elliott_rules import DIAGONALS, FLATS, KINDS
-from tapeline.charts.synthetic import Drawing, bars_through
+from tapeline.charts.synthetic import Case, Drawing, bars_through
 
 _SHORTEST_LEG: Final = 12
 """Bars of the shortest leg: the others take as many as they are longer, so that all legs are about as steep."""
 
 _LEAST_LEG: Final = 8
-
-
-@dataclass(frozen=True)
-class Case:
-    """What measures one kind: the detector, ``drawings(count, noise=, seed=)`` and ``near_misses(count, seed=)``."""
-
-    detect: Callable[[pd.DataFrame], pd.DataFrame]
-    drawings: Callable[..., list[Drawing]]
-    near_misses: Callable[..., list[Drawing]]
 
 
 def drawings(kind: str, count: int, *, noise: float = 0.0, seed: int = 0) -> list[Drawing]:

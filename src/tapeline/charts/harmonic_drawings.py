@@ -2,32 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Final
 
 import numpy as np
-import pandas as pd
 
 from tapeline.charts.harmonic_ratios import PATTERNS, HarmonicRatios, Ratio
 from tapeline.charts.harmonics import harmonic_pattern
-from tapeline.charts.synthetic import Drawing, bars_through
+from tapeline.charts.synthetic import Case, Drawing, bars_through
 
 _FREE: Final[Mapping[Ratio, tuple[float, float]]] = {"XA/OX": (0.5, 1.5), "AB/XA": (0.4, 0.6)}
 """Where a pattern leaves a ratio open that its drawing needs."""
 
 _BARS_A_LEG: Final = 45
 _SHORTEST_LEG: Final = 9
-
-
-@dataclass(frozen=True)
-class Case:
-    """What measures one kind: the detector, ``drawings(count, noise=, seed=)`` and ``near_misses(count, seed=)``."""
-
-    detect: Callable[[pd.DataFrame], pd.DataFrame]
-    drawings: Callable[..., list[Drawing]]
-    near_misses: Callable[..., list[Drawing]]
 
 
 def ratios_of(prices: Sequence[float]) -> dict[Ratio, float]:

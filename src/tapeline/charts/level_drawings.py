@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from types import MappingProxyType
 from typing import Final
@@ -12,17 +11,7 @@ import numpy as np
 import pandas as pd
 
 from tapeline.charts.levels import level_break, level_flip, support_resistance
-from tapeline.charts.synthetic import Drawing, bars_through
-
-
-@dataclass(frozen=True)
-class Case:
-    """A detector with drawings of what it should find and of what it should not."""
-
-    detect: Callable[[pd.DataFrame], pd.DataFrame]
-    drawings: Callable[..., Sequence[Drawing]]
-    near_misses: Callable[..., Sequence[Drawing]]
-
+from tapeline.charts.synthetic import Case, Drawing, bars_through
 
 _LEG: Final = 12
 """Bars of a leg: more than two reaches, so that each turn is a swing, with a range that tolerances are shares of."""

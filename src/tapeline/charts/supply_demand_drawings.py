@@ -2,27 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from functools import partial
 from types import MappingProxyType
 from typing import Final, Literal
 
 import numpy as np
-import pandas as pd
 
 from tapeline.charts.supply_demand import KINDS, supply_demand_zone, zone_test
-from tapeline.charts.synthetic import Drawing, bars_of_closes
-
-
-@dataclass(frozen=True)
-class Case:
-    """What measures one kind: the detector, ``drawings(count, noise=, seed=)`` and ``near_misses(count, seed=)``."""
-
-    detect: Callable[[pd.DataFrame], pd.DataFrame]
-    drawings: Callable[..., Sequence[Drawing]]
-    near_misses: Callable[..., Sequence[Drawing]]
-
+from tapeline.charts.synthetic import Case, Drawing, bars_of_closes
 
 Flaw = Literal["", "long base", "wide base", "slow departure", "both ways"]
 _FLAWS: Final[tuple[Flaw, ...]] = ("long base", "wide base", "slow departure", "both ways")

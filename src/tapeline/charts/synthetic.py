@@ -109,6 +109,15 @@ def random_walk(rows: int, *, seed: int = 0, volatility: float = 0.001, start: f
 
 
 @dataclass(frozen=True)
+class Case:
+    """What measures one kind: the detector, ``drawings(count, noise=, seed=)`` and ``near_misses(count, seed=)``."""
+
+    detect: Callable[[pd.DataFrame], pd.DataFrame]
+    drawings: Callable[..., Sequence[Drawing]]
+    near_misses: Callable[..., Sequence[Drawing]]
+
+
+@dataclass(frozen=True)
 class Accuracy:
     """What a detector made of drawings and of random walks.
 

@@ -7,8 +7,7 @@ from typing import Final
 
 import numpy as np
 
-from tapeline.charts.harmonic_drawings import Case
-from tapeline.charts.synthetic import Drawing, bars_through
+from tapeline.charts.synthetic import Case, Drawing, bars_through
 from tapeline.charts.wolfe_waves import wolfe_wave
 
 _LEG: Final = (24, 44)

@@ -32,9 +32,9 @@ LEAST: Final = 0.2
 """The largest share that the opposite third of a P or b holds."""
 BALANCE: Final = 0.2
 """How far the outer thirds of a D may differ, as a share of the whole."""
-SPLIT: Final = 0.25
+SPLIT: Final = 0.3
 """The prominence of both peaks of a double distribution, as a share of the highest row."""
-VALLEY: Final = 0.6
+VALLEY: Final = 0.35
 """The height of the low node between them, at most, as a share of the lower peak."""
 PART: Final = 0.25
 """The least share of the whole that either distribution holds."""

@@ -21,6 +21,7 @@ from tapeline.evaluation.metrics import log_loss, sharpe_ratio
 from tapeline.evaluation.trades import simulate
 from tapeline.models.dataset import Dataset
 from tapeline.models.search import ORIGIN, OUTCOME, Draw, Plan, draw, vacant_slot
+from tapeline.models.zoo import family as find_family
 
 if TYPE_CHECKING:
     import optuna
@@ -95,11 +96,12 @@ class FoldModels:
         from tapeline.models.estimator import build_estimator, useful_threads
 
         training = self._training
+        own = {name: getattr(training, name) for name in find_family(family).settings}
         return build_estimator(
             family,
             seed=training.seed,
             threads=useful_threads(self.dataset.X.size, training.threads),
-            parameters=parameters,
+            parameters={**own, **parameters},
             scaling=None if training.scaling == "none" else training.scaling,
         )
 

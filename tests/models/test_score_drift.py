@@ -1,4 +1,4 @@
-"""Drift of a model in use: what is planted is told as what it is and in time; where nothing changed, nothing is told."""
+"""Drift of a model in use: what is planted is told as what it is, and in time; else nothing is told."""
 
 from __future__ import annotations
 

@@ -163,7 +163,7 @@ def session_profile(
     share: Share = VALUE,
     together: Together = 2,
     prominence: Prominence = 0.2,
-    longest: Longest = 2_880,
+    longest: Longest = 1_500,
 ) -> Iterator[Findings]:
     """What the profile of each completed day, week or month says, known at the close of the next one's first bar.
 

@@ -115,14 +115,15 @@ def profile_shape(
     bins: Bins = 48,
     share: Share = VALUE,
     together: Together = 2,
-    longest: Longest = 2_880,
+    longest: Longest = 1_500,
 ) -> Iterator[Findings]:
     """The shape of each completed profile, known at the close of the first bar after its period.
 
     Kinds ``profile_shape_p`` (direction 1: value was built at the top of the range), ``profile_shape_b`` (-1),
     ``profile_shape_d`` (0) and ``profile_shape_double`` (1 where the period's last close lies above the low node, -1
     below), by the rules of :func:`shape_of`. ``low`` and ``high`` are the value area, of a double distribution the two
-    peaks; ``score`` as in :class:`Shapes`. Invalidated when the next profile is known.
+    peaks; ``score`` as in :class:`Shapes`. Invalidated when the next profile is known. Of a period
+    of ``longest`` bars or more nothing is told: the default holds a day of minutes.
 
     Examples
     --------
@@ -299,7 +300,7 @@ def _of_profiles(
     )
 
 
-def shape_table(bars: pd.DataFrame, found: PeriodProfiles, longest: int = 2_880) -> pd.DataFrame:
+def shape_table(bars: pd.DataFrame, found: PeriodProfiles, longest: int = 1_500) -> pd.DataFrame:
     """One row a completed profile, for reading: when it was known, POC, VAL, VAH, what VAL to VAH holds, and the shape.
 
     Examples

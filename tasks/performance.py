@@ -14,6 +14,8 @@ from prefect.cache_policies import NO_CACHE
 from tapeline.core.errors import DataError
 from tapeline.core.schemas import DRIFT, PERFORMANCE, SCORES, SHADOW_SCORES, labels_spec
 from tapeline.core.settings import Settings
+from tapeline.core.symbol import Symbol
+from tapeline.core.timeframe import Timeframe
 from tapeline.core.versions import digest
 from tapeline.lake.lake import Lake
 from tapeline.quality.drift_plots import write_figure
@@ -197,6 +199,18 @@ def judged(lake: Lake, settings: Settings, name: str, job: Job, now: pd.Timestam
         if rows is not None:
             parts.append(rows[(rows["symbol"] == str(job.symbol)) & (rows["t_end"] <= now)])
     return merge_judged(parts)
+
+
+def scored_series(name: str) -> list[tuple[Symbol, Timeframe]]:
+    """The series that any version of a model has scored, sorted by their names."""
+    _, lake = open_lake()
+    found = []
+    for series in lake.series():
+        if series.spec.path == SCORES.path:
+            frame = lake.read(SCORES, series.symbol, series.timeframe, columns=["ts", "model"])
+            if (frame["model"] == name).any():
+                found.append((series.symbol, series.timeframe))
+    return sorted(found, key=str)
 
 
 def _tracked(registry: Registry, lake: Lake, name: str, job: Job) -> list[Registered]:

@@ -114,6 +114,25 @@ METRICS: Final = _catalogue(
     Metric("tapeline_unfilled_gaps", "gauge", "Gaps that ought to hold bars.", ("symbol", "timeframe")),
     Metric("tapeline_quality_score", "gauge", "Score of the newest scored day, 0 to 1.", ("symbol", "timeframe")),
     Metric("tapeline_drift_alarms", "gauge", "Alarms of the last drift check.", ("symbol", "timeframe")),
+    Metric(
+        "tapeline_model_drift_alarms",
+        "gauge",
+        "Alarms of the last check of a model's scores and outcomes.",
+        ("model", "symbol", "timeframe"),
+    ),
+    Metric(
+        "tapeline_model_log_loss",
+        "gauge",
+        "Log loss of a model version, of all outcomes known.",
+        ("model", "version", "origin"),
+    ),
+    Metric(
+        "tapeline_model_auc",
+        "gauge",
+        "Area under the ROC curve of a model version, of all outcomes known.",
+        ("model", "version", "origin"),
+    ),
+    Metric("tapeline_retrain_wanted", "gauge", "1 where there is reason to train a model again.", ("model",)),
     Metric("tapeline_series_dropped_total", "counter", "Updates of too many series of a metric.", ("metric",)),
     Metric(
         "tapeline_freshness_seconds", "gauge", "Now less the newest stored close.", ("table", "symbol", "timeframe")

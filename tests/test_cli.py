@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from io import StringIO
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from tapeline import cli, console
+from tapeline.core.schemas import CLEAN_BARS
+from tests.core.samples import eurusd
+from tests.lake.support import EURUSD, H1, LINEAGE, SWAP, raw
 
 
 @pytest.fixture
@@ -213,16 +218,22 @@ def test_a_chart_is_drawn_from_stored_or_sample_bars(tapeline, tmp_path: Path):
 
 
 def test_harmonic_patterns_are_looked_for_in_several_series(tapeline):
-    status, out, err = tapeline("scan", "EURUSD", "--timeframes", "H1", "--tolerance", "0.1", "--csv")
+    lake = cli.open_lake()
+    for symbol, rows in ((EURUSD, 2_000), (SWAP, 2_750)):
+        bars = raw(eurusd().iloc[:rows]).assign(repaired=False, outlier=False, filled=False)
+        lake.write(CLEAN_BARS, bars, symbol, H1, lineage=LINEAGE)
+    names = f"{EURUSD},{SWAP}"
+    status, out, err = tapeline("scan", names, "--timeframes", "H1", "--csv")
     assert status == 0, err
-    rows = [line.replace('"', "").split(",") for line in out.splitlines()]
-    assert rows[0][:5] == ["rank", "symbol", "timeframe", "state", "kind"]
-    assert len(rows) > 1
-    assert {row[3] for row in rows[1:]} <= {"formed", "forming"}
-    assert [int(row[0]) for row in rows[1:]] == list(range(1, len(rows)))
-    status, out, _ = tapeline("scan", "EURUSD", "--timeframes", "H1", "--tolerance", "0.1", "--limit", "1")
+    found = pd.read_csv(StringIO(out))
+    assert found["rank"].tolist() == [1, 2, 3, 4]
+    assert found["symbol"].value_counts().to_dict() == {str(EURUSD): 3, str(SWAP): 1}
+    assert found.loc[found["symbol"] == str(SWAP), "state"].tolist() == ["formed"]
+    assert found["weight"].is_monotonic_decreasing
+    status, out, _ = tapeline("scan", names, "--timeframes", "H1", "--limit", "1")
     assert status == 0
-    assert f"{len(rows) - 1} harmonic patterns stand in 1 series" in out
+    assert "4 harmonic patterns stand in 2 series" in out
+    assert out.count(" H1 ") == 1
 
 
 @pytest.mark.parametrize("command", ["scan", "patterns"])

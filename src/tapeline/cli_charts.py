@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from tapeline.console import new_table, print_table, say, terminal, write_csv
+from tapeline.console import new_table, print_table, say, terminal
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -101,7 +102,6 @@ def scan(
     csv: Annotated[bool, typer.Option("--csv", help="Write all of them as CSV to standard output.")] = False,
 ) -> None:
     """Look for harmonic patterns, formed and forming, at the last bars of stored series; the most pressing first."""
-    import pyarrow as pa
     from rich.console import Console
     from rich.progress import Progress
 
@@ -122,7 +122,7 @@ def scan(
             ),
         )
     if csv:
-        write_csv(pa.Table.from_pandas(found, preserve_index=False))
+        found.to_csv(sys.stdout, index=False)
         return
     shown = found.head(limit)[
         ["rank", "symbol", "timeframe", "state", "kind", "direction", "age", "low", "high", "target", "stop", "close",

@@ -158,3 +158,11 @@ def test_an_event_is_held_against_the_same_bars_whatever_else_is_asked():
     assert alone["base"].nunique() > 5
     other = outcomes(first, bars, horizon=HORIZON, seed=1).set_index("id")
     assert (other["base"] != alone["base"]).any()
+
+
+def test_a_dozen_misses_are_no_proof():
+    days = pd.date_range("2017", periods=12, tz="UTC")
+    told = pd.DataFrame({"kind": "flag", "confirmed_at": days, "hit": 0.0, "base": [0.28, 0.32] * 6, "result": -1.0})
+    (row,) = reliability(told).to_dict("records")
+    assert row["p_value"] == pytest.approx(0.023, abs=0.001), "a normal of mean 12 x 0.3 and its binomial spread"
+    assert reliability(pd.concat([told.assign(kind=kind) for kind in "abc"]))["verdict"].unique() == ["no edge shown"]

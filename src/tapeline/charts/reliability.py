@@ -168,8 +168,9 @@ def reliability(told: pd.DataFrame, by: Sequence[str] = ("kind",), *, seed: int 
     One row a group: ``events``; ``hit_rate`` and its Wilson interval ``hit_low``, ``hit_high`` (95 %); ``base_rate``;
     ``edge``, their difference, with ``edge_low`` and ``edge_high``, the 95 % interval of a bootstrap over blocks of
     events that follow each other (findings close in time share their future); ``mean_result`` in multiples of the risk
-    before costs; ``p_value`` of the edge, adjusted for the number of groups (Holm 1979); ``verdict``: ``edge`` or
-    ``worse than chance`` where that is below 0.05, else ``no edge shown``.
+    before costs; ``p_value`` of the edge, the larger of that of the bootstrap and that of independent draws at the base
+    rates, adjusted for the number of groups (Holm 1979); ``verdict``: ``edge`` or ``worse than chance`` where that is
+    below 0.05, else ``no edge shown``.
 
     Examples
     --------
@@ -184,6 +185,9 @@ def reliability(told: pd.DataFrame, by: Sequence[str] = ("kind",), *, seed: int 
         hit, base = group["hit"].to_numpy(), group["base"].to_numpy()
         low, high = wilson_interval(float(hit.sum()), len(hit))
         edge_low, edge_high, p_value = block_interval(hit - base, seed=seed)
+        # Hits that are all alike have no spread to resample: what chance alone would spread bounds the p-value.
+        spread = np.sqrt((base * (1.0 - base)).sum()) / len(base)
+        alone = erfc(abs(float((hit - base).mean())) / (spread * sqrt(2.0))) if spread > 0.0 else 1.0
         rows.append(
             {
                 **dict(zip(by, key, strict=True)),
@@ -196,7 +200,7 @@ def reliability(told: pd.DataFrame, by: Sequence[str] = ("kind",), *, seed: int 
                 "edge_low": edge_low,
                 "edge_high": edge_high,
                 "mean_result": group["result"].mean(),
-                "p_value": p_value,
+                "p_value": max(p_value, alone),
             }
         )
     numbers = ("events", "hit_rate", "hit_low", "hit_high", "base_rate", "edge", "edge_low", "edge_high", "mean_result")

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from functools import partial
 from types import MappingProxyType
 from typing import Any, Final
@@ -12,22 +11,13 @@ import numpy as np
 import pandas as pd
 
 from tapeline.charts.profile_shape import profile_event, profile_shape
-from tapeline.charts.synthetic import Drawing, bars_of_closes
+from tapeline.charts.synthetic import Case, Drawing, bars_of_closes
 
 DAY: Final = 1_440
 _AFTER: Final = 3
 _BRACKET: Final = 30
 
 Generator = np.random.Generator
-
-
-@dataclass(frozen=True)
-class Case:
-    """What measures one kind: the detector, ``drawings(count, noise=, seed=)`` and ``near_misses(count, seed=)``."""
-
-    detect: Callable[[pd.DataFrame], pd.DataFrame]
-    drawings: Callable[..., Sequence[Drawing]]
-    near_misses: Callable[..., Sequence[Drawing]]
 
 
 def _turns(bars: int, low: float, high: float, generator: Generator) -> Any:

@@ -58,8 +58,11 @@ def _draw(kind: str, flaw: Flaw, noise: float, generator: np.random.Generator, *
     border = bars["high"].to_numpy()[inner].max() if left > 0 else bars["low"].to_numpy()[inner].min()
     near = bars["low"].to_numpy() if left > 0 else bars["high"].to_numpy()
     later = np.arange(len(bars)) > last + 6
-    back = int(np.flatnonzero(later & (left * (near - border) <= 0.0))[0])
-    return Drawing(bars, "zone_test", left, (*at, (back, float(close[back]))))
+    back = np.flatnonzero(later & (left * (near - border) <= 0.0))
+    if not back.size:
+        # Noise has kept price away from the base: that is no return, so another one is drawn.
+        return _draw(name, flaw, noise, generator, test=test)
+    return Drawing(bars, "zone_test", left, (*at, (int(back[0]), float(close[back[0]]))))
 
 
 def zone_drawings(kind: str, count: int, *, noise: float, seed: int) -> list[Drawing]:

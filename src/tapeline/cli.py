@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from tapeline.cli_charts import chart, patterns, scan
+from tapeline.cli_models import models_application
+from tapeline.cli_options import ModelName, SourceName, Symbols, TimeframeName
 from tapeline.console import new_table, one_line, print_table, report_error, say, terminal, write_csv
 
 if TYPE_CHECKING:
@@ -37,19 +39,12 @@ application = typer.Typer(
     pretty_exceptions_enable=False,
 )
 features_application = typer.Typer(help="Feature sets and their versions.", no_args_is_help=True)
-models_application = typer.Typer(help="Registered models: list, compare, promote, roll back.", no_args_is_help=True)
 for command in (chart, patterns, scan):
     application.command()(command)
 application.add_typer(features_application, name="features")
 application.add_typer(models_application, name="models")
 metrics_application = typer.Typer(help="The numbers of all runs, for Prometheus and for people.", no_args_is_help=True)
 application.add_typer(metrics_application, name="metrics")
-MODEL_TAGS: Final = ("feature_set_version", "label_version", "data_version", "reason")
-
-Symbols = Annotated[str, typer.Option(help="Comma-separated, as the source spells them: EURUSD,BTC/USDT.")]
-SourceName = Annotated[str, typer.Option(help="sample | files[:folder] | ccxt:<exchange> | yahoo | deribit | mt5")]
-TimeframeName = Annotated[str, typer.Option(help="M1, M5, M15, H1, H4, D1, ... or 1m, 4h, 1d.")]
-ModelName = Annotated[str | None, typer.Option(help="Registered model; derived from symbols and timeframe if absent.")]
 
 
 @application.callback()
@@ -374,65 +369,6 @@ def features_restore(
     from tapeline.models.selection_store import SelectionStore
 
     say(f"{SelectionStore(load_settings(), name).restore()} is the champion set again")
-
-
-@models_application.command("list")
-def models_list(
-    name: Annotated[str, typer.Argument(help="The registered model, such as direction-H1-EURUSD.")],
-) -> None:
-    """The versions of a model with their aliases and what they were made from."""
-    import pandas as pd
-
-    from tapeline.core.settings import load_settings
-    from tapeline.models.registry import Registry
-
-    versions = Registry.open(load_settings()).versions(name)
-    if not versions:
-        say(f"There is no model '{name}'. Train one with: tapeline run")
-        return
-    rows = [
-        (v.version, ", ".join(v.aliases), *(v.tags.get(f"tapeline.{tag}", "") for tag in MODEL_TAGS)) for v in versions
-    ]
-    print_table(name, pd.DataFrame(rows, columns=["version", "aliases", *MODEL_TAGS]))
-
-
-@models_application.command("promote")
-def models_promote(name: str, version: str) -> None:
-    """Make a version the champion, by your own decision; the former one can be had back by rollback."""
-    from tapeline.core.settings import load_settings
-    from tapeline.models.registry import promote
-
-    say(f"{name}: version {promote(load_settings(), name, version).version} is the champion")
-
-
-@models_application.command("rollback")
-def models_rollback(name: str) -> None:
-    """Make the champion before this one the champion again."""
-    from tapeline.core.settings import load_settings
-    from tapeline.models.registry import rollback
-
-    say(f"{name}: version {rollback(load_settings(), name).version} is the champion again")
-
-
-@models_application.command("compare")
-def models_compare(
-    symbols: Symbols = "EURUSD",
-    timeframe: TimeframeName = "H1",
-    model: ModelName = None,
-    late: Annotated[bool, typer.Option(help="Count scores written after the outcome was known, too.")] = False,
-) -> None:
-    """How the challenger did beside the champion on live bars, and whether that speaks for promoting it."""
-    from tasks.job import model_name, plan_jobs
-    from tasks.score import shadow_evidence_of
-
-    jobs = plan_jobs("local", "", split_symbols(symbols), timeframe, None, None)
-    name = model or model_name(jobs)
-    evidence = shadow_evidence_of(name, jobs, live_only=not late)
-    if evidence.late:
-        say(f"{evidence.late} rows do not count: they were scored after their outcome was known")
-    say(f"{name}: {'promote' if evidence.decision.promote else 'keep the champion'}: {evidence.decision.reason}")
-    if evidence.decision.promote:
-        say(f"to do it: tapeline models promote {name} {evidence.challenger}")
 
 
 @metrics_application.command("serve")

@@ -38,8 +38,8 @@ def settings(database: Path, tmp_path: Path) -> Settings:
     return prepare(database, tmp_path)
 
 
-def prepare(database: Path, root: Path) -> Settings:
-    made = make_settings(root)
+def prepare(database: Path, root: Path, *, card: bool = False) -> Settings:
+    made = make_settings(root, card=card)
     made.mlflow_path.mkdir(parents=True)
     shutil.copy(database, made.mlflow_path / "mlflow.db")
     return made
@@ -47,8 +47,8 @@ def prepare(database: Path, root: Path) -> Settings:
 
 @pytest.fixture(scope="session")
 def trained(database: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Settings, TrainingResult]:
-    """A model with a planted signal, trained once. Read it, do not change it."""
-    settings = prepare(database, tmp_path_factory.mktemp("trained"))
+    """A model with a planted signal, trained once, with its card. Read it, do not change it."""
+    settings = prepare(database, tmp_path_factory.mktemp("trained"), card=True)
     dataset = make_dataset(2400, signal=0.6)
     result = train(
         dataset, settings=settings, name="direction-H1", versions=VERSIONS, verdict_ids=("verdict-1",), label={"h": 1}

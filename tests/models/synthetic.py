@@ -63,5 +63,6 @@ def auc_standard_error(target: np.ndarray) -> float:
     return math.sqrt((ones + zeros + 1) / (12 * ones * zeros))
 
 
-def make_settings(root: Path, **training: object) -> Settings:
-    return Settings(root=root, training={"trials": 3, "folds": 3, "threads": 1, **training})  # type: ignore[arg-type]
+def make_settings(root: Path, *, card: bool = False, **training: object) -> Settings:
+    bounds = {"trials": 3, "folds": 3, "threads": 1, **training}
+    return Settings(root=root, training=bounds, card={"write": card})  # type: ignore[arg-type]

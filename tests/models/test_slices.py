@@ -42,7 +42,7 @@ def test_a_regime_in_which_the_model_fails_is_found() -> None:
     assert found.loc["high", "auc_high"] < 0.5
     assert found.loc["low", "auc_low"] > 0.5
     assert found.loc["high", "ece"] > 3 * found.loc["high", "ece_by_chance"]
-    hours = table[table["slicing"] == "hour, UTC"]
+    hours = table[table["slicing"] == "hour"]
     assert (hours["p_holm"] > 0.05).all()
 
 
@@ -90,13 +90,13 @@ def test_small_slices_say_that_they_are_small() -> None:
     name = np.where(np.arange(500) < 40, "rare", "usual").astype(object)
     name[450:] = None
     table = measure(rows, [Slicing("kind", name)]).set_index("slice")
-    assert "40 rows, fewer than 100" in table.loc["rare", "note"]
+    assert "too small to judge: fewer than 100 rows" in table.loc["rare", "note"]
     assert np.isnan(table.loc["rare", ["auc_low", "p_value", "p_holm"]].to_numpy(dtype=float)).all()
     assert table.loc["rare", "rows"] == 40
     assert table.loc["usual", "rows"] == 410
     assert table.loc["usual", "note"] == ""
     overlapping = measure(rows, [Slicing("kind", name)], mean_block=100.0).set_index("slice")
-    assert "overlap so far that they amount to 4.1 blocks" in overlapping.loc["usual", "note"]
+    assert "overlapping labels amount to 4.1 blocks" in overlapping.loc["usual", "note"]
 
 
 def test_trades_are_counted_in_the_slice_of_their_decision() -> None:
@@ -122,6 +122,9 @@ def test_periods_are_as_fine_as_twelve_parts_allow() -> None:
         return by_period(pd.date_range(start, periods=days, freq="1D", tz="UTC")).name
 
     assert [named("2017-01-02", days) for days in (60, 300, 900, 3000)] == ["week", "month", "quarter", "year"]
+    hourly = pd.date_range("2017-01-02", periods=60 * 24, freq="1h", tz="UTC")
+    assert by_period(hourly, fewest=168).name == "week"
+    assert by_period(hourly, fewest=169).name == "month"
     quarter = by_period(pd.DatetimeIndex(["2017-03-31", "2017-04-01"], tz="UTC"), "quarter")
     assert quarter.part.tolist() == ["2017-Q1", "2017-Q2"]
     with pytest.raises(DataError, match="fortnight"):

@@ -255,13 +255,13 @@ def local(weights: pd.DataFrame, *, count: int = 8, title: str = "", format: For
         ``condition``, ``weight``, ``error``; the heaviest first.
     """
     shown = weights.head(count).iloc[::-1]
-    figure, (axes,) = _figure(5.6, max(1.7, 0.9 + 0.24 * len(shown)))
+    figure, (axes,) = _figure(4.6, max(1.7, 0.9 + 0.24 * len(shown)))
     place = np.arange(len(shown))
     colours = [BLUE if weight > 0 else VERMILION for weight in shown["weight"]]
     axes.barh(place, 100 * shown["weight"], xerr=200 * shown["error"], color=colours, height=0.7, ecolor=GREY)
     axes.axvline(0, color=GREY, linewidth=0.9)
     _name_bars(axes, place, [str(text) for text in shown["condition"]])
-    _text(axes, title=title, x="moves the probability of a rise by (percentage points)")
+    _text(axes, title=title, x="percentage points of probability")
     return _render(figure, format)
 
 

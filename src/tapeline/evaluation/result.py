@@ -72,6 +72,8 @@ class TrainingResult:
         complete trials: how many, and how many groups of like ones), ``pbo`` (probability of backtest overfitting),
         ``probability_of_loss``, ``degradation``, ``days``, ``blocks`` and ``splits`` behind them, ``years_needed``
         (minimum backtest length for an annual Sharpe ratio of 1) and ``years``.
+    card, card_text:
+        Where the model card lies, and what it says in short, as Markdown; empty where none was made.
     """
 
     name: str
@@ -105,3 +107,5 @@ class TrainingResult:
     family: str = "lightgbm"
     family_reason: str = ""
     overfitting: pd.DataFrame = field(default_factory=pd.DataFrame)
+    card: str = ""
+    card_text: str = ""

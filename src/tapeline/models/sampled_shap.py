@@ -46,15 +46,21 @@ def explain_model(model: Model, X: npt.NDArray[np.float32]) -> Contributions:  #
     -------
     Of the last 2,000 rows where exact, of the last 100 where sampled.
     """
-    rows = X[-EXACT_ROWS:]
-    exact = _exact(model, rows, X)
-    if exact is not None:
-        (values, expected), method = exact
-        return Contributions(values, np.full(len(rows), expected), f"exact, {method}")
+    found = _exact(model, X[-EXACT_ROWS:], X) if exact_method(model) else None
+    if found is not None:
+        values, expected = found
+        return Contributions(values, np.full(len(values), expected), f"exact: {exact_method(model)}")
     rows = X[-SAMPLED_ROWS:]
     values = sampled_shap_values(model.raw_probability, rows, background=X)[:, list(model.bundle.kept)]
-    expected = log_odds(model.raw_probability(rows)) - values.sum(axis=1)
-    return Contributions(values, expected, f"sampled, the newest {len(rows)} rows")
+    expected_here = log_odds(model.raw_probability(rows)) - values.sum(axis=1)
+    return Contributions(values, expected_here, f"sampled on the newest {len(rows)} rows")
+
+
+def exact_method(model: Model) -> str | None:
+    """How a model's SHAP values are computed exactly; None where they are sampled."""
+    if model.bundle.model_format == LIGHTGBM:
+        return "TreeSHAP by LightGBM"
+    return None if getattr(model.booster, "line", None) is None else "coefficient times distance from the mean"
 
 
 def contributions(model: Model, X: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:  # noqa: N803
@@ -64,17 +70,11 @@ def contributions(model: Model, X: npt.NDArray[np.float32]) -> npt.NDArray[np.fl
 
 def _exact(
     model: Model, rows: npt.NDArray[np.float32], background: npt.NDArray[np.float32]
-) -> tuple[tuple[npt.NDArray[np.float64], float], str] | None:
-    kind = model.bundle.model_format
-    if kind == LIGHTGBM:
-        return shap_values(model.booster, model.read(rows)), "by LightGBM (TreeSHAP)"
-    line = getattr(model.booster, "line", None)
-    if line is None:
-        return None
-    slope, intercept = line
-    return linear_shap_values(
-        slope, intercept, model.read(rows), model.read(background)
-    ), "coefficient times distance from mean"
+) -> tuple[npt.NDArray[np.float64], float]:
+    if model.bundle.model_format == LIGHTGBM:
+        return shap_values(model.booster, model.read(rows))
+    slope, intercept = model.booster.line
+    return linear_shap_values(slope, intercept, model.read(rows), model.read(background))
 
 
 def sampled_shap_values(

@@ -7,7 +7,7 @@ compared with the whole, on the same resampled blocks, and the p-values are corr
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -58,33 +58,41 @@ class Slicing:
         return tuple(sorted(known, key=lambda name: (_ORDER.get(name, 0), name)))
 
 
-_ORDER: Final[Mapping[str, int]] = {"low": -3, "middle": -2, "high": -1, "ranging": -2, "trending": -1}
+_ORDER: Final[Mapping[str, int]] = {"low": -3, "middle": -2, "high": -1, "ranging": -3, "mixed": -2, "trending": -1}
 
 
-def by_period(t0: pd.DatetimeIndex, every: str | None = None) -> Slicing:
+_PERIODS: Final[Mapping[str, Callable[[pd.DatetimeIndex], pd.Index]]] = {
+    "week": lambda t0: t0.strftime("%G-W%V"),
+    "month": lambda t0: t0.strftime("%Y-%m"),
+    "quarter": lambda t0: t0.strftime("%Y-Q") + ((t0.month - 1) // 3 + 1).astype(str),
+    "year": lambda t0: t0.strftime("%Y"),
+}
+
+
+def by_period(t0: pd.DatetimeIndex, every: str | None = None, *, fewest: float = 0.0) -> Slicing:
     """By calendar period of the decision, UTC.
 
     Parameters
     ----------
     every:
-        ``week``, ``month``, ``quarter`` or ``year``; where absent, the finest with at most twelve parts.
+        ``week``, ``month``, ``quarter`` or ``year``; where absent, the finest that has at most twelve parts and, in
+        most of them, enough decision times.
+    fewest:
+        How many decision times are enough.
 
     Examples
     --------
     >>> by_period(pd.date_range("2017-01-30", periods=3, freq="1D", tz="UTC"), "month").part.tolist()
     ['2017-01', '2017-01', '2017-02']
     """
-    formats = {"week": "%G-W%V", "month": "%Y-%m", "quarter": None, "year": "%Y"}
-    if every is not None and every not in formats:
-        raise DataError(f"no period is called {every!r}", hint=", ".join(formats))
-    for name in formats if every is None else (every,):
-        pattern = formats[name]
-        values = (
-            t0.strftime(pattern) if pattern else t0.strftime("%Y-Q") + ((t0.month - 1) // 3 + 1).astype(str)
-        ).to_numpy(dtype=object)
-        if every is not None or name == "year" or len(set(values)) <= 12:
+    if every is not None and every not in _PERIODS:
+        raise DataError(f"no period is called {every!r}", hint=", ".join(_PERIODS))
+    for name in _PERIODS if every is None else (every,):
+        part = _PERIODS[name](t0).to_numpy(dtype=object)
+        sizes = pd.Series(t0, index=part).groupby(level=0).nunique()
+        if len(sizes) <= 12 and (sizes.median() if len(sizes) else 0) >= fewest:
             break
-    return Slicing(name, values)
+    return Slicing(name, part)
 
 
 def by_hour(t0: pd.DatetimeIndex, hours: int = 4) -> Slicing:
@@ -93,10 +101,10 @@ def by_hour(t0: pd.DatetimeIndex, hours: int = 4) -> Slicing:
     Examples
     --------
     >>> by_hour(pd.DatetimeIndex(["2017-01-02 07:30", "2017-01-02 23:00"], tz="UTC")).part.tolist()
-    ['04-08 h', '20-24 h']
+    ['04-08 UTC', '20-24 UTC']
     """
     first = t0.hour.to_numpy() // hours * hours
-    return Slicing("hour, UTC", np.array([f"{one:02d}-{min(one + hours, 24):02d} h" for one in first], dtype=object))
+    return Slicing("hour", np.array([f"{one:02d}-{min(one + hours, 24):02d} UTC" for one in first], dtype=object))
 
 
 def by_symbol(symbol: npt.ArrayLike) -> Slicing:
@@ -283,9 +291,9 @@ def _values(
 
 def _too_small(record: Mapping[str, Any], fewest_rows: int) -> str:
     if record["rows"] < fewest_rows:
-        return f"too small to judge: {record['rows']} rows, fewer than {fewest_rows}"
+        return f"too small to judge: fewer than {fewest_rows} rows"
     if record["blocks"] < FEWEST_BLOCKS:
-        return f"too small to judge: its labels overlap so far that they amount to {record['blocks']:.1f} blocks"
+        return f"too small to judge: its overlapping labels amount to {record['blocks']:.1f} blocks"
     return ""
 
 

@@ -17,6 +17,7 @@ from tapeline.evaluation.result import TrainingResult, Versions
 from tapeline.models.assessment import Assessment, assess
 from tapeline.models.bundle import Bundle, Model, make_model
 from tapeline.models.calibration import Calibration, fit_calibration
+from tapeline.models.card_store import keep_card
 from tapeline.models.dataset import Dataset
 from tapeline.models.explain import importance_table
 from tapeline.models.ledger import MODEL_TAG, Ledger, read_ledger, record_fits, record_look
@@ -168,6 +169,18 @@ def train(
         log_result(tracking, run_id, result, against_base, fitted.tuning)
         said = fitted.model.bundle.calibration.apply(fitted.out_of_fold)
         keep_training_scores(tracking, run_id, training_scores(development, said, assessment.holdout))
+        if settings.card.write:
+            say("train: writing the model card")
+            result = keep_card(
+                tracking,
+                run_id,
+                result,
+                fitted.model,
+                development,
+                holdout,
+                settings=settings,
+                mean_block=assessment.mean_block,
+            )
     say(f"train: version {result.model_version}, {'champion' if result.promoted else 'not promoted'}: {result.reason}")
     return result
 

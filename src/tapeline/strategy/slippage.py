@@ -162,7 +162,8 @@ def slipped(
     --------
     >>> slipped(FixedSlippage(bps=2).compiled(), 1, 10.0, 100.0, np.nan, np.nan, 0.05)
     100.07
-    >>> slipped(VolumeShareSlippage(spread_share=0).compiled(), -1, 20.0, 100.0, 1000.0, np.nan, 0.0)  # 1 - 0.1 * 0.02 ** 2
+    >>> model = VolumeShareSlippage().compiled()
+    >>> slipped(model, -1, 20.0, 100.0, 1000.0, np.nan, 0.0)  # 100 * (1 - 0.1 * 0.02 ** 2)
     99.996
     """
     cost = model.spread_share * half_spread + model.absolute
@@ -230,7 +231,7 @@ class VolumeShareSlippage(_Model):
 
     Impact and limit are the defaults of zipline (``VolumeShareSlippage`` in zipline/finance/slippage.py: 0.1 and 2.5%
     for equities). There the share is of all that the simulation filled in the bar, here of this fill. They are round
-    numbers, fitted to nothing: above its limit the share counts as the limit, so the impact is at most 0.6 basis points.
+    numbers, fitted to nothing; a share above the limit counts as the limit, so the impact is at most 0.6 basis points.
     """
 
     kind: Literal["volume_share"] = "volume_share"
@@ -349,7 +350,8 @@ def slipped_prices(
 
     Examples
     --------
-    >>> slipped_prices(FixedSlippage(bps=10).compiled(), np.array([1, -1]), np.ones(2), np.array([100.0, 50.0])).tolist()
+    >>> model = FixedSlippage(bps=10).compiled()
+    >>> slipped_prices(model, np.array([1, -1]), np.ones(2), np.array([100.0, 50.0])).round(10).tolist()
     [100.1, 49.95]
     """
     arrays = np.broadcast_arrays(

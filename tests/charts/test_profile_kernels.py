@@ -52,13 +52,13 @@ def test_a_bar_is_spread_evenly_to_the_last_digit(bars, rows):
 
 def test_a_needle_across_a_border_drowns_nothing():
     """Its density is a billion times that of the others; what it leaves in their rows must still be nothing."""
-    low, high = np.array([0.0, 2.0 - 1e-12]), np.array([4.0, 2.0 + 1e-12])
+    low, high = np.array([0.0, 1.0, 2.0 - 1e-12]), np.array([4.0, 4.0, 2.0 + 1e-12])
     volume = np.empty(4)
-    kernels.spread(low, high, np.array([4.0, 8.0]), 0.0, 1.0, volume)
-    np.testing.assert_allclose(volume, [1.0, 5.0, 5.0, 1.0], rtol=1e-3)
+    kernels.spread(low, high, np.array([4.0, 1.0, 8.0]), 0.0, 1.0, volume)
+    np.testing.assert_allclose(volume, [1.0, 5.0 + 1.0 / 3.0, 5.0 + 1.0 / 3.0, 1.0 + 1.0 / 3.0], rtol=1e-3)
     assert volume[0] == 1.0
-    assert volume[3] == pytest.approx(1.0, rel=1e-12)
-    assert volume.sum() == pytest.approx(12.0, rel=1e-12)
+    assert volume[3] == pytest.approx(1.0 + 1.0 / 3.0, rel=1e-12)
+    assert volume.sum() == pytest.approx(13.0, rel=1e-12)
 
 
 def test_a_row_that_nobody_traded_holds_nothing_at_all():

@@ -54,6 +54,12 @@ def test_equal_rows_give_the_control_nearest_to_the_middle():
     assert profile_of_rows(*rows_of(1, 9, 1, 1, 9, 1)).control == 1, "of two as near the lower one"
 
 
+def test_of_equal_rows_the_upper_ones_come_first():
+    assert profile_of_rows(*rows_of(1, 2, 9, 2, 1), together=1).value == (2, 3)
+    assert profile_of_rows(*rows_of(1, 2, 9, 2, 1)).value == (2, 4)
+    assert profile_of_rows(*rows_of(1, 2, 9, 2, 1), 0.9, together=1).value == (1, 4)
+
+
 def test_the_letters_of_a_day_by_hand():
     """Four half hours of ten-minute bars with a tick of one: each letter once in each price that its bracket traded."""
     brackets = [(10, 12), (11, 13), (12, 14), (13, 13)]

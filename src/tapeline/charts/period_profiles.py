@@ -147,8 +147,7 @@ def _findings(kind: str, found: PeriodProfiles, profile: Rows, low: Floats, high
         low=low,
         high=high,
         point_rows=np.column_stack((start, end)),
-        point_prices=np.column_stack((low, high)),
-        **{"invalidated": after, **more},
+        **{"invalidated": after, "point_prices": np.column_stack((low, high)), **more},
     )
 
 
@@ -202,4 +201,7 @@ def session_profile(
         which, at = of[mine], row[mine]
         low = found.bottom[which] + at * found.height[which]
         part = found.volume[which, at] / found.total[which]
-        yield _findings(kind, found, which, low, low + found.height[which], score=part)
+        line = low + 0.5 * found.height[which]
+        yield _findings(
+            kind, found, which, low, low + found.height[which], score=part, point_prices=np.column_stack((line, line))
+        )

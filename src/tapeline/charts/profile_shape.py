@@ -295,8 +295,9 @@ def _of_profiles(
         high=high,
         invalidated=np.append(first[2:], NOT_YET)[profile],
         score=score,
-        point_rows=np.column_stack((first[profile], end)),
-        point_prices=np.column_stack((low, high)),
+        point_rows=np.column_stack((start, end)),
+        # A move of value is drawn from the old point of control to the new one.
+        point_prices=np.column_stack((low, high) if since is None else (found.poc[since], found.poc[profile])),
     )
 
 

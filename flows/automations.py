@@ -35,6 +35,7 @@ OVERDUE_AFTER: Final[Mapping[str, timedelta]] = {
     "backfill/backfill": timedelta(hours=26),
     "profile/profile": timedelta(hours=26),
     "clock/clock": timedelta(hours=1),
+    "lifecycle/lifecycle": timedelta(hours=26),
 }
 """Deployments that are told of where no run of theirs completes for so long."""
 SILENT: Final = "No heartbeat: it was killed, or its machine is gone."

@@ -22,6 +22,7 @@ DOCS = Path(__file__).parents[2] / "docs"
         "drift.md",
         "models.md",
         "ensembles.md",
+        "lifecycle.md",
     ],
 )
 def test_the_examples_of_a_page_hold(page) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from prefect.logging import disable_run_logger
+from typer.testing import CliRunner
 
 from tapeline.core.schemas import DRIFT, PERFORMANCE, SCORES, SHADOW_SCORES, labels_spec
 from tapeline.core.settings import load_settings
@@ -195,3 +196,41 @@ def test_the_tracker_stores_champion_shadow_and_training_once(world) -> None:
     assert world.lake.version(PERFORMANCE, EURUSD, H1) == version
     assert tracked.page is not None
     assert tracked.page.stat().st_size > 5_000
+
+
+def test_the_commands_find_the_series_of_a_model_and_say_what_was_found(world, monkeypatch) -> None:
+    import flows.lifecycle
+    import tapeline.cli
+    from tapeline.cli import application
+    from tapeline.models.retraining import RetrainDecision
+
+    runner = CliRunner()
+    none = runner.invoke(application, ["models", "performance", NAME])
+    assert "has scored nothing" in str(none.exception)
+    world.lake.write(SCORES, said("1", right(0.6, 1)), EURUSD, H1, lineage=LINEAGE)
+    shown = runner.invoke(application, ["models", "performance", NAME, "--metric", "accuracy"])
+    assert shown.exit_code == 0, shown.output
+    assert "out_of_fold" in shown.output
+    assert "live" in shown.output
+    assert "metric 'sharpe' is unknown" in str(
+        runner.invoke(application, ["models", "performance", NAME, "--metric", "sharpe"]).exception
+    )
+
+    asked: list[dict[str, object]] = []
+
+    def run(**given: object) -> SimpleNamespace:
+        asked.append(given)
+        return SimpleNamespace(decision=RetrainDecision(False, ()), alarms=("the loss rose",), live=None, result=None)
+
+    monkeypatch.setattr(flows.lifecycle, "lifecycle", run)
+    monkeypatch.setattr(tapeline.cli, "orchestration", nullcontext)
+    told = runner.invoke(application, ["models", "retrain", NAME, "--dry-run"])
+    assert f"{NAME}: no training: nothing speaks for it" in told.output
+    assert "drift: the loss rose" in told.output
+    runner.invoke(application, ["models", "retrain", NAME])
+    runner.invoke(application, ["models", "retrain", NAME, "--if-needed", "--symbols", "GBPUSD"])
+    assert [(one["symbols"], one["manual"], one["dry_run"]) for one in asked] == [
+        (["EURUSD"], False, True),
+        (["EURUSD"], True, False),
+        (["GBPUSD"], False, False),
+    ]

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tapeline.charts.event_kernels import first_crossings
+from tapeline.charts.event_kernels import first_crossings, first_returns
 from tapeline.charts.events import Findings, event_frame, standing
 from tapeline.charts.gaps import fair_value_gap, inverse_fair_value_gap
 from tapeline.charts.structure import break_of_structure
@@ -145,3 +145,25 @@ def test_bad_input_is_named():
         standing(frame, bars, ["points"])
     with pytest.raises(DataError, match="order"):
         standing(frame.iloc[::-1], bars)
+
+
+def test_levels_are_crossed_where_a_plain_search_says_near_and_far():
+    generator = np.random.default_rng(0)
+    for trial in range(60):
+        rows = int(generator.integers(1, 1_500))
+        values = np.round(np.cumsum(generator.normal(size=rows)), 1)
+        values[generator.random(rows) < (0.1 if trial % 3 == 0 else 0.0)] = np.nan
+        known = np.sort(generator.integers(-1, rows, 40))
+        level = np.round(generator.normal(scale=20.0, size=40) + np.nan_to_num(values[np.maximum(known, 0)]), 1)
+        direction = np.where(generator.random(40) < 0.5, 1, -1).astype(np.int8)
+        expected = {}
+        for sign, strict in ((1, False), (1, True), (-1, False), (-1, True)):
+            plain = []
+            for row, goal in zip(np.maximum(known, 0) + 1, level, strict=True):
+                gone = sign * values[row:]
+                at = np.flatnonzero(gone > sign * goal if strict else gone >= sign * goal)
+                plain.append(row + at[0] if at.size else -1)
+            assert first_crossings(sign, values, known, level, strict=strict).tolist() == plain
+            expected[sign, strict] = np.array(plain)
+        both = first_returns(direction, values, values, known, level)
+        assert both.tolist() == np.where(direction > 0, expected[-1, False], expected[1, False]).tolist()

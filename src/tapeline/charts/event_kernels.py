@@ -8,6 +8,9 @@ import numpy as np
 from numba import njit
 
 EMPTY: Final = -1
+_FAN: Final = 16
+_DEEPEST: Final = 16
+"""Sixteen rows to a block and sixteen blocks to a larger one: more rows than there are have fewer depths."""
 
 
 @njit(cache=True, nogil=True, inline="always")
@@ -169,7 +172,114 @@ def first_crossings(sign: int, values: Any, known: Any, level: Any, *, strict: b
     >>> first_crossings(1, np.array([1.0, 3.0, 2.0, 3.0]), np.array([1, 1]), np.array([3.0, 2.0])).tolist()
     [3, 2]
     """
+    side = np.full(known.size, sign, np.int8)
+    return _first_crossings(side, strict, values, values, known, level)
+
+
+def first_returns(direction: Any, low: Any, high: Any, known: Any, level: Any, *, strict: bool = False) -> Any:
+    """As :func:`first_crossings`, for levels of both sides at once: price comes back to each from where it went.
+
+    Parameters
+    ----------
+    direction:
+        Of each level: 1 where price lies above it and ``low`` must fall to it, -1 where ``high`` must rise to it.
+
+    Examples
+    --------
+    >>> low, high = np.array([1.0, 3.0, 2.0]), np.array([2.0, 4.0, 3.0])
+    >>> first_returns(np.array([1, -1], np.int8), low, high, np.array([0, 0]), np.array([2.0, 3.5])).tolist()
+    [2, 1]
+    """
+    return _first_crossings(-direction, strict, high, low, known, level)
+
+
+@njit(cache=True, nogil=True)
+def _extremes(values: Any, sign: Any) -> Any:
+    """The farthest value of every 16 rows, then of every 16 of those, one behind the other; NaN is passed over."""
+    size, total = values.size, 0
+    while size > _FAN:
+        size = (size + _FAN - 1) // _FAN
+        total += size
+    tree, begin, below = np.empty(total), 0, values.size
+    source, from_rows = values, True
+    while below > _FAN:
+        size = (below + _FAN - 1) // _FAN
+        made = tree[begin : begin + size]
+        turn = sign if from_rows else 1.0
+        for i in range(size):
+            block = source[_FAN * i : min(_FAN * i + _FAN, below)]
+            best = -np.inf
+            for value in block:
+                turned = turn * value
+                best = turned if turned > best else best
+            made[i] = best
+        source, begin, below, from_rows = made, begin + size, size, False
+    return tree
+
+
+@njit(cache=True, nogil=True)
+def _depths(rows: Any) -> Any:
+    """Where each depth begins among the extremes, and how many it has; the rows themselves are depth 0."""
+    begins, sizes = np.zeros(_DEEPEST, np.int64), np.zeros(_DEEPEST, np.int64)
+    begin, deepest = 0, 0
+    sizes[0] = rows
+    while sizes[deepest] > _FAN:
+        deepest += 1
+        sizes[deepest] = (sizes[deepest - 1] + _FAN - 1) // _FAN
+        begins[deepest] = begin
+        begin += sizes[deepest]
+    return begins[: deepest + 1], sizes[: deepest + 1]
+
+
+@njit(cache=True, nogil=True)
+def _first_crossings(side: Any, strict: Any, rising: Any, falling: Any, known: Any, level: Any) -> Any:
+    """Each level is looked for in the next rows one by one, and from there on by whole blocks of rows."""
+    rows = rising.size
     hit = np.full(known.size, EMPTY)
-    stack, state = np.empty(known.size, np.int64), np.zeros(2, np.int64)
-    advance_crossings(sign, strict, values, 0, values.size, known, level, known.size, stack, state, hit)
+    trees = np.empty(0), np.empty(0)
+    built_up, built_down = False, False
+    begins, sizes = _depths(rows)
+    for i in range(known.size):
+        up = side[i] > 0
+        sign, goal = (1.0, level[i]) if up else (-1.0, -level[i])
+        values = rising if up else falling
+        t = max(known[i], 0) + 1
+        soon = min(t + _FAN, rows)
+        while t < soon:
+            value = sign * values[t]
+            if value > goal or (value == goal and not strict):
+                hit[i] = t
+                break
+            t += 1
+        if hit[i] != EMPTY or t >= rows:
+            continue
+        if up and not built_up:
+            trees, built_up = (_extremes(rising, 1.0), trees[1]), True
+        if not up and not built_down:
+            trees, built_down = (trees[0], _extremes(falling, -1.0)), True
+        hit[i] = _climb(sign, strict, values, trees[0] if up else trees[1], begins, sizes, t, goal)
     return hit
+
+
+@njit(cache=True, nogil=True)
+def _climb(sign: Any, strict: Any, values: Any, tree: Any, begins: Any, sizes: Any, t: Any, goal: Any) -> Any:
+    """The first row from ``t`` on that reaches the goal: up to ever larger blocks until one does, then down into it."""
+    depth, deepest = 0, sizes.size - 1
+    while True:
+        found = False
+        stop = sizes[depth] if depth == deepest else min((t // _FAN + 1) * _FAN, sizes[depth])
+        while t < stop:
+            value = sign * values[t] if depth == 0 else tree[begins[depth] + t]
+            if value > goal or (value == goal and not strict):
+                found = True
+                break
+            t += 1
+        if found and depth == 0:
+            return t
+        if found:
+            depth, t = depth - 1, t * _FAN
+        elif depth == deepest:
+            return EMPTY
+        else:
+            # The next block of the same parent's level: all rows before it have been looked at.
+            depth, t = depth + 1, (t + _FAN - 1) // _FAN

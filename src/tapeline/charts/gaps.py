@@ -14,7 +14,7 @@ from pydantic import Field
 
 from tapeline.charts.bar_arrays import BarArrays, Floats, Rows
 from tapeline.charts.detector import detector
-from tapeline.charts.event_kernels import EMPTY, first_crossings
+from tapeline.charts.event_kernels import first_returns
 from tapeline.charts.events import Findings
 
 Age = Annotated[int, Field(ge=1, le=100_000)]
@@ -55,30 +55,31 @@ class Gaps:
         return self._crossed(arrays.close, arrays.close, level, strict=True)
 
     def _crossed(self, falling: Floats, rising: Floats, level: Floats, *, strict: bool) -> Rows:
-        hit = np.full(len(self), EMPTY)
-        for sign, values in ((1, falling), (-1, rising)):
-            chosen = self.direction == sign
-            hit[chosen] = first_crossings(-sign, values, self.third[chosen], level[chosen], strict=strict)
-        return hit
+        return first_returns(self.direction, falling, rising, self.third, level, strict=strict)
 
 
 @njit(cache=True, nogil=True)
-def _three_bar_gaps(
-    opened: Any, high: Any, low: Any, close: Any, body: Any, third: Any, direction: Any, bottom: Any, top: Any
-) -> Any:
-    count = 0
-    for t in range(2, high.size):
-        rises = low[t] > high[t - 2]
-        if not (rises or high[t] < low[t - 2]):
-            continue
-        drive = close[t - 1] - opened[t - 1]
+def _three_bar_gaps(opened: Any, high: Any, low: Any, close: Any, body: Any) -> Any:
+    rows: Any = np.empty(high.size, np.int64)
+    count: Any = 0
+    first_high, first_low, third_high, third_low = high[:-2], low[:-2], high[2:], low[2:]
+    middle_open, middle_close = opened[1:-1], close[1:-1]
+    for t in range(third_high.size):
+        rises, falls = np.int64(third_low[t] > first_high[t]), np.int64(third_high[t] < first_low[t])
+        drive = middle_close[t] - middle_open[t]
         # A bar in the middle without numbers is no leap.
-        if np.isnan(drive) or (body and not (drive > 0.0 if rises else drive < 0.0)):
-            continue
-        third[count], direction[count] = t, 1 if rises else -1
-        bottom[count], top[count] = (high[t - 2], low[t]) if rises else (high[t], low[t - 2])
-        count += 1
-    return count
+        up, down = (drive > 0.0, drive < 0.0) if body else (drive == drive, drive == drive)
+        # Written at every bar and counted at some: which bars leap cannot be guessed, so a branch costs more.
+        rows[count] = t
+        count += rises & np.int64(up) | falls & np.int64(down)
+    third, direction = rows[:count] + 2, np.empty(count, np.int8)
+    bottom, top = np.empty(count), np.empty(count)
+    for i in range(count):
+        t = third[i]
+        rises = low[t] > high[t - 2]
+        direction[i] = 1 if rises else -1
+        bottom[i], top[i] = (high[t - 2], low[t]) if rises else (high[t], low[t - 2])
+    return third, direction, bottom, top
 
 
 def find_gaps(bars: pd.DataFrame | BarArrays, *, body: bool = True) -> Gaps:
@@ -97,13 +98,7 @@ def find_gaps(bars: pd.DataFrame | BarArrays, *, body: bool = True) -> Gaps:
     ([2], [11.0], [13.0])
     """
     arrays = BarArrays.of(bars)
-    rows = len(arrays)
-    third, direction = np.empty(rows, np.int64), np.empty(rows, np.int8)
-    bottom, top = np.empty(rows), np.empty(rows)
-    count = _three_bar_gaps(
-        arrays.open, arrays.high, arrays.low, arrays.close, body, third, direction, bottom, top
-    )  # fmt: skip
-    return Gaps(third[:count].copy(), direction[:count].copy(), bottom[:count].copy(), top[:count].copy())
+    return Gaps(*_three_bar_gaps(arrays.open, arrays.high, arrays.low, arrays.close, body))
 
 
 def gap_findings(gaps: Gaps, kind: str, close: Floats, invalidated: Rows) -> Findings:

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
+from collections.abc import Mapping
+from datetime import timedelta
 from typing import Any, Final, Literal, NamedTuple
 
 import numpy as np
+import pandas as pd
 from numba import njit
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from tapeline.core.errors import ConfigurationError
+from tapeline.core.errors import ConfigurationError, DataError
+from tapeline.core.pit import asof_join
+
+_PAIR: Final = re.compile(r"([A-Z]{3})([A-Z]{3})|([A-Z][A-Z0-9]{1,9})/([A-Z][A-Z0-9]{1,9})")
 
 FLAT: Final = 0.0
 BY_NOTIONAL: Final = 1.0
@@ -253,3 +260,117 @@ def parse_commission(values: dict[str, Any]) -> Commission:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
         raise ConfigurationError(f"commission '{place}': {first['msg']}", hint="see docs/costs.md") from None
+
+
+class ExchangeRates:
+    """Money of one currency in another, at the rate that was known.
+
+    A pair that was not given is found as the inverse of one that was, or as the shortest chain of such (of two of one
+    length the first by the alphabet): EUR to JPY over USD from EURUSD and USDJPY.
+
+    Parameters
+    ----------
+    quotes:
+        By pair, as ``"EURUSD"`` or ``"BTC/USDT"``: units of the second currency for one of the first, indexed by when
+        each rate was known (of bars: their close, not their open).
+    tolerance:
+        The greatest age at which a rate may still be used; any age where absent.
+    markup_bps:
+        What the broker keeps of each conversion, in basis points, against whoever converts.
+
+    Raises
+    ------
+    ConfigurationError
+        A pair that is none, or a markup out of bounds.
+    DataError
+        A rate that is not positive and finite, or an index that is no time.
+
+    Examples
+    --------
+    >>> known = pd.DatetimeIndex(["2017-01-02", "2017-01-03"], tz="UTC")
+    >>> rates = ExchangeRates({"EURUSD": pd.Series([1.0, 1.25], known), "USDJPY": pd.Series([100.0, 120.0], known)})
+    >>> noon = pd.DatetimeIndex(["2017-01-02 12:00", "2017-01-03 12:00"], tz="UTC")
+    >>> rates.rates("EUR", "JPY", noon).tolist(), rates.convert([10.0, 10.0], "USD", "EUR", noon).tolist()
+    ([100.0, 150.0], [10.0, 8.0])
+    """
+
+    def __init__(
+        self, quotes: Mapping[str, pd.Series], *, tolerance: timedelta | None = None, markup_bps: float = 0.0
+    ) -> None:
+        if not 0 <= markup_bps <= 10_000:
+            raise ConfigurationError(f"markup_bps = {markup_bps} must be from 0 to 10000")
+        self._tolerance, self._markup = tolerance, markup_bps / 1e4
+        self._quotes: dict[tuple[str, str], pd.Series] = {}
+        for pair, quote in quotes.items():
+            values = quote.to_numpy(np.float64)
+            if not (np.isfinite(values) & (values > 0)).all():
+                raise DataError(f"rate {pair}: {values[~(values > 0)][:1]} is not positive", hint="drop such rows")
+            self._quotes[_pair(pair)] = quote
+
+    def rates(self, base: str, quote: str, at: pd.DatetimeIndex) -> NDArray[np.float64]:
+        """Units of ``quote`` for one of ``base`` at each instant, in any order of instants.
+
+        Raises
+        ------
+        ConfigurationError
+            No chain of pairs joins the two.
+        DataError
+            At some instant a pair of the chain had no rate yet, or one older than the tolerance.
+        """
+        found = np.ones(len(at))
+        order = np.argsort(at.as_unit("ns").asi8, kind="stable")
+        for pair, inverse in self._chain(base, quote):
+            rates = self._quotes[pair]
+            known = pd.DatetimeIndex(rates.index)
+            left, right = pd.DataFrame(index=at[order]), pd.DataFrame({"rate": rates.to_numpy(np.float64)})
+            joined = asof_join(left, right, at=at[order], known_at=known, tolerance=self._tolerance)
+            values = joined["rate"].to_numpy(np.float64)
+            if np.isnan(values).any():
+                when = at[order][int(np.argmax(np.isnan(values)))]
+                raise DataError(
+                    f"{'/'.join(pair)} has no rate at {when}", hint="give rates from before it, or a longer tolerance"
+                )
+            found[order] *= 1.0 / values if inverse else values
+        return found
+
+    def convert(
+        self, amounts: Any, base: str, quote: str, at: pd.DatetimeIndex, *, increment: float = 0.0
+    ) -> NDArray[np.float64]:
+        """Amounts of ``base`` in ``quote``, rounded to ``increment``.
+
+        What is received is less by the markup, what is owed (negative) more.
+        """
+        amounts = np.asarray(amounts, np.float64)
+        if base == quote:
+            return np.array([rounded(each, increment) for each in amounts])
+        with_markup = np.where(amounts < 0, 1.0 + self._markup, 1.0 - self._markup)
+        money = amounts * self.rates(base, quote, at) * with_markup
+        return np.array([rounded(each, increment) for each in money])
+
+    def _chain(self, base: str, quote: str) -> list[tuple[tuple[str, str], bool]]:
+        reached: dict[str, list[tuple[tuple[str, str], bool]]] = {base: []}
+        waiting = [base]
+        while waiting and quote not in reached:
+            here = waiting.pop(0)
+            legs = [(b, (a, b), False) for a, b in self._quotes if a == here]
+            legs += [(a, (a, b), True) for a, b in self._quotes if b == here]
+            for there, pair, inverse in sorted(legs, key=lambda leg: (leg[0], leg[2])):
+                if there not in reached:
+                    reached[there] = [*reached[here], (pair, inverse)]
+                    waiting.append(there)
+        if quote not in reached:
+            held = ", ".join("/".join(pair) for pair in self._quotes) or "none"
+            raise ConfigurationError(
+                f"no rate for {base}/{quote}", hint=f"give {base}{quote}, or a chain; held: {held}"
+            )
+        return reached[quote]
+
+
+def _pair(text: str) -> tuple[str, str]:
+    found = _PAIR.fullmatch(text)
+    if not found:
+        raise ConfigurationError(f"pair {text!r} is none", hint="as EURUSD, or BTC/USDT where a code has not 3 letters")
+    base, quote = (found[1], found[2]) if found[1] else (found[3], found[4])
+    if base == quote:
+        raise ConfigurationError(f"pair {text!r} names one currency twice")
+    return base, quote

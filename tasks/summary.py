@@ -137,6 +137,7 @@ def show(summary: RunSummary, settings: Settings, lake: Lake) -> None:
             console.print(f"  {done.stage:<10} {Path(done.path).relative_to(lake.root)}")
     if summary.result is not None:
         console.print(f"MLflow       {settings.mlflow_uri}")
+        console.print(f"Model card   {Path(summary.result.card).as_uri() if summary.result.card else 'none'}")
         console.print(f"Report       {summary.report.as_uri() if summary.report else 'none'}")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import pandas as pd
@@ -16,7 +17,7 @@ from tapeline.core.versions import digest
 from tapeline.labels.label_set import load_label_set
 from tapeline.lake.lake import Lake
 from tapeline.quality.integrity_log import CheckRecord
-from tasks.artifacts import Progress, show_markdown
+from tasks.artifacts import Progress, show_link, show_markdown
 from tasks.features import feature_table
 from tasks.job import Job, open_lake
 from tasks.observe import observed
@@ -68,6 +69,10 @@ def train_model(name: str, jobs: Sequence[Job], *, verdict_ids: Sequence[str] = 
             seen.check(promotion_of(result, parts[job.symbol][1]), of=(job.symbol, job.timeframe))
     progress(1.0)
     show_markdown("stage-train", training_markdown(result), f"What the training of {name} came to")
+    if result.card:
+        which = f"{name} version {result.model_version}"
+        show_link(f"model-card-{name}", Path(result.card).as_uri(), f"Model card of {which}")
+        show_markdown(f"model-card-summary-{name}", result.card_text, f"Model card of {which}, in short")
     return result
 
 

@@ -7,6 +7,7 @@ import re
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Literal
 from xml.etree import ElementTree
 
 import numpy as np
@@ -293,3 +294,42 @@ def test_the_choice_among_trials_is_told_in_words() -> None:
     assert "<like>" not in text  # escaped
     unknown = replace(judged, overfitting=pd.DataFrame([{**row, "pbo": float("nan"), "trials_with_returns": 1}]))
     assert "overfitting: unknown" in " ".join(Page(render(replace(base, result=unknown))).text.split())
+
+
+def make_slices() -> pd.DataFrame:
+    table = pd.DataFrame(
+        {
+            "slicing": ["all", "trend", "trend", "hour"],
+            "slice": ["all", "$ranging_{", "trending", "00-04 UTC"],
+            "rows": [900, 500, 400, 20],
+            "skill": [0.01, 0.03, -0.02, 0.1],
+            "skill_low": [0.0, 0.01, -0.04, np.nan],
+            "skill_high": [0.02, 0.05, -0.01, np.nan],
+            "p_holm": [np.nan, 0.2, 0.01, np.nan],
+        }
+    )
+    return table.astype({"slice": object})
+
+
+@pytest.mark.parametrize("kind", ["svg", "png"])
+def test_the_pictures_of_a_card_are_drawn(kind: Literal["svg", "png"]) -> None:
+    paths = pd.DataFrame({"auc": [0.5, 0.52, np.nan], "total_return": [-0.01, 0.02, 0.0]})
+    steps = pd.DataFrame({"tested_from": pd.date_range("2017-01-02", periods=3, tz="UTC"), "auc": [0.5, 0.6, 0.4]})
+    weights = pd.DataFrame({"condition": ["$a <= 3", "b_{ > 1"], "weight": [0.1, -0.05], "error": [0.01, 0.02]})
+    drawn = [
+        plots.slices(make_slices(), format=kind),
+        plots.paths(paths, format=kind),
+        plots.walks({"anchored": steps, "rolling 2": steps}, format=kind),
+        plots.local(weights, format=kind),
+    ]
+    for picture in drawn:
+        assert picture.startswith(b"\x89PNG") if kind == "png" else ElementTree.fromstring(picture).tag.endswith("svg")
+    assert len(set(drawn)) == 4
+
+
+def test_a_slice_that_surely_differs_is_drawn_in_another_colour_and_one_without_interval_not_at_all() -> None:
+    text = plots.slices(make_slices()).decode().lower()
+    assert plots.VERMILION.lower() in text
+    alike = make_slices().assign(p_holm=0.9)
+    assert plots.VERMILION.lower() not in plots.slices(alike).decode().lower()
+    assert plots.slices(make_slices().iloc[:3]) == plots.slices(make_slices())

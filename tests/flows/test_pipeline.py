@@ -41,6 +41,7 @@ def project(prefect_server: str, tmp_path_factory: pytest.TempPathFactory) -> It
         patch.setenv("TAPELINE_EXPECTATIONS", str(REPOSITORY / "expectations"))
         patch.setenv("TAPELINE_TRAINING__TRIALS", "2")
         patch.setenv("TAPELINE_TRAINING__FOLDS", "3")
+        patch.setenv("TAPELINE_CARD__REFITS", "false")
         patch.delenv("TAPELINE_SETTINGS", raising=False)
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         patch.chdir(root)
@@ -111,6 +112,16 @@ def test_no_bar_is_scored_that_the_model_was_trained_on(first_run, lake):
     assert (scores["known_at"] >= trained_until).all()
     assert scores["probability"].between(0, 1).all()
     assert set(scores["feature_set_version"]) == {load_feature_set().version}
+
+
+def test_the_model_card_is_written_and_shown(first):
+    summary, shown = first
+    card = Path(summary.result.card)
+    assert "Where it is good and where not" in card.read_text(encoding="utf-8")
+    (link,) = shown.of("markdown", "model-card-direction-h1-eurusd")
+    assert card.as_uri() in link
+    (short,) = shown.of("markdown", "model-card-summary-direction-h1-eurusd")
+    assert short.startswith(f"**{MODEL}**, version 1: ")
 
 
 def test_the_report_is_there(first_run):

@@ -13,11 +13,14 @@ from tapeline.core.errors import DataError
 from tapeline.models.bundle import LIGHTGBM, Model
 from tapeline.models.calibration import log_odds
 from tapeline.models.explain import linear_shap_values, shap_values
+from tapeline.models.tree_shap import tree_shap_values
 
 Score = Callable[[npt.NDArray[np.float32]], npt.NDArray[np.float64]]
 
 EXACT_ROWS: Final = 2000
 SAMPLED_ROWS: Final = 100
+BACKGROUND_ROWS: Final = 50
+"""Rows over the whole time that the values of XGBoost's trees are counted from."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,7 @@ class Contributions:
 
 
 def explain_model(model: Model, X: npt.NDArray[np.float32]) -> Contributions:  # noqa: N803
-    """SHAP values of the last rows: exact for LightGBM and models whose log odds are a line, else sampled.
+    """SHAP values of the last rows: exact for LightGBM, XGBoost and models whose log odds are a line, else sampled.
 
     Returns
     -------
@@ -60,6 +63,8 @@ def exact_method(model: Model) -> str | None:
     """How a model's SHAP values are computed exactly; None where they are sampled."""
     if model.bundle.model_format == LIGHTGBM:
         return "TreeSHAP by LightGBM"
+    if model.bundle.model_format == "xgboost":
+        return f"interventional TreeSHAP against {BACKGROUND_ROWS} rows"
     return None if getattr(model.booster, "line", None) is None else "coefficient times distance from the mean"
 
 
@@ -73,6 +78,10 @@ def _exact(
 ) -> tuple[npt.NDArray[np.float64], float]:
     if model.bundle.model_format == LIGHTGBM:
         return shap_values(model.booster, model.read(rows))
+    if model.bundle.model_format == "xgboost":
+        spread = np.unique(np.linspace(0, len(background) - 1, BACKGROUND_ROWS).astype(np.intp))
+        values, expected = tree_shap_values(model.booster.trees, model.read(rows), model.read(background[spread]))
+        return values, expected + model.booster.margin
     slope, intercept = model.booster.line
     return linear_shap_values(slope, intercept, model.read(rows), model.read(background))
 

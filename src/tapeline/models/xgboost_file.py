@@ -36,15 +36,15 @@ class XGBoostModel:
     def __init__(self, trees: Trees, margin: float) -> None:
         self.trees = trees
         self.width = trees.width
-        self._margin = margin
+        self.margin = margin
 
     def over(self, columns: npt.ArrayLike, width: int) -> XGBoostModel:
         """The same for rows of ``width`` columns, of which it reads those at ``columns``."""
-        return XGBoostModel(self.trees.over(columns, width), self._margin)
+        return XGBoostModel(self.trees.over(columns, width), self.margin)
 
     def raw_probability(self, rows: npt.NDArray[np.float32], *, threads: int = 1) -> npt.NDArray[np.float64]:
         """The probability of class 1 for each row: a float32 number."""
-        return _sigmoid(self.trees.sums(rows, threads=threads, start=self._margin, single=True))
+        return _sigmoid(self.trees.sums(rows, threads=threads, start=self.margin, single=True))
 
 
 def write_xgboost(model: Any) -> bytes:

@@ -11,7 +11,12 @@ import pytest
 from typer.testing import CliRunner
 
 from tapeline.core.errors import ConfigurationError, DataError
+from tapeline.core.timeframe import Timeframe
 from tapeline.evaluation.metrics import auc, reliability_table
+from tapeline.features.engine import compute as compute_features
+from tapeline.features.feature_set import parse_feature_set
+from tapeline.labels.label_set import compute as compute_labels
+from tapeline.labels.label_set import load_label_set
 from tapeline.models.card_page import card_markdown, card_numbers, intended_use, limits, render_card
 from tapeline.models.card_store import card_path, fetch_card
 from tapeline.models.data_facts import FeatureRange
@@ -24,11 +29,17 @@ from tapeline.models.model_card import (
     regime_columns,
     reliability_with_blocks,
 )
+from tapeline.models.path_distribution import path_distribution
+from tapeline.models.refit import FamilyRefit
 from tapeline.models.registry import Registry
+from tapeline.models.slices import by_column, measure_slices
 from tapeline.models.tracking import open_tracking
+from tapeline.models.training import train
 from tapeline.models.validation import time_holdout
+from tapeline.models.walk_forward import walk_forward
+from tests.core.samples import eurusd
 from tests.evaluation.test_report import HOSTILE, Page
-from tests.models.synthetic import make_dataset, make_parts, make_settings
+from tests.models.synthetic import VERSIONS, make_dataset, make_parts, make_settings
 
 
 @pytest.fixture(scope="module")
@@ -115,6 +126,10 @@ def test_the_run_keeps_the_card_and_one_command_fetches_it(trained, monkeypatch:
     client = open_tracking(settings).client
     numbers = json.loads(Path(client.download_artifacts(result.run_id, "card/card.json")).read_text())
     assert numbers["slices"][0]["auc"] == pytest.approx(result.metrics.set_index("metric").loc["auc", "value"])
+    metrics = client.get_run(result.run_id).data.metrics
+    summary = {row["metric"]: row for row in numbers["path_summary"]}
+    assert metrics["paths_auc_bad"] == pytest.approx(summary["auc"]["bad"])
+    assert metrics["walk_rolling_percentile_of_random_entries"] > 95
     Path(result.card).unlink()
     assert fetch_card(settings, "direction-H1").read_text(encoding="utf-8") == first
     monkeypatch.setenv("TAPELINE_ROOT", str(settings.root))
@@ -142,8 +157,6 @@ def test_a_regime_in_which_the_model_fails_stands_among_the_limits(card, split) 
     scored = card.result.holdout.copy()
     high = holdout.X[:, 3] > np.quantile(development.X[:, 3], 2 / 3)
     scored.loc[high, "probability"] = 1 - scored.loc[high, "probability"]
-    from tapeline.models.slices import by_column, measure_slices
-
     slicing = by_column("volatility", development.X[:, 3], holdout.X[:, 3])
     slices = measure_slices(scored, [slicing], base_rate=0.5, mean_block=2.0)
     told = limits(replace(card, slices=slices))
@@ -224,6 +237,42 @@ def test_regimes_are_found_by_name_or_chosen() -> None:
     assert regime_columns(columns, ["rsi_14"]) == {"rsi_14": "rsi_14"}
     with pytest.raises(ConfigurationError, match="'no_such'"):
         regime_columns(columns, ["no_such"])
+
+
+def test_a_regime_that_is_no_feature_is_refused_before_anything_is_trained(settings) -> None:
+    wrong = settings.model_copy(update={"card": settings.card.model_copy(update={"regimes": ("moon",)})})
+    with pytest.raises(ConfigurationError, match="'moon', which is no feature"):
+        train(make_dataset(300), settings=wrong, name="direction-H1", versions=VERSIONS)
+    assert not list(settings.state_path.rglob("*.journal"))
+
+
+def test_on_real_hours_nothing_is_found_that_is_not_there() -> None:
+    frame = Timeframe.parse("H1")
+    bars = eurusd().iloc[:2500]
+    chosen = [{"component": "log_return", "window": window} for window in (1, 6, 24)]
+    chosen += [{"component": "realised_volatility"}, {"component": "adx"}]
+    features = compute_features(parse_feature_set({"name": "few", "feature": chosen}), bars, frame)
+    dataset = assemble({"EURUSD": (features, compute_labels(load_label_set(), bars, frame))})
+    refit = FamilyRefit("logistic", {})
+    paths = path_distribution(dataset, refit)
+    # Labels of a day overlap, and the five paths share them: an area far from one half would be a leak.
+    assert paths.paths["auc"].between(0.4, 0.6).all()
+    assert paths.summary.set_index("metric").loc["total_return", "bad"] < 0
+    walk = walk_forward(dataset, refit, mean_block=24)
+    assert (walk.predictions["known_until"] < walk.predictions["t0"]).all()
+    assert walk.symbols["auc_low"][0] < 0.5 < walk.symbols["auc_high"][0] + 0.05
+    late = dataset.take(np.arange(len(dataset) // 3, len(dataset)))
+    early = dataset.take(np.arange(len(dataset) // 3))
+    scored = walk.predictions.tail(len(late)).reset_index(drop=True)
+    mine = late.take(np.arange(len(late) - len(scored), len(late)))
+    regimes = regime_columns(dataset.columns)
+    assert regimes == {"volatility": "realised_volatility_24", "trend": "adx_14"}
+    slices = measure_slices(
+        scored, holdout_slicings(early, mine, regimes, mean_block=24), base_rate=early.y.mean(), mean_block=24
+    )
+    assert slices["rows"].max() == len(scored)
+    assert (slices["p_holm"].dropna() > 0.001).all()
+    assert {"volatility", "trend", "hour"} < set(slices["slicing"])
 
 
 def test_slices_of_several_symbols_and_of_rows_out_of_range_are_made() -> None:

@@ -14,7 +14,7 @@ from tapeline.evaluation.result import TrainingResult
 from tapeline.models.bundle import Model
 from tapeline.models.card_page import CARD_FILE, card_markdown, write_card_files
 from tapeline.models.dataset import Dataset
-from tapeline.models.model_card import make_card
+from tapeline.models.model_card import ModelCard, make_card
 from tapeline.models.registry import Registered, Registry
 from tapeline.models.tracking import Tracking, open_tracking
 
@@ -34,6 +34,8 @@ def keep_card(
 ) -> TrainingResult:
     """Make the card of a training, store it with the run (``card/card.html``, ``card/card.json``) and as a report.
 
+    Of paths and walks the run's metrics hold ``paths_<metric>_bad`` and ``_median``, and ``walk_<kind>_<metric>``.
+
     Returns
     -------
     The result, with the card's path and its text in short.
@@ -43,6 +45,7 @@ def keep_card(
     with tempfile.TemporaryDirectory(prefix="tapeline-card-") as scratch:
         write_card_files(Path(scratch), card)
         tracking.log_folder(run_id, Path(scratch), FOLDER)
+        tracking.log(run_id, metrics=_headline_metrics(card))
         write_whole(path, (Path(scratch) / CARD_FILE).read_bytes(), what="model card")
     return replace(result, card=str(path), card_text=card_markdown(card))
 
@@ -81,6 +84,17 @@ def fetch_card(settings: Settings, name: str, version: str | None = None) -> Pat
 def card_path(settings: Settings, name: str, version: str) -> Path:
     """Where a version's card lies among the reports."""
     return settings.reports_path / "cards" / f"{name}-{version}.html"
+
+
+def _headline_metrics(card: ModelCard) -> dict[str, float]:
+    found = {"holdout_outside_range": card.outside}
+    if card.paths is not None:
+        for row in card.paths.summary.to_dict("records"):
+            found |= {f"paths_{row['metric']}_{part}": float(row[part]) for part in ("bad", "median")}
+    for walk in card.walks:
+        total = walk.total.iloc[0]
+        found |= {f"walk_{walk.kind.split()[0]}_{name}": float(value) for name, value in total.items()}
+    return found
 
 
 def _version(registry: Registry, name: str, version: str | None) -> Registered:

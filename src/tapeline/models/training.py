@@ -22,6 +22,7 @@ from tapeline.models.dataset import Dataset
 from tapeline.models.explain import importance_table
 from tapeline.models.ledger import MODEL_TAG, Ledger, read_ledger, record_fits, record_look
 from tapeline.models.meta_learner import learn, record_traits
+from tapeline.models.model_card import regime_columns
 from tapeline.models.model_file import ModelFile, Preparation, write_model
 from tapeline.models.promotion import Champion, Decision, LossDifference, decide, loss_difference
 from tapeline.models.registry import SKILL_TAG, Registered, Registry
@@ -112,10 +113,11 @@ def train(
     TemporaryError
         Another process trains on the same study.
     ConfigurationError
-        The name is not valid, or the tracking store cannot be opened.
+        The name is not valid, ``card.regimes`` names no feature, or the tracking store cannot be opened.
     """
     say = progress or _silent
     study = study_name(name, dataset, asdict(versions), settings.training, settings.costs)
+    regime_columns(dataset.columns, settings.card.regimes)  # a name that is none must not be found at the end
     development_rows, holdout_rows = time_holdout(dataset.t0, dataset.t_end, settings.training.holdout)
     development, holdout = dataset.take(development_rows), dataset.take(holdout_rows)
     say(f"train: {len(development)} rows to develop on, {len(holdout)} held out from {holdout.t0[0]}")

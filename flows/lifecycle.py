@@ -13,6 +13,7 @@ from prefect.runtime import flow_run
 
 from flows.hooks import HOOKS, tell
 from flows.workers import task_runner
+from tapeline.core.errors import DataError
 from tapeline.core.settings import load_settings
 from tapeline.core.versions import digest
 from tapeline.monitoring.notification import Severity
@@ -23,8 +24,8 @@ from tasks.features import build_features
 from tasks.job import Job, model_name, plan_jobs
 from tasks.labels import build_labels
 from tasks.performance import ModelDrift, Tracked, check_model, track_model
-from tasks.retrain import LivePromotion, decide, promote_live
-from tasks.score import has_champion, score_bars
+from tasks.retrain import LivePromotion, champion_reads, decide, promote_live
+from tasks.score import score_bars
 from tasks.stage import run_stage
 from tasks.summary import RunSummary, publish
 from tasks.train import train_model
@@ -136,7 +137,9 @@ def lifecycle(
             severity=Severity.WARNING,
         )
     show_table("lifecycle", [summary_row(run)], f"Lifecycle of {name}")
-    failures = [one for one in found if isinstance(one, BaseException)]
+    # Features that the drift check lacked, as after a change of their set, are what a training makes.
+    needed = DataError if decision.retrain else ()
+    failures = [one for one in found if isinstance(one, BaseException) and not isinstance(one, needed)]
     if failures:
         raise failures[0]
     return run
@@ -151,8 +154,10 @@ def retrain(name: str, jobs: list[Job]) -> TrainingResult | None:
         # A model of all its series or none: one trained without some of them would be another model.
         if len(ready) == len(jobs):
             summary.result = train_model(name, ready, verdict_ids=summary.verdict_ids)
-            if has_champion(name):
+            if champion_reads(name):
                 run_stage(summary, gate, "score", score_bars, ready, name=name)
+            else:
+                tell_refusal(name, summary.result)
     publish(summary)
     if summary.result is not None and summary.result.promoted:
         tell_promotion(name, summary.result.model_version, summary.result.reason)
@@ -171,6 +176,18 @@ def tell_drift(found: DriftResult | ModelDrift) -> None:
     )
     title = f"{whose} has drifted: {len(found.alarms)} alarms"
     tell(title, "\n".join(lines), key=found.key, severity=Severity.WARNING, once=True)
+
+
+def tell_refusal(name: str, result: TrainingResult) -> None:
+    """Tell that nothing scores: the champion was trained on other features than those in force, or there is none."""
+    tell(
+        f"{name}: no champion reads the present features",
+        f"They are {result.versions.feature_set}. Version {result.model_version} was trained on them and was not "
+        f"promoted: {result.reason}\nto use it all the same: tapeline models promote {name} {result.model_version}",
+        key=f"refusal/{name}/{result.model_version}",
+        severity=Severity.WARNING,
+        once=True,
+    )
 
 
 def tell_promotion(name: str, version: str, reason: str) -> None:

@@ -16,6 +16,7 @@ from tapeline.core.settings import Settings
 from tapeline.lake.lake import Lake
 from tapeline.models.retraining import Alarm, RetrainDecision, Situation, decide_retraining, standing_run
 from tasks.artifacts import show_markdown
+from tasks.features import feature_table
 from tasks.job import STAGE_SECONDS, Job, open_lake
 from tasks.observe import measure, observed
 from tasks.score import shadow_evidence_of
@@ -79,6 +80,17 @@ def find_situation(
         alarms=[alarm for job in jobs for alarm in standing_alarms(lake, job, versions.feature_set, name, version)],
         manual=manual,
     )
+
+
+def champion_reads(name: str) -> bool:
+    """Whether there is a champion and it was trained on features of the set in force; of others it refuses to score."""
+    from tapeline.models.registry import CHAMPION, Registry
+    from tapeline.models.tracking import TAG
+
+    settings, _ = open_lake()
+    champion = Registry.open(settings).find(name, CHAMPION)
+    feature_set, _ = feature_table(settings)
+    return champion is not None and champion.tags.get(f"{TAG}feature_set_version") == feature_set.version
 
 
 def standing_alarms(lake: Lake, job: Job, feature_set: str, name: str, champion: str | None) -> Iterator[Alarm]:

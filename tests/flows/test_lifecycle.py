@@ -64,6 +64,7 @@ def test_a_model_is_trained_once_for_its_data_tracked_and_followed_by_a_challeng
     from tasks.features import build_features
     from tasks.job import open_lake, plan_jobs
     from tasks.labels import build_labels
+    from tasks.retrain import champion_reads
 
     told: list[tuple[str, dict[str, Any]]] = []
     monkeypatch.setattr(module, "tell", lambda title, body, **named: told.append((title, named)))
@@ -110,6 +111,7 @@ def test_a_model_is_trained_once_for_its_data_tracked_and_followed_by_a_challeng
     assert (champion.version == "2") == second.result.promoted
     said, would = lake.read(SCORES, EURUSD, H1), lake.read(SHADOW_SCORES, EURUSD, H1)
     assert champion.version in set(said["model_version"])
+    assert champion_reads(NAME)
     if not second.result.promoted:
         assert set(would["model_version"]) == {"2"}
 
@@ -122,3 +124,10 @@ def test_a_model_is_trained_once_for_its_data_tracked_and_followed_by_a_challeng
     if champion.version == "1":
         assert judged.rows > 100, "what it scored of outcomes after its training"
         assert {"score", "calibration", "performance"} <= set(lake.read(DRIFT, EURUSD, H1)["kind"])
+
+    # Other features: the champion refuses them, nothing can drift, and a person or the calendar trains anew.
+    (project / "few.toml").write_text(FEW.replace("macd", "aroon"))
+    other = lifecycle(manual=True, dry_run=True)
+    assert other.decision.causes == ("manual",)
+    assert other.drift == []
+    assert not champion_reads(NAME)

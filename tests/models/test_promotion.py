@@ -69,6 +69,20 @@ def test_a_first_model_that_is_worse_than_knowing_nothing_is_not() -> None:
     assert "significantly worse" in decision.reason
 
 
+def test_one_number_for_all_rows_shows_no_skill_however_well_the_holdout_suits_it() -> None:
+    """Where more rose than before, every constant above the base rate beats it in every resample."""
+    risen = np.ones(ROWS, dtype=np.int8)
+    risen[::5] = 0
+    for constant in (0.5001, 0.6):
+        said = np.full(ROWS, constant)
+        assert loss_difference(risen, said, BASE, T0.asi8, mean_block=5).better == 1.0
+        first = judge(said, None, risen)
+        assert first.promote
+        assert "no skill over the base rate shown" in first.reason
+        other = champion(said, versions=Versions("core@2", "label@1", "data@1"), skill=-1.0)
+        assert not judge(said, other, risen).promote
+
+
 def test_a_first_model_that_is_worse_by_a_hair_is_as_good_as_the_base_rate() -> None:
     """A constant a hair beside the base rate loses in every resample and by nothing that matters."""
     risen = np.ones(ROWS, dtype=np.int8)

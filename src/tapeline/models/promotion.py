@@ -18,7 +18,7 @@ BETTER_SHARE: Final = 0.9
 """The share of bootstrap samples in which a challenger must have the smaller log loss: a one-sided 10 % level."""
 
 SHOWN_SHARE: Final = 0.99
-"""A model better than the base rate in this share has shown skill; noise reaches it once in a hundred trainings."""
+"""A model better than the base rate and than its own mean probability in this share of samples has shown skill."""
 
 MATERIAL: Final = 1e-3
 """A log loss that is worse by less than so many nats a decision is as good in practice, however sure the difference."""
@@ -140,11 +140,14 @@ def decide(
 
     1. A holdout of one class decides nothing.
     2. Without a champion the first model takes the place unless it is significantly and materially worse than the
-       base rate: someone must be first, and the reason says whether it has shown any skill.
+       base rate: someone must be first, and the reason says whether it has shown any skill. Skill is to be better than
+       the base rate and than its own mean probability: one number for all rows, a little nearer to what the holdout
+       happened to hold than the base rate is, tells no row from another.
     3. Against a champion of the same feature set and label, both are scored on the holdout rows that the champion was
        not trained on. The new one must have the smaller log loss in 90 % of block bootstrap samples.
     4. Against one of other versions, which cannot be scored on these rows, each is measured by its skill over the base
-       rate of its own holdout: the new one must beat its base rate in 90 % of samples and have the greater skill.
+       rate of its own holdout: the new one must beat its base rate and its own mean probability in 90 % of samples and
+       have the greater skill.
 
     Parameters
     ----------
@@ -164,11 +167,14 @@ def decide(
     )
     if len(np.unique(target)) < 2:
         return Decision(False, "the holdout holds one class only, which decides nothing")
+    own_mean = np.full(len(probability), probability.mean())
+    against_mean = loss_difference(target, probability, own_mean, t0.asi8, mean_block=mean_block, seed=seed)
+    sure = min(against_base.better, against_mean.better)
     if champion is None:
         worse = against_base.candidate - against_base.incumbent
         if against_base.better < WORSE_SHARE and worse > MATERIAL:
             return Decision(False, f"significantly worse than the base rate ({skill})")
-        shown = "with skill shown" if against_base.better >= SHOWN_SHARE else "no skill over the base rate shown"
+        shown = "with skill shown" if sure >= SHOWN_SHARE else "no skill over the base rate shown"
         return Decision(True, f"first model of this name, {shown} ({skill})")
     if champion.predict is None:
         return Decision(
@@ -177,7 +183,7 @@ def decide(
         )
     comparable = (champion.versions.feature_set, champion.versions.label) == (versions.feature_set, versions.label)
     if not comparable:
-        return _by_skill(against_base, champion, skill)
+        return _by_skill(against_base, champion, sure, skill)
     unseen = np.asarray(t0 > champion.trained_until)
     if unseen.sum() < COMPARABLE_ROWS:
         return Decision(
@@ -202,11 +208,11 @@ def decide(
     return Decision(False, f"not shown better than the champion: {told}, {BETTER_SHARE:.0%} are needed")
 
 
-def _by_skill(against_base: LossDifference, champion: Champion, told: str) -> Decision:
+def _by_skill(against_base: LossDifference, champion: Champion, sure: float, told: str) -> Decision:
     before = champion.skill
     if before is None:
         return Decision(False, f"champion {champion.version} has other versions and no recorded skill to compare with")
-    better = against_base.better >= BETTER_SHARE and against_base.skill > before
+    better = sure >= BETTER_SHARE and against_base.skill > before
     comparison = (
         f"skill {against_base.skill:.4%} against {before:.4%} of champion {champion.version}, each on its own holdout "
         f"because their versions differ ({told})"

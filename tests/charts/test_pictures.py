@@ -121,3 +121,28 @@ def test_what_cannot_be_drawn_is_refused_with_the_reason():
         compose(HISTORY, overlays=["rsi"])
     with pytest.raises(ConfigurationError, match="no bar to draw"):
         marks(fair_value_gap(HISTORY), HISTORY.iloc[:0])
+
+
+def test_the_lines_of_channels_and_forks_are_drawn_and_nothing_between_them():
+    events = scan(HISTORY, choose(["parallel_channel", "pitchfork", "gap_encroachment", "profile_shape"]))
+    found = marks(events, HISTORY.iloc[300:])
+    by_kind = {kind: [mark for mark in found if mark.kind == kind] for kind in {mark.kind for mark in found}}
+    for mark in by_kind["parallel_channel"]:
+        first, second = (np.diff(mark.y[part]) / np.diff(mark.x[part]) for part in (slice(0, 2), slice(3, 5)))
+        assert np.isnan([mark.x[2], mark.y[2]]).all()
+        assert first == pytest.approx(second), "both sides have one slope"
+    for mark in by_kind["pitchfork"]:
+        lines = np.column_stack((mark.x, mark.y)).reshape(-1)[: 8 * 2].reshape(8, 2)
+        slopes = [float(np.diff(lines[at : at + 2], axis=0)[0, 1]) for at in (0, 3, 6)]
+        reach = [float(np.diff(lines[at : at + 2], axis=0)[0, 0]) for at in (0, 3, 6)]
+        assert [rise / run for rise, run in zip(slopes, reach, strict=True)] == pytest.approx(
+            [slopes[0] / reach[0]] * 3
+        )
+        middle = lines[[3, 6]].mean(axis=0)
+        assert lines[0, 1] + slopes[0] / reach[0] * (middle[0] - lines[0, 0]) == pytest.approx(middle[1])
+    assert {mark.form for mark in by_kind["gap_encroachment"]} == {"path"}
+    shapes = [mark for mark in found if mark.kind.startswith("profile_shape")]
+    assert shapes
+    assert all(mark.form == "zone" and mark.end <= mark.known for mark in shapes)
+    assert draw(Chart(HISTORY.iloc[300:], events)).startswith(b"\x89PNG")
+    assert "parallel channel" in page(Chart(HISTORY.iloc[300:], events))

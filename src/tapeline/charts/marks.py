@@ -14,9 +14,18 @@ Form = Literal["marker", "level", "zone", "path"]
 
 ZONE_WORDS: Final = frozenset(
     {"gap", "block", "zone", "void", "support", "resistance", "demand", "supply", "confluence", "interest", "area",
-     "rally", "drop", "encroachment", "forming"}
+     "rally", "drop", "forming", "shape"}
 )  # fmt: skip
 """Kinds with one of these words in their name are areas of price; their points are no outline."""
+
+ENDED_WORDS: Final = frozenset({"shape"})
+"""Areas of kinds with one of these words speak of the bars from start to end and stand for nothing after them."""
+
+RETURNS: Final = frozenset({"gap_encroachment"})
+"""Returns to an area: the way back is drawn; the area is that of another finding."""
+
+PARTS: Final = frozenset({"parallel_channel", "regression_channel", "fractal_repeat"})
+"""Kinds whose points are two lines, the first half and the second; a line between them would lie."""
 
 LEVEL_WORDS: Final = frozenset({"level", "support", "resistance", "pivot", "naked"})
 """Kinds with one of these words whose low is their high go on at their price until they are over."""
@@ -33,7 +42,7 @@ class Mark:
         line through the points.
     x, y:
         The points of a path, or the bar and price of a marker. Bar numbers count from the first bar shown, and may lie
-        before it.
+        before it. A NaN lifts the pen.
     begin, end:
         From and to which bar a level or a zone is drawn: from its start to its invalidation, or to the last bar.
     low, high:
@@ -95,7 +104,12 @@ def marks(events: pd.DataFrame, bars: pd.DataFrame) -> list[Mark]:
         form = form_of(str(event["kind"]), y, float(event["low"]), float(event["high"]))
         begin = _place(event["start"].value, opened, step)
         end = float(np.searchsorted(closed, event["invalidated_at"].value)) if ended else float(last)
-        if (form == "path" and max(x) < 0) or (form == "marker" and begin < 0):
+        known_at = float(np.searchsorted(closed, known[place]))
+        if form == "path":
+            x, y = lines_of(str(event["kind"]), x, y, max(known_at, end))
+        elif ENDED_WORDS & set(str(event["kind"]).split("_")):
+            end = min(end, _place(event["end"].value, opened, step))
+        if (form == "path" and np.nanmax(x) < 0) or (form == "marker" and begin < 0) or end < 0:
             continue
         found.append(
             Mark(
@@ -108,7 +122,7 @@ def marks(events: pd.DataFrame, bars: pd.DataFrame) -> list[Mark]:
                 end=end,
                 low=float(event["low"]),
                 high=float(event["high"]),
-                known=float(np.searchsorted(closed, known[place])),
+                known=known_at,
                 open=not ended,
                 target=float(event["target"]),
                 stop=float(event["stop"]),
@@ -125,12 +139,42 @@ def form_of(kind: str, prices: tuple[float, ...], low: float, high: float) -> Fo
     >>> form_of("gartley", (1.0, 2.0, 1.4, 1.8, 1.2), 1.0, 2.0), form_of("order_block", (1.0, 2.0, 2.0), 1.0, 1.5)
     ('path', 'zone')
     """
-    zone = high > low and bool(ZONE_WORDS & set(kind.split("_")))
+    zone = high > low and kind not in RETURNS and bool(ZONE_WORDS & set(kind.split("_")))
     if zone:
         return "zone"
     if low == high and LEVEL_WORDS & set(kind.split("_")):
         return "level"
     return "path" if len(prices) > 1 else "marker"
+
+
+def lines_of(
+    kind: str, x: tuple[float, ...], y: tuple[float, ...], until: float
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """What is drawn through an event's points: most are one line, some two or three with NaN between them.
+
+    A pitchfork's three points are its pivots; its lines are the median, from the first through the middle of the other
+    two, and the parallels to it through these, up to the bar ``until``.
+
+    Examples
+    --------
+    >>> lines_of("gartley", (0.0, 4.0), (1.0, 2.0), 9.0)
+    ((0.0, 4.0), (1.0, 2.0))
+    >>> lines_of("pitchfork", (0.0, 3.0, 5.0), (1.0, 3.0, 1.0), 8.0)
+    ((0.0, 8.0, nan, 3.0, 8.0, nan, 5.0, 8.0), (1.0, 3.0, nan, 3.0, 4.25, nan, 1.0, 1.75))
+    """
+    gap = (float("nan"),)
+    if kind in PARTS and len(x) % 2 == 0:
+        half = len(x) // 2
+        return x[:half] + gap + x[half:], y[:half] + gap + y[half:]
+    if kind == "pitchfork" and len(x) == 3:
+        slope = ((y[1] + y[2]) / 2.0 - y[0]) / ((x[1] + x[2]) / 2.0 - x[0])
+        across: tuple[float, ...] = ()
+        along: tuple[float, ...] = ()
+        for at, price in zip(x, y, strict=True):
+            across += (at, until, *gap)
+            along += (price, price + slope * (until - at), *gap)
+        return across[:-1], along[:-1]
+    return x, y
 
 
 def _place(instant: int, opened: np.ndarray, step: float) -> float:

@@ -106,7 +106,7 @@ def lifecycle(
     A trained model becomes the champion only where it is better out of sample
     (:func:`tapeline.models.promotion.decide`); else it is the challenger, scores in the champion's shadow, and is
     promoted later where live rows show it better. Features and labels are brought up to date before a training, from
-    the clean bars that are there; a series that a gate refuses then is left out, and the run ends as failed.
+    the clean bars that are there; where one of the series fails there, nothing is trained and the run ends as failed.
     """
     settings = load_settings()
     jobs = plan_jobs(flow_run.get_id() or "local", "", symbols, timeframe, None, end)

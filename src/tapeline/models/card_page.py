@@ -96,8 +96,8 @@ def limits(card: ModelCard) -> list[str]:
     small = int(card.slices["note"].fillna("").ne("").sum())
     if not len(worse) and not len(better):
         found.append(
-            f"None of {tested} slices differs from all by more than luck explains; {small} more were too small to "
-            "judge. That a difference is not shown does not show that there is none."
+            f"None of {tested} slices differs from all by more than luck explains; too small to judge: "
+            f"{small}. That a difference is not shown does not show that there is none."
         )
     if card.paths is not None:
         low = card.paths.summary.set_index("metric")["bad"]

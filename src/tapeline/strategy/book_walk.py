@@ -46,7 +46,8 @@ def walk(
     6.0
     """
     filled = 0.0
-    paid = 0.0
+    best = math.nan
+    beyond = 0.0
     for level in range(first, end):
         if side * price[level] > side * limit:
             break
@@ -56,11 +57,15 @@ def walk(
             taken -= passed
             held -= passed
         part = min(held, quantity - filled)
+        if part > 0.0 and filled == 0.0:
+            best = price[level]
         filled += part
-        paid += part * price[level]
+        if part > 0.0:
+            beyond += part * (price[level] - best)
         if filled >= quantity:
             break
-    return filled, (paid / filled if filled > 0.0 else math.nan)
+    # As a distance from the first price taken, so that rounding never makes the average better than it.
+    return filled, (best + beyond / filled if filled > 0.0 else math.nan)
 
 
 @njit(cache=True, nogil=True)
@@ -105,7 +110,8 @@ class RecordedBook:
     Parameters
     ----------
     depth:
-        Rows of the table ``raw/depth`` on ``ts``: ``side`` (1 bid, -1 ask), ``level`` (0 the best), ``price``, ``size``.
+        Rows of the table ``raw/depth`` on ``ts``: ``side`` (1 bid, -1 ask), ``level`` (0 the best), ``price`` and
+        ``size``.
     maximum_age:
         Beyond it a book says nothing: the recording had a gap.
 

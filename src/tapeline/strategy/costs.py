@@ -161,6 +161,32 @@ def commission_of_part(
     return rounded(whole - charged_before, schedule.increment)
 
 
+def traded_before(at: pd.DatetimeIndex, notional: Any, *, days: int = 30) -> NDArray[np.float64]:
+    """What was traded in the ``days`` whole UTC days before the day of each fill: what tiers ``traded`` go by.
+
+    The day itself does not count, as venues set an account's tier once a day.
+
+    Parameters
+    ----------
+    at:
+        Times of fills; must not decrease.
+    notional:
+        Of each fill; its sign is ignored.
+
+    Examples
+    --------
+    >>> at = pd.DatetimeIndex(["2024-01-01 10:00", "2024-01-01 11:00", "2024-01-31 00:00", "2024-02-01"], tz="UTC")
+    >>> traded_before(at, [1.0, 2.0, 4.0, 8.0]).tolist()
+    [0.0, 0.0, 3.0, 4.0]
+    """
+    stamps = at.as_unit("ns").asi8
+    if (np.diff(stamps) < 0).any():
+        raise DataError("the times of fills decrease", hint="sort them first")
+    day = stamps // 86_400_000_000_000
+    total = np.r_[0.0, np.cumsum(np.abs(np.asarray(notional, np.float64)))]
+    return total[np.searchsorted(day, day)] - total[np.searchsorted(day, day - days)]
+
+
 class Tier(BaseModel):
     """Rates from a notional, or an amount traded in 30 days, on; negative rates are rebates."""
 

@@ -197,7 +197,8 @@ class Financing(BaseModel):
         opens:
             Open times, increasing.
         funding:
-            Rates of a perpetual, indexed by their stamps.
+            Rates of a perpetual, indexed by their stamps. Some sources stamp them milliseconds after the hour, which is
+            after that hour's open: round such stamps first.
 
         Returns
         -------

@@ -1,0 +1,164 @@
+"""From fills to round trips: what each position cost and earned, from flat to flat."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Final
+
+import numpy as np
+from numba import njit
+
+from tapeline.strategy.simulator_kernels import (
+    FILL_COMMISSION,
+    FILL_PRICE,
+    FILL_QUANTITY,
+    FILL_REASON,
+    FILL_REFERENCE,
+    FILL_ROW,
+)
+
+ENTRY_ROW, EXIT_ROW, REASON = range(3)
+CODES: Final = 3
+(QUANTITY, ENTRY_PRICE, EXIT_PRICE, GROSS, COMMISSION, SLIPPAGE, FINANCING, NET, ADVERSE, FAVOURABLE) = range(10)
+AMOUNTS: Final = 10
+OPEN: Final = -1
+"""The exit row and the reason of a position that is still held; it is valued at the last close."""
+
+
+@njit(cache=True, nogil=True)
+def round_trips(market: Any, fill_codes: Any, fill_amounts: Any, charged: Any, rows: Any) -> Any:
+    """Codes and amounts, one row a round trip.
+
+    A fill that turns a position round is cut in two, and its commission and slippage with it, by quantity.
+    """
+    fills = fill_codes.shape[0]
+    codes, amounts = np.empty((fills, CODES), np.int64), np.empty((fills, AMOUNTS))
+    count = 0
+    position = 0.0
+    # Of the trip under way: units and money in, units and money out, worst and best move, next row to look at.
+    units_in, money_in, units_out, money_out, worst, best, seen = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0
+    for fill in range(fills):
+        row, left = fill_codes[fill, FILL_ROW], fill_amounts[fill, FILL_QUANTITY]
+        whole, price, base = abs(left), fill_amounts[fill, FILL_PRICE], fill_amounts[fill, FILL_REFERENCE]
+        while left != 0.0:
+            side = 1.0 if position > 0.0 or (position == 0.0 and left > 0.0) else -1.0
+            adding = side * left > 0.0
+            if position == 0.0:
+                codes[count, ENTRY_ROW], codes[count, EXIT_ROW], codes[count, REASON] = row, OPEN, OPEN
+                amounts[count] = 0.0
+                units_in, money_in, units_out, money_out, worst, best = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
+                seen = row
+            elif seen < row:
+                worst, best = _excursion(
+                    market, codes[count, ENTRY_ROW], seen, row, side, money_in / units_in, worst, best
+                )
+                seen = row
+            part = abs(left) if adding else min(abs(left), abs(position))
+            # What is left within rounding is nothing: the engine lands on the wanted position exactly.
+            closes = not adding and part >= abs(position) * (1.0 - 1e-9)
+            amounts[count, COMMISSION] += fill_amounts[fill, FILL_COMMISSION] * (part / whole)
+            amounts[count, SLIPPAGE] += abs(price - base) * part
+            if adding:
+                units_in += part
+                money_in += part * price
+                position += side * part
+                left -= side * part
+            else:
+                units_out += part
+                money_out += part * price
+                mean = money_in / units_in
+                move = side * (price - mean) / abs(mean)
+                worst, best = min(worst, move), max(best, move)
+                position = 0.0 if closes else position - side * part
+                left += side * part
+                if abs(left) < whole * 1e-9:
+                    left = 0.0
+            if closes:
+                codes[count, EXIT_ROW], codes[count, REASON] = row, fill_codes[fill, FILL_REASON]
+                _settle(
+                    market,
+                    codes,
+                    amounts,
+                    charged,
+                    count,
+                    side,
+                    units_in,
+                    money_in,
+                    units_out,
+                    money_out,
+                    worst,
+                    best,
+                    row,
+                )
+                count += 1
+    if position != 0.0:
+        side = 1.0 if position > 0.0 else -1.0
+        worst, best = _excursion(market, codes[count, ENTRY_ROW], seen, rows, side, money_in / units_in, worst, best)
+        mark = math.nan
+        for row in range(rows):
+            if -math.inf < market.close[row] < math.inf:
+                mark = market.close[row]
+        if math.isnan(mark):
+            mark = money_in / units_in
+        _settle(
+            market,
+            codes,
+            amounts,
+            charged,
+            count,
+            side,
+            units_in,
+            money_in,
+            units_out + abs(position),
+            money_out + abs(position) * mark,
+            worst,
+            best,
+            rows - 1,
+        )
+        amounts[count, EXIT_PRICE] = math.nan
+        count += 1
+    return codes[:count], amounts[:count]
+
+
+@njit(cache=True, nogil=True)
+def _excursion(market: Any, entry: Any, begin: Any, end: Any, side: Any, mean: Any, worst: Any, best: Any) -> Any:
+    """Extreme moves against and for a position, over the bars from ``begin`` up to ``end`` without it."""
+    for row in range(begin, end):
+        high, low = market.high[row], market.low[row]
+        if not (-math.inf < low <= high < math.inf):
+            continue
+        against, along = (low, high) if side > 0.0 else (high, low)
+        if row == entry:
+            # Its best price may have come before the entry; its worst is taken to have come after.
+            along = market.close[row]
+        worst = min(worst, side * (against - mean) / abs(mean))
+        if not math.isnan(along):
+            best = max(best, side * (along - mean) / abs(mean))
+    return worst, best
+
+
+@njit(cache=True, nogil=True)
+def _settle(
+    market: Any,
+    codes: Any,
+    amounts: Any,
+    charged: Any,
+    count: Any,
+    side: Any,
+    units_in: Any,
+    money_in: Any,
+    units_out: Any,
+    money_out: Any,
+    worst: Any,
+    best: Any,
+    last: Any,
+) -> None:
+    financing = 0.0
+    if charged.size > 0:
+        for row in range(codes[count, ENTRY_ROW] + 1, last + 1):
+            financing += charged[row]
+    amounts[count, QUANTITY] = side * units_in
+    amounts[count, ENTRY_PRICE], amounts[count, EXIT_PRICE] = money_in / units_in, money_out / units_out
+    amounts[count, GROSS], amounts[count, FINANCING] = side * (money_out - money_in), financing
+    amounts[count, NET] = amounts[count, GROSS] - amounts[count, COMMISSION] - financing
+    amounts[count, ADVERSE], amounts[count, FAVOURABLE] = worst, best

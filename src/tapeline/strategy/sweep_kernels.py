@@ -1,0 +1,91 @@
+"""Many sets of decisions over the same bars, with a few figures kept of each."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Final
+
+import numpy as np
+from numba import njit
+
+from tapeline.strategy.simulator_kernels import (
+    FILL_AMOUNT_COLUMNS,
+    FILL_CODE_COLUMNS,
+    FILL_COMMISSION,
+    FILL_COUNT,
+    ORDER,
+    ORDER_AMOUNT_COLUMNS,
+    ORDER_CODE_COLUMNS,
+    ORDER_COUNT,
+    ROOM,
+    STOP_ORDER,
+    TAKE_ORDER,
+    Decisions,
+    Log,
+    advance,
+    begin_state,
+)
+
+SWEEP_COLUMNS: Final = ("equity", "drawdown", "fills", "commission", "mean", "deviation")
+
+
+@njit(cache=True, nogil=True)
+def sweep_block(
+    market: Any, targets: Any, stop: Any, take: Any, none: Any, no_latency: Any, rules: Any, capital: Any
+) -> Any:
+    """One row a row of ``targets``: the columns of ``SWEEP_COLUMNS``."""
+    sets, rows = targets.shape
+    found = np.empty((sets, 6))
+    equity = np.empty(rows)
+    room = 64 * ROOM
+    log = Log(
+        np.empty((room, FILL_CODE_COLUMNS), np.int64),
+        np.empty((room, FILL_AMOUNT_COLUMNS)),
+        np.empty((room, ORDER_CODE_COLUMNS), np.int64),
+        np.empty((room, ORDER_AMOUNT_COLUMNS)),
+    )
+    for which in range(sets):
+        decisions = Decisions(targets[which], stop, take, none, none, no_latency)
+        amounts, counts = begin_state(capital)
+        fills, paid, row = 0, 0.0, 0
+        while row < rows:
+            row = advance(market, decisions, rules, amounts, counts, log, equity, none, row, rows)
+            for fill in range(counts[FILL_COUNT]):
+                paid += log.fill_amounts[fill, FILL_COMMISSION]
+            fills += counts[FILL_COUNT]
+            if row < rows:
+                _make_room(counts, log)
+        found[which, 0], found[which, 2], found[which, 3] = equity[rows - 1] if rows else capital, fills, paid
+        found[which, 1], found[which, 4], found[which, 5] = _figures(equity, capital)
+    return found
+
+
+@njit(cache=True, nogil=True)
+def _make_room(counts: Any, log: Any) -> None:
+    """Forget what is over and move the orders that still work to the front."""
+    codes, amounts = np.empty((3, ORDER_CODE_COLUMNS), np.int64), np.empty((3, ORDER_AMOUNT_COLUMNS))
+    kept = 0
+    for slot in (ORDER, STOP_ORDER, TAKE_ORDER):
+        if counts[slot] >= 0:
+            codes[kept], amounts[kept] = log.order_codes[counts[slot]], log.order_amounts[counts[slot]]
+            counts[slot] = kept
+            kept += 1
+    log.order_codes[:kept], log.order_amounts[:kept] = codes[:kept], amounts[:kept]
+    counts[FILL_COUNT], counts[ORDER_COUNT] = 0, kept
+
+
+@njit(cache=True, nogil=True)
+def _figures(equity: Any, capital: Any) -> Any:
+    """Drawdown, and mean and standard deviation of the changes from close to close."""
+    highest, before, drawdown, total, squares = capital, capital, 0.0, 0.0, 0.0
+    for value in equity:
+        change = value - before
+        before = value
+        total += change
+        squares += change * change
+        if value > highest:
+            highest = value
+        elif highest - value > drawdown * highest:
+            drawdown = (highest - value) / highest
+    mean = total / max(equity.size, 1)
+    return drawdown, mean, math.sqrt(max(squares / max(equity.size, 1) - mean * mean, 0.0))

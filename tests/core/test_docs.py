@@ -22,6 +22,7 @@ DOCS = Path(__file__).parents[2] / "docs"
         "drift.md",
         "models.md",
         "ensembles.md",
+        "costs.md",
         "evaluation.md",
         "lifecycle.md",
     ],

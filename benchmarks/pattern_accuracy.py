@@ -1,4 +1,4 @@
-"""How well drawn patterns are seen, and how often chance draws one: ``python -m benchmarks.pattern_accuracy [--write]``.
+"""How well drawn patterns are seen, how often chance draws one: ``python -m benchmarks.pattern_accuracy [--write]``.
 
 Every kind of every module of drawings, without noise and with noise, near-misses of it, and random walks. With
 ``--write`` the table replaces the one in docs/patterns.md. Everything is drawn from fixed seeds.

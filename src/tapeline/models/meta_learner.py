@@ -23,7 +23,7 @@ from tapeline.models.zoo import families
 
 DEFAULT_FAMILY: Final = "lightgbm"
 TRAIT_METRIC: Final = "trait_"
-KNOWN_UNTIL_TAG: Final = f"{TAG}known_until"
+KNOWN_UNTIL_TAG: Final = f"{TAG}traits_known_until"
 NEIGHBOURS: Final = 5
 STUDIES_READ: Final = 1000
 TRIALS_READ: Final = 1000

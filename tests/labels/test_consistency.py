@@ -114,7 +114,9 @@ def test_sequential_draws_are_more_unique_than_plain_ones() -> None:
             (sequential_bootstrap(first, last, 110, seed=seed), sequential),
         ):
             kept.append(average_uniqueness(first[chosen], last[chosen], 110).mean())
-    assert np.median(sequential) > np.median(plain) + 0.04
+    # Figure 4.2: "the median of the average uniqueness" is 0.6 of standard bootstraps and 0.7 of sequential ones.
+    assert round(float(np.median(plain)), 1) == 0.6
+    assert round(float(np.median(sequential)), 1) == 0.7
 
 
 @settings(max_examples=30, deadline=None)

@@ -1,4 +1,7 @@
-"""Meta-labels: whether the primary side paid, against the positions themselves."""
+"""Meta-labels: whether the primary side paid, against the positions themselves.
+
+The rule is that of snippet 3.7 of Lopez de Prado (2018): the return times the side; 1 where it is above 0, else 0.
+"""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ COMMISSIONS = (
 class Case:
     """One random case; everything follows from the seed."""
 
-    def __init__(self, seed: int, rows: int = 40) -> None:
+    def __init__(self, seed: int, rows: int = 30) -> None:
         draw = np.random.default_rng(seed)
         self.bars = _bars(draw, rows)
         self.settings = SimulationSettings(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from tapeline.core.errors import DataError
@@ -35,7 +35,7 @@ def fill_rows(case, found):
     return list(zip(rows.tolist(), *(found.fills[name].tolist() for name in found.fills.columns[1:]), strict=True))
 
 
-@settings(max_examples=1_000, deadline=None)
+@settings(max_examples=1_000, deadline=None, phases=[Phase.explicit, Phase.generate])
 @given(SEEDS)
 def test_the_engine_is_the_oracle_to_the_last_bit(seed):
     case = Case(seed)
@@ -43,16 +43,14 @@ def test_the_engine_is_the_oracle_to_the_last_bit(seed):
     assert fill_rows(case, found) == oracle.fills
     assert same_bits(found.equity, oracle.equity)
     words = found.orders[["kind", "reason", "status"]].astype(str)
-    assert words.to_numpy().tolist() == [
-        [order["kind"], order["reason"], order["status"]] for order in oracle.orders
-    ]
+    assert words.to_numpy().tolist() == [[order["kind"], order["reason"], order["status"]] for order in oracle.orders]
     for name in ("quantity", "filled", "limit", "stop"):
         assert same_bits(found.orders[name], [order[name] for order in oracle.orders])
     for name, column in (("decided", "decided_at"), ("arrived", "arrived_at"), ("ended", "ended_at")):
         assert case.bars.index.get_indexer(found.orders[column]).tolist() == [order[name] for order in oracle.orders]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(SEEDS)
 def test_positions_money_and_trades_reconcile_with_fills(seed):
     case = Case(seed)
@@ -73,7 +71,7 @@ def test_positions_money_and_trades_reconcile_with_fills(seed):
     assert np.allclose(found.orders["filled"].to_numpy()[by_order.index], by_order, atol=1e-9)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(SEEDS)
 def test_bars_one_at_a_time_are_the_history(seed):
     case = Case(seed)
@@ -87,8 +85,8 @@ def test_bars_one_at_a_time_are_the_history(seed):
     assert equal_simulations(stream.result(), simulated(case))
 
 
-@settings(max_examples=40, deadline=None)
-@given(SEEDS, st.integers(5, 39))
+@settings(max_examples=25, deadline=None)
+@given(SEEDS, st.integers(5, 29))
 def test_no_fill_knows_what_comes_later(seed, cut):
     case = Case(seed)
     whole = simulated(case)
@@ -100,7 +98,7 @@ def test_no_fill_knows_what_comes_later(seed, cut):
     assert whole.fills[before].equals(changed.fills[changed.fills["ts"] < case.bars.index[cut]])
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(SEEDS)
 def test_a_sweep_ends_where_each_simulation_ends(seed):
     case = Case(seed, rows=400)

@@ -205,14 +205,14 @@ def sweep(
     rules = settings.compiled()
     market = _market(bars, half_spread, volatility, (), ())
     rows = len(bars)
-    protection = [_per_row(each, rows, name) for each, name in ((stop, "stop"), (take, "take"))]
+    stops, takes = _per_row(stop, rows, "stop"), _per_row(take, rows, "take")
     none = np.empty(0)
     found = []
     for block in blocks:
         if block.ndim != 2 or block.shape[1] != rows:
             raise DataError(f"a block of targets has the shape {block.shape}, not (sets, {rows})")
         targets = np.ascontiguousarray(whole_targets(block, settings.lot))
-        found.append(sweep_block(market, targets, *protection, none, np.empty(0, np.int64), rules, settings.capital))
+        found.append(sweep_block(market, targets, stops, takes, none, np.empty(0, np.int64), rules, settings.capital))
     table = np.concatenate(found) if found else np.empty((0, len(SWEEP_COLUMNS)))
     return pd.DataFrame(table, columns=list(SWEEP_COLUMNS))
 
@@ -337,8 +337,9 @@ def _instants(times: pd.DatetimeIndex, rows: NDArray[np.int64]) -> pd.DatetimeIn
     return pd.DatetimeIndex(times.take(np.maximum(rows, 0)).where(rows >= 0))
 
 
-def _words(words: tuple[str, ...], codes: NDArray[np.int64]) -> pd.Categorical:
-    return pd.Categorical.from_codes(np.where(codes < 0, len(words) - 1, codes), categories=list(words))
+def _words(words: tuple[str, ...], codes: NDArray[np.int64]) -> pd.Categorical[str]:
+    known: NDArray[np.int64] = np.where(codes < 0, len(words) - 1, codes).astype(np.int64)
+    return pd.Categorical.from_codes(known, categories=pd.Index(words))
 
 
 def _market(
@@ -384,7 +385,14 @@ def _decisions(index: pd.Index, decisions: pd.DataFrame, lot: float, latency: Ar
     late = np.ascontiguousarray(np.atleast_1d(np.asarray(latency, dtype=np.int64)))
     if late.size not in (0, 1, rows) or (late < 0).any():
         raise DataError(f"latency has {late.size} values, or one below 0; it needs 1 or {rows}")
-    return Decisions(whole_targets(columns.pop("target"), lot), *columns.values(), late)
+    return Decisions(
+        whole_targets(columns["target"], lot),
+        columns["stop"],
+        columns["take"],
+        columns["limit"],
+        columns["trigger"],
+        late,
+    )
 
 
 def _per_row(values: ArrayLike, rows: int, name: str) -> Floats:

@@ -87,7 +87,7 @@ class Decisions(NamedTuple):
 
 
 class Rules(NamedTuple):
-    """Costs and constraints; ``in_force`` 0 and ``margin`` 0 are none, ``by_distance`` protects from the entry price."""
+    """Costs and constraints; ``in_force`` and ``margin`` 0 are none, ``by_distance`` counts from the entry price."""
 
     slippage: SlippageModel
     schedule: CommissionSchedule
@@ -135,7 +135,8 @@ def advance(
     late = decisions.latency.size > 0
     financed = charged.size > 0
     # Arrays by themselves: one that is taken out of its tuple in each turn costs more than all else in the loop.
-    high, low, closes, targets = market.high, market.low, market.close, decisions.target
+    opened, high, low, closes, volume = market.opened, market.high, market.low, market.close, market.volume
+    half_spread, volatility, targets = market.half_spread, market.volatility, decisions.target
     for row in range(begin, end):
         waiting = row - counts[SENT] if late else 1
         if counts[FILL_COUNT] > fills_room or counts[ORDER_COUNT] + waiting > orders_room:
@@ -154,13 +155,19 @@ def advance(
         elif row > 0 and not math.isnan(targets[row - 1]):
             _arrive(decisions, rules, amounts, counts, log, row - 1, row)
         position = amounts[POSITION]
-        if counts[ORDER] >= 0:
-            _trade(market, rules, amounts, counts, log, row)
-            _age(rules, counts, log, row)
-        elif position != 0.0 and (
-            counts[STOP_ORDER] >= 0 or _beyond(position, high[row], low[row], amounts[STOP_PRICE], amounts[TAKE_PRICE])
+        if counts[ORDER] >= 0 or (
+            position != 0.0
+            and (
+                counts[STOP_ORDER] >= 0
+                or _beyond(position, high[row], low[row], amounts[STOP_PRICE], amounts[TAKE_PRICE])
+            )
         ):
-            _trade(market, rules, amounts, counts, log, row)
+            amounts[VOLUME] = volume[row]
+            amounts[VOLATILITY] = value_at(volatility, row, math.nan)
+            amounts[HALF_SPREAD] = value_at(half_spread, row, 0.0)
+            if low[row] > -math.inf and low[row] <= opened[row] and opened[row] <= high[row] and high[row] < math.inf:
+                _trade(rules, amounts, counts, log, row, opened[row], high[row], low[row])
+            _age(rules.in_force, counts, log, row)
         close = closes[row]
         if -math.inf < close < math.inf:
             amounts[MARK] = close
@@ -177,7 +184,7 @@ def _beyond(position: Any, high: Any, low: Any, stop: Any, take: Any) -> Any:
     return high >= stop or low <= take
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, inline="always")
 def _charge(market: Any, amounts: Any, charged: Any, row: Any) -> None:
     charged[row] = 0.0
     position = amounts[POSITION]
@@ -215,21 +222,19 @@ def _arrive(decisions: Any, rules: Any, amounts: Any, counts: Any, log: Any, dec
 
 
 @njit(cache=True, nogil=True)
-def _trade(market: Any, rules: Any, amounts: Any, counts: Any, log: Any, row: Any) -> None:
+def _trade(rules: Any, amounts: Any, counts: Any, log: Any, row: Any, opened: Any, high: Any, low: Any) -> None:
     """All that one bar fills: first at its opening price, then in the rest of it, the worse before the better."""
-    opened, high, low = market.opened[row], market.high[row], market.low[row]
-    if not (low > -math.inf and low <= opened and opened <= high and high < math.inf):
-        return
-    amounts[TAKEN], amounts[VOLUME] = 0.0, market.volume[row]
-    amounts[VOLATILITY] = value_at(market.volatility, row, math.nan)
-    amounts[HALF_SPREAD] = value_at(market.half_spread, row, 0.0)
+    amounts[TAKEN] = 0.0
     if amounts[POSITION] != 0.0:
         _protect(rules, amounts, counts, log, row, BY_STOP, opened, opened, opened)
         _protect(rules, amounts, counts, log, row, BY_TARGET, opened, opened, opened)
-    _work(rules, amounts, counts, log, row, opened, opened, opened)
-    _protect(rules, amounts, counts, log, row, BY_STOP, opened, high, low)
-    before = amounts[POSITION]
-    entered = _work(rules, amounts, counts, log, row, opened, high, low)
+    if counts[ORDER] >= 0:
+        _work(rules, amounts, counts, log, row, opened, opened, opened)
+    if amounts[POSITION] != 0.0:
+        _protect(rules, amounts, counts, log, row, BY_STOP, opened, high, low)
+    before, entered = amounts[POSITION], math.nan
+    if counts[ORDER] >= 0:
+        entered = _work(rules, amounts, counts, log, row, opened, high, low)
     if before * amounts[POSITION] > 0.0:
         _protect(rules, amounts, counts, log, row, BY_TARGET, opened, high, low)
     elif amounts[POSITION] != 0.0:
@@ -266,8 +271,20 @@ def _protect(
         return
     if not triggered and not _beyond(position, high, low, stop, limit):
         return
-    filled, base, triggered = _match(
-        rules, amounts, kind, side, abs(position), limit, stop, triggered, opened, high, low
+    filled, base, price, triggered = _match(
+        rules.slippage,
+        rules.lot,
+        rules.through,
+        amounts,
+        kind,
+        side,
+        abs(position),
+        limit,
+        stop,
+        triggered,
+        opened,
+        high,
+        low,
     )
     if filled == 0.0 and not triggered:
         return
@@ -279,7 +296,23 @@ def _protect(
     if by_stop:
         _end_order(counts, log, TAKE_ORDER, CANCELLED, row)
     if filled > 0.0:
-        _book(rules, amounts, counts, log, row, counts[slot], reason, kind, side, filled, base, limit, 0.0)
+        _book(
+            rules.schedule,
+            rules.by_distance,
+            amounts,
+            counts,
+            log,
+            row,
+            counts[slot],
+            reason,
+            kind,
+            side,
+            filled,
+            base,
+            price,
+            limit,
+            0.0,
+        )
         if amounts[POSITION] == 0.0:
             _end_order(counts, log, slot, FILLED, row)
 
@@ -287,13 +320,13 @@ def _protect(
 @njit(cache=True, nogil=True)
 def _work(rules: Any, amounts: Any, counts: Any, log: Any, row: Any, opened: Any, high: Any, low: Any) -> Any:
     """Let the order of the last decision meet the bar; the market's price at which it filled, NaN where it did not."""
-    if counts[ORDER] < 0:
-        return math.nan
     remaining = amounts[WANTED] - amounts[POSITION]
     side = 1.0 if remaining > 0.0 else -1.0
     kind, limit = counts[KIND], amounts[LIMIT_PRICE]
-    filled, base, triggered = _match(
-        rules,
+    filled, base, price, triggered = _match(
+        rules.slippage,
+        rules.lot,
+        rules.through,
         amounts,
         kind,
         side,
@@ -317,7 +350,23 @@ def _work(rules: Any, amounts: Any, counts: Any, log: Any, row: Any, opened: Any
             _end_order(counts, log, ORDER, REJECTED, row)
             return math.nan
     log.order_amounts[order, ORDER_QUANTITY] = log.order_amounts[order, ORDER_FILLED] + remaining
-    _book(rules, amounts, counts, log, row, order, BY_SIGNAL, kind, side, filled, base, limit, amounts[WANTED])
+    _book(
+        rules.schedule,
+        rules.by_distance,
+        amounts,
+        counts,
+        log,
+        row,
+        order,
+        BY_SIGNAL,
+        kind,
+        side,
+        filled,
+        base,
+        price,
+        limit,
+        amounts[WANTED],
+    )
     if amounts[POSITION] == amounts[WANTED]:
         _end_order(counts, log, ORDER, FILLED, row)
     else:
@@ -325,9 +374,11 @@ def _work(rules: Any, amounts: Any, counts: Any, log: Any, row: Any, opened: Any
     return base
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, inline="always")
 def _match(
-    rules: Any,
+    slippage: Any,
+    lot: Any,
+    through: Any,
     amounts: Any,
     kind: Any,
     side: Any,
@@ -339,41 +390,28 @@ def _match(
     high: Any,
     low: Any,
 ) -> Any:
-    """:func:`fill_order` with what is left of the bar's volume; the price is the market's, before costs."""
-    available = fillable(rules.slippage, quantity, amounts[VOLUME], amounts[TAKEN])
+    """:func:`fill_order` with what is left of the bar's volume, and the price with half spread and slippage."""
+    available = fillable(slippage, quantity, amounts[VOLUME], amounts[TAKEN])
     if available < quantity:
-        available = whole_lots(available, rules.lot)
+        available = whole_lots(available, lot)
     filled, base, triggered = fill_order(
-        kind, side, quantity, limit, stop, triggered, opened, high, low, available, rules.through
+        kind, side, quantity, limit, stop, triggered, opened, high, low, available, through
     )
-    if filled > 0.0 and math.isnan(_cost_price(rules.slippage, amounts, kind, side, filled, base, limit)):
-        # The slippage model cannot say what it costs: there is no price to trade at.
-        return 0.0, math.nan, triggered
-    return filled, base, triggered
-
-
-@njit(cache=True, nogil=True)
-def _cost_price(slippage: Any, amounts: Any, kind: Any, side: Any, filled: Any, base: Any, limit: Any) -> Any:
-    """What is paid or received: with half spread and slippage where liquidity is taken, within the limit."""
-    if not takes_liquidity(kind, side, base, limit):
-        return base
-    price = slipped(
-        slippage,
-        side,
-        filled,
-        base,
-        amounts[VOLUME],
-        amounts[VOLATILITY],
-        amounts[HALF_SPREAD],
-    )
-    if side * price > side * limit:
-        price = limit
-    return price
+    price = base
+    if filled > 0.0 and takes_liquidity(kind, side, base, limit):
+        price = slipped(slippage, side, filled, base, amounts[VOLUME], amounts[VOLATILITY], amounts[HALF_SPREAD])
+        if side * price > side * limit:
+            price = limit
+        if math.isnan(price):
+            # The slippage model cannot say what it costs: there is no price to trade at.
+            filled = 0.0
+    return filled, base, price, triggered
 
 
 @njit(cache=True, nogil=True)
 def _book(
-    rules: Any,
+    schedule: Any,
+    by_distance: Any,
     amounts: Any,
     counts: Any,
     log: Any,
@@ -384,12 +422,12 @@ def _book(
     side: Any,
     filled: Any,
     base: Any,
+    price: Any,
     limit: Any,
     wanted: Any,
 ) -> None:
     """Write a fill down: cash, position, protection of a position that it opens, log."""
-    price = _cost_price(rules.slippage, amounts, kind, side, filled, base, limit)
-    fee = commission(rules.schedule, filled, price, not takes_liquidity(kind, side, base, limit), 0.0)
+    fee = commission(schedule, filled, price, not takes_liquidity(kind, side, base, limit), 0.0)
     before = amounts[POSITION]
     # The last part lands on the wanted position exactly: sums of parts would leave dust.
     whole = filled >= abs(wanted - before)
@@ -414,19 +452,19 @@ def _book(
         if after != 0.0:
             amounts[ANCHOR] = price
             stop, take = amounts[NEXT_STOP], amounts[NEXT_TAKE]
-            amounts[STOP_PRICE] = price - side * stop if rules.by_distance else stop
-            amounts[TAKE_PRICE] = price + side * take if rules.by_distance else take
+            amounts[STOP_PRICE] = price - side * stop if by_distance else stop
+            amounts[TAKE_PRICE] = price + side * take if by_distance else take
 
 
-@njit(cache=True, nogil=True)
-def _age(rules: Any, counts: Any, log: Any, row: Any) -> None:
+@njit(cache=True, nogil=True, inline="always")
+def _age(in_force: Any, counts: Any, log: Any, row: Any) -> None:
     if counts[ORDER] >= 0:
         counts[AGE] += 1
-        if rules.in_force > 0 and counts[AGE] >= rules.in_force:
+        if in_force > 0 and counts[AGE] >= in_force:
             _end_order(counts, log, ORDER, EXPIRED, row)
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, inline="always")
 def _log_order(
     counts: Any, log: Any, decided: Any, row: Any, kind: Any, reason: Any, quantity: Any, limit: Any, stop: Any
 ) -> Any:
@@ -440,7 +478,7 @@ def _log_order(
     return at
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, inline="always")
 def _end_order(counts: Any, log: Any, slot: Any, status: Any, row: Any) -> None:
     """Close the order of a slot, if there is one."""
     order = counts[slot]

@@ -117,9 +117,10 @@ class SimulatorStream:
 
     def _views(self) -> tuple[Market, Decisions]:
         first = len(_BAR) + len(_EXTRA)
+        target, stop, take, limit, trigger = self._values[first : first + len(_DECISION)]
         return (
             Market(self._times[0], self._times[1], *self._values[:first]),
-            Decisions(*self._values[first : first + len(_DECISION)], self._times[2]),
+            Decisions(target, stop, take, limit, trigger, self._times[2]),
         )
 
 

@@ -150,6 +150,32 @@ def test_funding_after_a_bars_open_does_not_touch_it() -> None:
             np.testing.assert_array_equal(one[: row + 1], other)
 
 
+@given(
+    closes=st.lists(st.floats(0.01, 1e4), min_size=1, max_size=40),
+    borrow=st.floats(0, 1),
+    swaps=st.tuples(st.floats(-5, 5), st.floats(-5, 5)),
+    rate=st.floats(-0.03, 0.03),
+)
+@settings(max_examples=40, deadline=None)
+def test_rates_by_side_are_the_same_money(closes, borrow, swaps, rate) -> None:
+    opens = pd.date_range("2024-05-13", periods=len(closes), freq="8h", tz="UTC")
+    terms = Financing(borrow_rate=borrow, swap_long=swaps[0], swap_short=swaps[1])
+    funding = pd.Series(rate, opens[::2])
+    carry = terms.carry(opens, funding)
+    sides = terms.position_rates(opens, np.array(closes), funding)
+    for quantity, rates in ((3.0, sides[0]), (-3.0, sides[1])):
+        assert rates[0] == 0
+        for row in range(1, len(closes)):
+            money = financing(
+                terms.compiled(), quantity, closes[row - 1], carry.days[row], carry.nights[row], carry.rate[row]
+            )
+            assert -rates[row] * abs(quantity) * closes[row - 1] == pytest.approx(money, abs=1e-9)
+    with pytest.raises(DataError, match="closes"):
+        terms.position_rates(opens, np.array([*closes, 1.0]))
+    with pytest.raises(DataError, match="not positive"):
+        terms.position_rates(opens, np.array([*closes[1:], 0.0]))
+
+
 @given(quantity=st.floats(-1e6, 1e6), price=st.floats(0.01, 1e5), rate=st.floats(-0.03, 0.03), days=st.integers(0, 9))
 @settings(max_examples=60, deadline=None)
 def test_what_longs_pay_shorts_receive_and_a_flat_position_pays_nothing(quantity, price, rate, days) -> None:

@@ -238,6 +238,37 @@ class Financing(BaseModel):
             rate=rate,
         )
 
+    def position_rates(
+        self, opens: pd.DatetimeIndex, close: NDArray[Any], funding: pd.Series | None = None
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """What a long and a short position pay at each open, as a share of their value at the close before.
+
+        The same money as :func:`financing` at that close; negative is received. For an engine that has two rates a bar
+        and does not know of days, nights and stamps. 0 at the first bar.
+
+        Parameters
+        ----------
+        opens, funding:
+            As for :meth:`carry`.
+        close:
+            The close of each bar, positive.
+
+        Examples
+        --------
+        >>> opens = pd.date_range("2024-01-02 12:00", periods=3, freq="1D", tz="UTC")
+        >>> rates = Financing(swap_long=-0.5, swap_short=0.25).position_rates(opens, np.array([100.0, 50.0, 60.0]))
+        >>> [rate.tolist() for rate in rates]
+        [[0.0, 0.005, 0.03], [0.0, -0.0025, -0.015]]
+        """
+        close = np.asarray(close, np.float64)
+        if close.shape != (len(opens),) or not (close > 0).all():
+            raise DataError(f"{close.size} closes for {len(opens)} bars, or one that is not positive")
+        terms, carry = self.compiled(), self.carry(opens, funding)
+        before = np.r_[np.inf, close[:-1]] if close.size else close
+        long_rate = carry.rate - terms.swap_long * carry.nights / before
+        short_rate = terms.borrow_per_day * carry.days - terms.swap_short * carry.nights / before - carry.rate
+        return long_rate + 0.0, short_rate + 0.0
+
 
 class Carry(NamedTuple):
     """By bar, what a position carried into it is charged for: arrays of one length.

@@ -22,6 +22,8 @@ from tapeline.strategy.financing import (
     parse_financing,
     swap_payment,
 )
+from tapeline.strategy.simulator import simulate
+from tests.support import make_bars
 
 NEW_YORK = ZoneInfo("America/New_York")
 
@@ -246,3 +248,20 @@ def test_a_rollover_hour_that_the_clocks_skip_or_repeat_still_comes_once_a_day()
         assert len(found) == 1
     skipped = terms.rollovers(instant("2024-03-10 05:00"), instant("2024-03-10 12:00"))
     assert skipped.index[0] == instant("2024-03-10 07:00")
+
+
+def test_the_simulator_charges_what_was_held_through_each_rollover() -> None:
+    bars = make_bars(200)
+    opens, close = pd.DatetimeIndex(bars.index), bars["close"].to_numpy()
+    decisions = pd.DataFrame({"target": [-1000.0, 0.0]}, index=opens[[3, 150]])
+    terms = Financing(borrow_rate=0.05, swap_short=-1e-5)
+    long_rate, short_rate = terms.position_rates(opens, close)
+    found = simulate(bars, decisions, long_rate=long_rate, short_rate=short_rate).trades["financing"].sum()
+    carry = terms.carry(opens)
+    # Sold at the open of row 4, bought back at that of row 151: held into rows 5 to 151.
+    by_hand = sum(
+        financing(terms.compiled(), -1000.0, close[row - 1], carry.days[row], carry.nights[row], 0.0)
+        for row in range(5, 152)
+    )
+    assert found == pytest.approx(-by_hand)
+    assert found > 0

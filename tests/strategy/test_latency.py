@@ -22,7 +22,9 @@ from tapeline.strategy.latency import (
     order_number,
     parse_latency,
 )
+from tapeline.strategy.simulator import simulate
 from tests.core.samples import eurusd
+from tests.support import make_bars
 
 EMPIRICAL = (3.0, 5.0, 5.0, 40.0)
 DISTRIBUTIONS = [
@@ -183,3 +185,17 @@ def test_a_distribution_that_is_none_is_refused(wrong, told) -> None:
     with pytest.raises(ConfigurationError, match=told):
         parse_latency(wrong)
     assert parse_latency({"median_ms": 5.0}) == Latency(median_ms=5)
+
+
+def test_the_simulator_fills_a_delayed_order_at_the_open_that_it_reaches() -> None:
+    bars = make_bars(200, timeframe="M15")
+    opens, closes = pd.DatetimeIndex(bars.index), pd.DatetimeIndex(bars["close_ts"])
+    latency = Latency(kind="uniform", low_ms=1, high_ms=3_600_000, seed=1)
+    numbers = np.arange(200)
+    decided = numbers[3:190:20]
+    decisions = pd.DataFrame({"target": np.arange(1.0, decided.size + 1)}, index=opens[decided])
+    delays = latency.delays(numbers).as_unit("ns").asi8
+    fills = simulate(bars, decisions, latency=delays).fills
+    expected = latency.live_rows(opens, closes[decided], decided)
+    assert len(np.unique(expected - decided)) > 1
+    assert fills["ts"].tolist() == opens[expected].tolist()

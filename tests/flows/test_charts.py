@@ -32,9 +32,9 @@ def root(tmp_path_factory: pytest.TempPathFactory):
         patch.setenv("TAPELINE_CHARTS__DETECTORS", DETECTORS)
         patch.delenv("TAPELINE_SETTINGS", raising=False)
         patch.chdir(folder)
-        bars = eurusd().iloc[:3_000]
+        bars = raw(eurusd().iloc[:3_000]).assign(repaired=False, outlier=False, filled=False)
         lake = Lake(load_settings().lake_path)
-        lake.write(CLEAN_BARS, raw(bars).assign(repaired=False, outlier=False, filled=False), EURUSD, H1, lineage=LINEAGE)
+        lake.write(CLEAN_BARS, bars, EURUSD, H1, lineage=LINEAGE)
         yield folder
 
 

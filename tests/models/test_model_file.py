@@ -71,7 +71,7 @@ def ensembles(rows: np.ndarray, target: np.ndarray) -> dict[str, Any]:
     rule = {"conditions": [{"column": "c0", "comparison": "above", "value": 0.5}]}
     members = [("boosted", member("lightgbm")), ("bagged", member("random_forest")), ("line", member("logistic"))]
     rules = RuleMember([rule], columns=tuple(f"c{place}" for place in range(WIDTH)))
-    inner = VotingEnsemble([*members[:2], ("rules", rules)], rule="log_odds")
+    inner = VotingEnsemble([*members[:2], ("net", member("neural_net")), ("rules", rules)], rule="log_odds")
     return {
         "stacking": StackingEnsemble(members, folds=3).fit(rows, target, **intervals),
         "hybrid": HybridEnsemble([("vote", inner), members[2]], regime=6, folds=3).fit(rows, target, **intervals),

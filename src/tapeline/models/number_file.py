@@ -1,4 +1,4 @@
-"""Models that are a handful of numbers (linear models, baselines, rules) as JSON.
+"""Models that are plain numbers (linear models, small nets, baselines, rules) as JSON.
 
 They are computed here and not by the classes that fitted them: a sum of products by a matrix library may differ in its
 last bits with the number of rows, and a row must have the same score alone as among others.
@@ -159,6 +159,42 @@ def _read_rules(value: Mapping[str, Any], width: int) -> Score:
     return lambda rows: np.asarray(made.predict_proba(rows)[:, 1], dtype=np.float64)
 
 
+def _write_net(model: Any) -> dict[str, Any]:
+    classes = list(model.classes_)
+    if classes != [0, 1]:
+        raise ConfigurationError(f"a net over the classes {classes[:5]} cannot be written", hint="two classes, 0 and 1")
+    return {"layers": model.to_layers()}
+
+
+def _read_net(value: Mapping[str, Any], width: int) -> Score:
+    from scipy.special import expit
+
+    layers = []
+    inputs = width
+    for layer in value["layers"]:
+        weights, bias = (np.array(layer[name], dtype=np.float64) for name in ("weights", "bias"))
+        if weights.shape != (inputs, bias.size) or not (np.isfinite(weights).all() and np.isfinite(bias).all()):
+            raise DataError(f"a layer of a net has the shape {weights.shape}, expected ({inputs}, {bias.size}), finite")
+        layers.append((np.ascontiguousarray(weights.T), bias))
+        inputs = bias.size
+    if inputs != 1 or not layers:
+        raise DataError(f"a net ends in {inputs} units, expected 1")
+
+    def score(rows: Rows) -> Floats:
+        values = np.asarray(rows, dtype=np.float64)
+        for depth, (units, bias) in enumerate(layers):
+            # Unit by unit, so that a row's sums do not depend on how many rows there are.
+            sums = [
+                np.ascontiguousarray(values * unit).sum(axis=1) + shift for unit, shift in zip(units, bias, strict=True)
+            ]
+            values = np.column_stack(sums)
+            if depth + 1 < len(layers):
+                values = np.maximum(values, 0.0)
+        return np.asarray(expit(values[:, 0]), dtype=np.float64)
+
+    return score
+
+
 def _line(coefficients: Any, intercept: Any) -> dict[str, Any]:
     return {"coefficients": [float(number) for number in coefficients], "intercept": float(intercept)}
 
@@ -195,6 +231,7 @@ _KINDS: Final[Mapping[str, tuple[Callable[[Any], dict[str, Any]], Callable[[Mapp
     "LogisticRegression": (_write_logistic, _read_logistic),
     "LinearProbability": (_write_linear, _read_linear),
     "RidgeProbability": (_write_ridge, _read_ridge),
+    "NeuralNet": (_write_net, _read_net),
     "Persistence": (_write_persistence, _read_persistence),
     "DummyClassifier": (_write_majority, _read_majority),
     "RuleMember": (_write_rules, _read_rules),

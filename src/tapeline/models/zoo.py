@@ -17,6 +17,7 @@ from tapeline.models.parameter_spaces import (
     draw_extra_trees,
     draw_lightgbm,
     draw_logistic,
+    draw_neural_net,
     draw_nothing,
     draw_random_forest,
     draw_ridge,
@@ -34,7 +35,8 @@ def families() -> tuple[Family, ...]:
     --------
     >>> [one.name for one in families()]
     ... # doctest: +NORMALIZE_WHITESPACE
-    ['lightgbm', 'xgboost', 'random_forest', 'extra_trees', 'logistic', 'ridge', 'linear', 'persistence', 'majority']
+    ['lightgbm', 'xgboost', 'random_forest', 'extra_trees', 'logistic', 'ridge', 'linear', 'neural_net',
+     'persistence', 'majority']
     """
     return _FAMILIES
 
@@ -144,6 +146,12 @@ def _linear(seed: int, threads: int, parameters: dict[str, Any]) -> Any:
     from tapeline.models.baselines import LinearProbability
 
     return LinearProbability(**parameters)
+
+
+def _neural_net(seed: int, threads: int, parameters: dict[str, Any]) -> Any:
+    from tapeline.models.neural_net import NeuralNet
+
+    return NeuralNet(**parameters, random_state=seed)
 
 
 def _persistence(seed: int, threads: int, parameters: dict[str, Any]) -> Any:
@@ -261,6 +269,17 @@ _FAMILIES: Final = (
         builder=_linear,
         space=draw_nothing,
         grid=_frozen(),
+    ),
+    Family(
+        name="neural_net",
+        summary="A feed-forward net of two to three layers on medians for what is missing and z-scores.",
+        defaults=_frozen(width=32, layers=2, alpha=1.0, epochs=40, learning_rate_init=0.003),
+        needs_complete=True,
+        scaling="standard",
+        builder=_neural_net,
+        space=draw_neural_net,
+        grid=_frozen(layers=(1, 2), alpha=(0.1, 1.0, 10.0)),
+        fixed=("random_state",),
     ),
     Family(
         name="persistence",

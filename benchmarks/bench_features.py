@@ -13,7 +13,7 @@ from concurrent.futures import ProcessPoolExecutor
 import numpy as np
 import pandas as pd
 
-from benchmarks.harness import cpu_seconds, report
+from benchmarks.harness import cpu_seconds, minute_bars, report
 from tapeline.core.timeframe import Timeframe
 from tapeline.features.engine import compute
 from tapeline.features.feature_set import load_feature_set
@@ -32,26 +32,6 @@ def main() -> int:
     bars = minute_bars(ROWS)
     figures = [standard_set(bars), against_ta(bars.head(PEER_ROWS)), newest_bars(bars), *kernels(bars)]
     return 0 if all(figures) else 1
-
-
-def minute_bars(rows: int) -> pd.DataFrame:
-    """Random minute bars with heavy tails."""
-    generator = np.random.default_rng(0)
-    close = 1.1 * np.exp(np.cumsum(generator.standard_t(4, rows) * 1e-5))
-    opened = np.r_[close[:1], close[:-1]]
-    reach = np.abs(generator.normal(0, 1e-5, (2, rows)))
-    ts = pd.date_range("2017-01-02", periods=rows, freq="1min", tz="UTC", name="ts").as_unit("ns")
-    return pd.DataFrame(
-        {
-            "open": opened,
-            "high": np.maximum(opened, close) * (1 + reach[0]),
-            "low": np.minimum(opened, close) * (1 - reach[1]),
-            "close": close,
-            "volume": generator.integers(1, 1000, rows).astype(float),
-            "close_ts": ts + pd.Timedelta(minutes=1),
-        },
-        index=ts,
-    )
 
 
 def standard_set(bars: pd.DataFrame) -> bool:

@@ -9,8 +9,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from benchmarks.bench_features import minute_bars
-from benchmarks.harness import cpu_seconds, report
+from benchmarks.harness import cpu_seconds, minute_bars, report
 from tapeline.labels.excursions import adverse_excursion
 from tapeline.labels.reversal_point import directional_reversal, zigzag_reversal
 from tapeline.labels.time_to_target import time_to_target

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numba import njit
 
-from benchmarks.harness import cpu_seconds, report
+from benchmarks.harness import cpu_seconds, minute_bars, report
 from tapeline.strategy.costs import Commission
 from tapeline.strategy.simulator import SimulationSettings, positions_to_decisions, simulate, sweep
 from tapeline.strategy.slippage import FixedSlippage
@@ -26,29 +26,9 @@ COLD = "from benchmarks.bench_simulator import cold; cold()"
 
 def main() -> int:
     """Measure, compare, report; 1 where a target is missed."""
-    bars = minute_bars(ROWS)
+    bars = minute_bars(ROWS, volatility=1e-4)
     return (
         0 if all([single(bars), against_oracle(bars.head(PEER_ROWS)), many(bars.head(SWEEP_ROWS)), first_call()]) else 1
-    )
-
-
-def minute_bars(rows: int) -> pd.DataFrame:
-    """A random walk in minute bars: made up, to measure time only."""
-    generator = np.random.default_rng(0)
-    close = 100 * np.exp(np.cumsum(generator.normal(0, 1e-4, rows)))
-    opened = np.r_[close[:1], close[:-1]]
-    reach = np.abs(generator.normal(0, 1e-4, (2, rows)))
-    ts = pd.date_range("2017-01-02", periods=rows, freq="1min", tz="UTC", name="ts").as_unit("ns")
-    return pd.DataFrame(
-        {
-            "open": opened,
-            "high": np.maximum(opened, close) * (1 + reach[0]),
-            "low": np.minimum(opened, close) * (1 - reach[1]),
-            "close": close,
-            "volume": 1_000.0,
-            "close_ts": ts + pd.Timedelta(minutes=1),
-        },
-        index=ts,
     )
 
 
@@ -150,7 +130,7 @@ def many(bars: pd.DataFrame) -> bool:
 
 def cold() -> None:
     """What a new process does first."""
-    bars = minute_bars(1_000)
+    bars = minute_bars(1_000, volatility=1e-4)
     simulate(bars, positions_to_decisions(np.sign(bars["close"].diff()).fillna(0.0)), SETTINGS, half_spread=HALF_SPREAD)
 
 

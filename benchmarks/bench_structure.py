@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from benchmarks.harness import cpu_seconds, report
+from benchmarks.harness import cpu_seconds, minute_bars, report
 from tapeline.charts.bar_arrays import BarArrays, mean_true_range
 from tapeline.charts.gaps import fair_value_gap, find_gaps
 from tapeline.charts.liquidity import equal_extremes, liquidity_sweep
@@ -47,7 +47,7 @@ DETECTORS: tuple[Callable[[pd.DataFrame], pd.DataFrame], ...] = (
 
 def main() -> int:
     """Measure, compare, report; 1 where a target is missed."""
-    bars = minute_bars(SIZES[-1])
+    bars = minute_bars(SIZES[-1], seed=7)
     plain = [one for one in choose() if set(one.component.required_columns(**one.parameters)) <= {"close_ts"}]
     structure = choose([detector.__name__ for detector in DETECTORS])
     verdicts = [
@@ -65,26 +65,6 @@ def main() -> int:
         *tables(bars),
     ]
     return 0 if all(verdicts) else 1
-
-
-def minute_bars(rows: int) -> pd.DataFrame:
-    """Random minute bars with heavy tails and small gaps between them."""
-    generator = np.random.default_rng(7)
-    close = 1.1 * np.exp(np.cumsum(generator.standard_t(4, rows) * 1e-5))
-    opened = np.r_[close[:1], close[:-1]]
-    reach = np.abs(generator.normal(0, 1e-5, (2, rows)))
-    ts = pd.date_range("2017-01-02", periods=rows, freq="1min", tz="UTC", name="ts").as_unit("ns")
-    return pd.DataFrame(
-        {
-            "open": opened,
-            "high": np.maximum(opened, close) * (1 + reach[0]),
-            "low": np.minimum(opened, close) * (1 - reach[1]),
-            "close": close,
-            "volume": generator.integers(1, 1000, rows).astype(float),
-            "close_ts": ts + pd.Timedelta(minutes=1),
-        },
-        index=ts,
-    )
 
 
 def all_findings(bars: pd.DataFrame) -> int:

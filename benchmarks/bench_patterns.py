@@ -40,7 +40,7 @@ def harmonics(bars: pd.DataFrame) -> bool:
 
     def ours() -> int:
         arrays = BarArrays(bars)
-        parts = [*harmonic_pattern.findings(arrays), *forming_harmonic.findings(arrays)]
+        parts = [*harmonic_pattern.found(arrays), *forming_harmonic.found(arrays)]
         return sum(len(part) for part in parts)
 
     found = ours()
@@ -62,11 +62,11 @@ def against_plain_loop(bars: pd.DataFrame) -> bool:
     find_pivots(arrays)
     ours = {
         (part.kind, int(last))
-        for part in harmonic_pattern.findings(arrays)
+        for part in harmonic_pattern.found(arrays)
         for last in np.searchsorted(pivots.row, part.end)
     }
     assert ours == kept[0]
-    seconds = cpu_seconds(lambda: list(harmonic_pattern.findings(arrays)))
+    seconds = cpu_seconds(lambda: list(harmonic_pattern.found(arrays)))
     holds = peer_seconds >= 5.0 * seconds
     report(
         f"harmonic patterns with zones, targets, stops and fates, the same {len(ours)} on {len(pivots)} pivots",
@@ -145,7 +145,7 @@ def linear(bars: pd.DataFrame) -> bool:
 
 def _search(bars: pd.DataFrame) -> int:
     arrays = BarArrays(bars)
-    return sum(len(part) for detector in DETECTORS for part in detector.findings(arrays))
+    return sum(len(part) for detector in DETECTORS for part in detector.found(arrays))
 
 
 def live(bars: pd.DataFrame) -> list[bool]:
@@ -163,7 +163,7 @@ def live(bars: pd.DataFrame) -> list[bool]:
 
 def _repeated(detector: Detector[...], arrays: BarArrays, times: int) -> None:
     for _ in range(times):
-        list(detector.findings(arrays))
+        list(detector.found(arrays))
 
 
 def scanned(bars: pd.DataFrame) -> bool:

@@ -88,7 +88,7 @@ def live(bars: pd.DataFrame) -> bool:
 
     def search() -> int:
         fresh = BarArrays.of_columns(arrays.opened, arrays.closed, prices)
-        return sum(len(list(one.findings(fresh))) for one in (session_profile, profile_shape, profile_event))
+        return sum(len(list(one.found(fresh))) for one in (session_profile, profile_shape, profile_event))
 
     milliseconds = 1000.0 * cpu_seconds(lambda: [search() for _ in range(50)]) / 50
     holds = milliseconds < 2.0

@@ -296,7 +296,7 @@ def part_of_structure(part: str, bars: pd.DataFrame) -> None:
     """One family from bars to arrays, with the swings it stands on."""
     arrays = BarArrays(bars)
     if part == "liquidity":
-        list(equal_extremes.findings(arrays))
+        list(equal_extremes.found(arrays))
         return
     swings = find_swings(arrays, "fractal", left=5, right=5)
     if part != "swings":

@@ -21,10 +21,11 @@ Search = Callable[Concatenate[BarArrays, Given], Iterable[Findings]]
 class Detector(Protocol[Given]):
     """A registered pattern: bars -> events.
 
-    ``findings`` is the search it was made of, arrays -> findings; ``identity`` the parameters that are part of an id.
+    ``found`` is the search it was made of, arrays -> list of findings, for ``arrays.once(detector.found, ...)``, which
+    searches once for all that ask; ``identity`` gives the parameters that are part of an id.
     """
 
-    findings: Search[Given]
+    found: Callable[Concatenate[BarArrays, Given], list[Findings]]
     identity: Callable[Given, dict[str, Any]]
     __name__: str
 
@@ -81,15 +82,17 @@ def detector(
         @wraps(search)
         def detect(bars: pd.DataFrame | BarArrays, *args: Given.args, **kwargs: Given.kwargs) -> pd.DataFrame:
             arrays = BarArrays.of(bars)
-            found = list(search(arrays, *args, **kwargs))
-            return event_frame(arrays, found, identity(*args, **kwargs))
+            return event_frame(arrays, arrays.once(found, *args, **kwargs), identity(*args, **kwargs))
+
+        def found(arrays: BarArrays, *args: Given.args, **kwargs: Given.kwargs) -> list[Findings]:
+            return list(search(arrays, *args, **kwargs))
 
         def identity(*args: Given.args, **kwargs: Given.kwargs) -> dict[str, Any]:
             bound = signature.bind(None, *args, **kwargs)
             bound.apply_defaults()
             return {name: value for name, value in list(bound.arguments.items())[1:] if name not in follows}
 
-        detect.findings, detect.identity = search, identity  # type: ignore[attr-defined]
+        detect.found, detect.identity = found, identity  # type: ignore[attr-defined]
         register = pattern(lookback=lookback, reference=reference, requires=requires, tolerance=tolerance)
         return cast("Detector[Given]", register(detect))
 

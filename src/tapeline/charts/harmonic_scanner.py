@@ -165,7 +165,7 @@ def _standing(
         arrays = _checked(frames[key])
         rows = []
         for state, detector in (("formed", harmonic_pattern), ("forming", forming_harmonic)):
-            for part in detector.findings(arrays, **options) if len(arrays) else ():
+            for part in detector.found(arrays, **options) if len(arrays) else ():
                 # Both detectors say when each of their findings ended.
                 standing = part.take(cast("Rows", part.invalidated) < 0)
                 if len(standing):

@@ -216,7 +216,7 @@ def point_of_interest(
     >>> bool((found["score"] >= 3).all()), len(found) > 0
     (True, True)
     """
-    parts = [(family, part) for family, member in enumerate(MEMBERS) for part in member.findings(arrays)]
+    parts = [(family, part) for family, member in enumerate(MEMBERS) for part in arrays.once(member.found)]
     family = np.concatenate([np.full(len(part), number) for number, part in parts])
     known = np.concatenate([part.confirmed for _, part in parts])
     order = np.lexsort((family, known))

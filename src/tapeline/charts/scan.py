@@ -224,7 +224,7 @@ class EventStream:
         arrays = BarArrays.of_columns(self._times[0, begin:end], self._times[1, begin:end], self._prices[:, begin:end])
         for call, stream in self._swings.items():
             arrays.keep(call, stream.since(self._first + begin))
-        found = [list(choice.detector.findings(arrays, **choice.parameters)) for choice in self.choices]
+        found = [arrays.once(choice.detector.found, **choice.parameters) for choice in self.choices]
         for call in arrays.calls():
             if call.compute is find_swings and call not in self._swings and not self.bars:
                 self._swings[call] = SwingStream(*call.args, **dict(call.kwargs))

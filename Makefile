@@ -33,7 +33,7 @@ demo: $(VENV)/.run ## run the whole chain on the packaged real bars: ingest -> .
 
 # Two processes, a file to one of them: tests of a file share what is slow to make.
 test: $(VENV)/.dev ## install what the tests need and run them all
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 up: $(VENV)/.run ## Prefect server and UI, work pool, worker, all deployments, MLflow UI; Ctrl-C stops them
 	$(BIN)/python ops/up.py

@@ -138,7 +138,7 @@ class Run:
 def run(database: Path, root: Path, world: str, family: str, seed: int) -> Run:
     """Train on a world in a project folder of its own."""
     training: dict[str, Any] = {"family": family, "trials": 2, "folds": 3, "threads": 1, "holdout": 0.33}
-    settings = Settings(root=root, training=training)  # type: ignore[arg-type]
+    settings = Settings(root=root, training=training, card={"write": False})  # type: ignore[arg-type]
     settings.mlflow_path.mkdir(parents=True)
     shutil.copy(database, settings.mlflow_path / "mlflow.db")
     dataset = WORLDS[world](seed)

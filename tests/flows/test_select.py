@@ -36,6 +36,7 @@ def project(prefect_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setenv("TAPELINE_ROOT", str(tmp_path))
     monkeypatch.setenv("TAPELINE_TRAINING__FOLDS", "3")
+    monkeypatch.setenv("TAPELINE_CARD__WRITE", "false")
     for name in ("TAPELINE_SETTINGS", "MLFLOW_TRACKING_URI"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)

@@ -7,10 +7,11 @@ import pandas as pd
 import pytest
 
 from tapeline.charts.events import Findings, event_frame
-from tapeline.charts.reliability import block_interval, holm, outcomes, reliability, wilson_interval
+from tapeline.charts.reliability import block_interval, outcomes, reliability, wilson_interval
 from tapeline.charts.scan import choose, scan
 from tapeline.charts.structure import break_of_structure, mean_true_range
 from tapeline.charts.synthetic import bars_of_closes, random_walk
+from tapeline.core.multiple_testing import holm
 from tests.core.samples import eurusd
 
 HORIZON = 60

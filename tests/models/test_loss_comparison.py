@@ -13,7 +13,8 @@ from scipy.stats import t as student
 from statsmodels.stats.multitest import multipletests
 
 from tapeline.core.errors import ConfigurationError, DataError
-from tapeline.models.loss_comparison import confidence_set, diebold_mariano, holm
+from tapeline.core.multiple_testing import holm
+from tapeline.models.loss_comparison import confidence_set, diebold_mariano
 
 
 def published_series() -> list[np.ndarray]:

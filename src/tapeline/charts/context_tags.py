@@ -9,6 +9,7 @@ import pandas as pd
 from pydantic import Field
 
 from tapeline.charts.bar_arrays import BarArrays, Floats
+from tapeline.charts.event_kernels import newest_standing
 from tapeline.charts.events import event_rows
 from tapeline.charts.liquidity import equal_extremes, liquidity_sweep
 from tapeline.charts.swings import Reach
@@ -113,17 +114,9 @@ def liquidity_volatility_context(
     for kind, name in (("equal_highs", "equal_highs_above"), ("equal_lows", "equal_lows_below")):
         mine = pools[pools["kind"] == kind]
         begin, gone = event_rows(mine, arrays)
-        data[name] = _standing(begin, np.minimum(gone, begin + _MAX_AGE), len(arrays))
+        count, _ = newest_standing(begin, np.minimum(gone, begin + _MAX_AGE), len(arrays))
+        data[name] = count.astype(np.float64)
     return pd.DataFrame(data, index=arrays.bars.index)
-
-
-def _standing(begin: np.ndarray, end: np.ndarray, rows: int) -> Floats:
-    """How many of the spans [begin, end) hold each row."""
-    change = np.zeros(rows + 1)
-    inside = begin < rows
-    np.add.at(change, begin[inside], 1.0)
-    np.add.at(change, np.minimum(np.maximum(end, begin)[inside], rows), -1.0)
-    return np.cumsum(change)[:rows]
 
 
 def name_liquidity(levels: Floats | pd.Series) -> np.ndarray:

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from tapeline.charts.bar_arrays import BarArrays, mean_true_range
 from tapeline.charts.detector import detector
-from tapeline.charts.event_kernels import first_crossings
+from tapeline.charts.event_kernels import first_crossings, first_returns
 from tapeline.charts.events import Findings
 from tapeline.charts.gaps import Age
 from tapeline.charts.structure_kernels import equal_levels
@@ -97,10 +97,7 @@ def liquidity_sweep(arrays: BarArrays, reach: Reach = 5, max_age: Age = 300, win
     usual = arrays.once(mean_true_range, window)[np.maximum(at - 1, 0)]
     score = np.full(at.size, np.nan)
     np.divide(np.abs(wick - level), usual, out=score, where=usual > 0.0)
-    until = np.full(at.size, -1)
-    for sign in (1, -1):
-        mine = side == sign
-        until[mine] = first_crossings(sign, close, at[mine], level[mine], strict=True)
+    until = first_returns(-side, close, close, at, level, strict=True)
     yield Findings(
         "liquidity_sweep",
         direction=(-side).astype(np.int8),

@@ -28,7 +28,7 @@ from tapeline.core.timeframe import Timeframe
 from tapeline.features.sessions import forex_sessions
 from tapeline.features.trend_context import trend_context
 from tapeline.features.trending_regime import name_trend, trending_regime
-from tapeline.features.volatility_regime import LEVELS
+from tapeline.features.volatility_regime import name_levels
 
 DETECTORS: Final = (
     "break_of_structure", "change_of_character", "fair_value_gap", "harmonic_pattern", "reversal_pattern",
@@ -132,7 +132,7 @@ def market_states(bars: pd.DataFrame, detectors: Sequence[str] = DETECTORS) -> p
         dealing_place=place,
         **{name: together[name] for name in ("bullish", "bearish", "agreement", "conflict")},
         regime=name_trend(parts["regime"]),
-        volatility=_named(parts["context"]["volatility_level"], LEVELS),
+        volatility=name_levels(parts["context"]["volatility_level"]),
         liquidity=name_liquidity(parts["context"]["liquidity_level"]),
         structure_name=np.select([structure > 0, structure < 0], ["rising", "falling"], ""),
         session=_sessions(cities),
@@ -147,14 +147,6 @@ def _structure(arrays: BarArrays) -> Floats:
     result[breaks.row] = breaks.direction
     last = np.maximum.accumulate(np.where(result != 0, np.arange(result.size), 0)) if result.size else np.empty(0, int)
     return result[last]
-
-
-def _named(levels: pd.Series, names: Sequence[str]) -> np.ndarray:
-    values = levels.to_numpy(dtype=np.float64)
-    known = np.isfinite(values)
-    told = np.full(values.size, None, dtype=object)
-    told[known] = np.array(names, dtype=object)[values[known].astype(int)]
-    return told
 
 
 def _sessions(cities: pd.DataFrame) -> np.ndarray:

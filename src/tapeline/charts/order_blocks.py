@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from tapeline.charts.bar_arrays import BarArrays, Floats, Rows
 from tapeline.charts.detector import detector
-from tapeline.charts.event_kernels import EMPTY, first_crossings
+from tapeline.charts.event_kernels import first_returns
 from tapeline.charts.events import Findings
 from tapeline.charts.gaps import Age
 from tapeline.charts.structure import MEMORY, Breaks, By, fractal_breaks
@@ -49,12 +49,9 @@ def find_blocks(bars: pd.DataFrame | BarArrays, breaks: Breaks) -> Blocks:
     high, low, close = arrays.high, arrays.low, arrays.close
     row = order_rows(arrays.open, high, low, close, breaks.swing, breaks.row, breaks.direction)
     bottom, top = low[row], high[row]
-    touched, failed = np.full(row.size, EMPTY), np.full(row.size, EMPTY)
-    for sign, back, near, far in ((1, low, top, bottom), (-1, high, bottom, top)):
-        chosen = breaks.direction == sign
-        known = breaks.row[chosen]
-        touched[chosen] = first_crossings(-sign, back, known, near[chosen])
-        failed[chosen] = first_crossings(-sign, close, known, far[chosen], strict=True)
+    up = breaks.direction > 0
+    touched = first_returns(breaks.direction, low, high, breaks.row, np.where(up, top, bottom))
+    failed = first_returns(breaks.direction, close, close, breaks.row, np.where(up, bottom, top), strict=True)
     return Blocks(row, breaks.row, breaks.direction, bottom, top, touched, failed)
 
 
@@ -170,10 +167,7 @@ def _later(arrays: BarArrays, blocks: Blocks, at: Rows, kind: str, max_age: int,
     direction = (-blocks.direction[chosen] if turned else blocks.direction[chosen]).astype(np.int8)
     up = direction > 0
     close = arrays.close
-    until = np.full(chosen.size, EMPTY)
-    for sign, far in ((1, low), (-1, high)):
-        mine = direction == sign
-        until[mine] = first_crossings(-sign, close, now[mine], far[mine], strict=True)
+    until = first_returns(direction, close, close, now, np.where(up, low, high), strict=True)
     # A bar may come back into a block and close through it at once: then it stood for no time at all.
     through = (close[now] < low) & up | (close[now] > high) & ~up
     until[through] = now[through]

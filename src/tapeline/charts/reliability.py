@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from tapeline.charts.bar_arrays import BarArrays, Floats, Rows, mean_true_range
 from tapeline.charts.events import event_rows
 from tapeline.charts.fate import PENDING, TARGET, fates
+from tapeline.core.multiple_testing import holm
 
 HORIZON: Final = 200
 REWARD: Final = 1.5
@@ -208,21 +209,6 @@ def reliability(told: pd.DataFrame, by: Sequence[str] = ("kind",), *, seed: int 
     table["p_value"] = holm(table["p_value"].to_numpy(dtype=np.float64))
     shown = np.where(table["edge"] > 0, "edge", "worse than chance")
     return table.assign(verdict=np.where(table["p_value"] < ALPHA, shown, "no edge shown"))
-
-
-def holm(p_values: Floats) -> Floats:
-    """P-values adjusted for their number (Holm 1979, Scandinavian Journal of Statistics 6, p. 65).
-
-    Examples
-    --------
-    >>> holm(np.array([0.01, 0.04, 0.03])).tolist()
-    [0.03, 0.06, 0.06]
-    """
-    order = np.argsort(p_values, kind="stable")
-    factors = np.arange(p_values.size, 0, -1)
-    adjusted = np.empty(p_values.size)
-    adjusted[order] = np.minimum(1.0, np.maximum.accumulate(factors * p_values[order]))
-    return adjusted
 
 
 def wilson_interval(hits: float, trials: int, z: float = 1.959964) -> tuple[float, float]:

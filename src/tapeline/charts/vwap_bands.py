@@ -13,7 +13,7 @@ from pydantic import Field
 
 from tapeline.charts.bar_arrays import BarArrays, Floats, Rows
 from tapeline.charts.detector import detector
-from tapeline.charts.event_kernels import first_crossings
+from tapeline.charts.event_kernels import first_returns
 from tapeline.charts.events import Findings
 from tapeline.charts.fate import fates
 from tapeline.charts.pivot_lines import Minute, Span, period_numbers
@@ -363,10 +363,7 @@ def _signal(
 
 
 def _back_beyond(close: Floats, row: Rows, direction: Any, line: Floats, max_age: int) -> Rows:
-    until = np.full(row.size, -1)
-    for sign in (1, -1):
-        mine = direction == sign
-        until[mine] = first_crossings(-sign, close, row[mine], line[mine], strict=True)
+    until = first_returns(direction, close, close, row, line, strict=True)
     return np.where(until - row <= max_age, until, -1)
 
 

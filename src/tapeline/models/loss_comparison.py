@@ -110,21 +110,6 @@ def diebold_mariano(
     return AccuracyTest(mean, statistic, two_sided, below, count, horizon)
 
 
-def holm(p_values: npt.ArrayLike) -> Array:
-    """P-values corrected for their number, whatever their dependence (Holm 1979, Scandinavian Journal 6, p. 65).
-
-    Examples
-    --------
-    >>> holm([0.01, 0.04, 0.03]).round(2).tolist()
-    [0.03, 0.06, 0.06]
-    """
-    p = np.asarray(p_values, dtype=np.float64)
-    order = np.argsort(p, kind="stable")
-    corrected = np.empty(p.size)
-    corrected[order] = np.minimum(np.maximum.accumulate(p[order] * (p.size - np.arange(p.size))), 1.0)
-    return corrected
-
-
 def confidence_set(losses: Array, *, mean_block: float, samples: int = _SAMPLES, seed: int = 0) -> Array:
     """P-value of each candidate in the model confidence set of Hansen, Lunde and Nason (2011, Econometrica 79, p. 453).
 

@@ -17,7 +17,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from tapeline.core.errors import ConfigurationError, DataError
-from tapeline.models.loss_comparison import confidence_set, diebold_mariano, holm
+from tapeline.core.multiple_testing import holm
+from tapeline.models.loss_comparison import confidence_set, diebold_mariano
 from tapeline.models.statistics import sharpe_evidence, stationary_bootstrap
 
 Array = npt.NDArray[np.float64]

@@ -16,9 +16,9 @@ import numpy.typing as npt
 import pandas as pd
 
 from tapeline.core.errors import DataError
+from tapeline.core.multiple_testing import holm
 from tapeline.evaluation.metrics import accuracy, auc, brier_score, expected_calibration_error, log_loss
 from tapeline.models.block_metrics import BlockMetrics, interval
-from tapeline.models.loss_comparison import holm
 
 Array = npt.NDArray[np.float64]
 Names = npt.NDArray[np.object_]

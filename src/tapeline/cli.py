@@ -148,7 +148,7 @@ def profile(
     names = split_symbols(symbols)
     parse_request(names, "M1" if Timeframe.parse(timeframe).is_tick else timeframe, start, end)
     with orchestration():
-        from flows.profile import profile as profile_flow
+        from flows.data_profile import profile as profile_flow
 
         profile_flow(symbols=names, timeframe=timeframe, table=table, period=period, start=start, end=end)
 
@@ -354,7 +354,7 @@ def features_select(
     check_request(source, names, timeframe, start, end)
     load_feature_set(feature_set)
     with orchestration():
-        from flows.select import select
+        from flows.feature_selection import select
 
         given = {"source": source, "symbols": names, "timeframe": timeframe, "start": start, "end": end}
         select(feature_set=feature_set, model=model, **given)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import sys
 from pathlib import Path
 
 import pytest
@@ -41,3 +42,10 @@ def test_the_list_of_pages_is_complete():
     text = (REPOSITORY / "README.md").read_text()
     absent = [page.name for page in (REPOSITORY / "docs").glob("*.md") if f"(docs/{page.name})" not in text]
     assert not absent
+
+
+def test_no_flow_hides_a_module_of_the_standard_library():
+    # Prefect imports a flow with the flow's folder first on the path: flows/profile.py once stood in for `profile`,
+    # and whatever imported cProfile next, numba and stumpy among them, failed.
+    hidden = {path.stem for path in (REPOSITORY / "flows").glob("*.py")} & set(sys.stdlib_module_names)
+    assert not hidden, f"rename flows/{min(hidden)}.py: a worker would import it instead of the standard library's"

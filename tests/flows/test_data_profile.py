@@ -22,7 +22,7 @@ pytestmark = pytest.mark.prefect
 def test_the_flow_describes_each_batch_once(prefect_server: str, tmp_path: Path, monkeypatch, capsys):
     import pandas as pd
 
-    from flows.profile import profile
+    from flows.data_profile import profile
     from tasks.backfill import load_history
     from tasks.job import Job
 
@@ -64,7 +64,7 @@ def test_the_flow_describes_each_batch_once(prefect_server: str, tmp_path: Path,
 
 @pytest.mark.network_shape
 def test_a_newest_batch_that_drifted_is_told_once(prefect_server: str, tmp_path: Path, monkeypatch):
-    from flows.profile import profile
+    from flows.data_profile import profile
     from tests.lake.support import EURUSD, H1, LINEAGE, raw
     from tests.support import make_bars
 

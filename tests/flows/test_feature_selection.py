@@ -64,7 +64,7 @@ def project(prefect_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_the_flow_keeps_shows_and_logs_what_it_selected(project: Path, capsys) -> None:
-    from flows.select import select
+    from flows.feature_selection import select
     from tapeline.models.selection_store import SelectionStore
     from tapeline.models.tracking import open_tracking
 
@@ -157,6 +157,6 @@ def test_the_deployment_is_weekly_and_its_entry_point_loads(project: Path) -> No
     (one,) = [d for d in yaml.safe_load((root / "prefect.yaml").read_text())["deployments"] if d["name"] == "select"]
     assert one["schedules"][0]["cron"].split()[-1] == "6"
     assert one["concurrency_limit"]["limit"] == 1
-    loaded = load_flow_from_entrypoint(f"{root / 'flows/select.py'}:select")
+    loaded = load_flow_from_entrypoint(f"{root / 'flows/feature_selection.py'}:select")
     assert set(one["parameters"]) <= set(loaded.parameters.properties)
     assert loaded.on_failure_hooks

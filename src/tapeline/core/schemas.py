@@ -1,136 +1,32 @@
-"""The one Arrow schema of each table, and what else the lake must know of it.
+"""The one Arrow schema of each table.
 
-A table is described once, here: its zone, its columns, its key, the column that orders it and whether a later
-correction becomes a new revision. The lake refuses a frame that does not match.
+A table is described once, here or, for what an account did, in :mod:`tapeline.core.account_tables`: its zone, its
+columns, its key, the column that orders it and whether a later correction becomes a new revision.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Final, Literal
 
-import pandas as pd
 import pyarrow as pa
 
-from tapeline.core.errors import ConfigurationError, SchemaError
-from tapeline.core.symbol import parse_name
+from tapeline.core.account_tables import ACCOUNT_TABLES
+from tapeline.core.table import INSTANT as INSTANT
+from tapeline.core.table import NAME as NAME
+from tapeline.core.table import PROVENANCE_COLUMNS as PROVENANCE_COLUMNS
+from tapeline.core.table import ZONES as ZONES
+from tapeline.core.table import TableSpec as TableSpec
+from tapeline.core.table import Zone as Zone
+from tapeline.core.table import empty as empty
+from tapeline.core.table import fields as _fields
 
-Zone = Literal["raw", "clean", "features", "labels", "events", "scores", "quarantine", "audit"]
-ZONES: Final[tuple[Zone, ...]] = ("raw", "clean", "features", "labels", "events", "scores", "quarantine", "audit")
-
-INSTANT: Final = pa.timestamp("ns", tz="UTC")
-NAME: Final = pa.dictionary(pa.int32(), pa.string())
 PRICES: Final = ("open", "high", "low", "close")
 OHLCV: Final = (*PRICES, "volume")
 
 TimeOrigin = Literal["exchange", "broker", "provider", "local"]
 TIME_ORIGINS: Final[tuple[TimeOrigin, ...]] = ("exchange", "broker", "provider", "local")
 """Whose clock stamped a row: the venue's, a broker's server, a vendor who passes data on, or this machine."""
-PROVENANCE_COLUMNS: Final = ("ts_origin", "ingested_at", "data_version")
-"""Whence a row came to be in the lake. A table has all of them or none; they say nothing of the market.
-
-``ts_origin`` is one of :data:`TIME_ORIGINS`, null where the source does not say. ``ingested_at`` is when the row was
-first stored; for a stream, when it was received. ``data_version`` is the content hash of the batch (an answer of a
-source, a raw file, a piece of a journal) that brought the row; the manifest names the same hash beside the raw file.
-Rows written before a table had these columns read as null.
-"""
-
-
-@dataclass(frozen=True)
-class TableSpec:
-    """What the lake needs to know of one table.
-
-    Parameters
-    ----------
-    zone, name:
-        Where it lies: ``data/<zone>/<name>/symbol=/timeframe=/<period>=``.
-    schema:
-        The columns inside a file. ``symbol``, ``timeframe`` and the period are folders, not columns.
-    key:
-        The columns that identify a row within one symbol and timeframe.
-    order:
-        The time column by which rows are sorted and partitioned.
-    bitemporal:
-        True where a row with a known key and other values is a correction: it is appended with the next ``revision``
-        and its own ``known_at``, and ``as_of`` reads can still see what was known before. False where the first write
-        of a key (``keep="first"``) or the last one (``keep="last"``) stands.
-    """
-
-    zone: Zone
-    name: str
-    schema: pa.Schema
-    key: tuple[str, ...]
-    order: str = "ts"
-    bitemporal: bool = False
-    keep: Literal["first", "last"] = "last"
-
-    def __post_init__(self) -> None:
-        parse_name(self.name, "table")
-        absent = {*self.key, self.order} - set(self.schema.names)
-        if absent:
-            raise ConfigurationError(
-                f"table {self.zone}/{self.name}: key columns {sorted(absent)} are not in its schema"
-            )
-
-    @property
-    def provenance(self) -> tuple[str, ...]:
-        """The columns that say whence a row came to be in the lake; they count neither as a value nor in a version."""
-        return PROVENANCE_COLUMNS if "ingested_at" in self.schema.names else ()
-
-    @property
-    def path(self) -> str:
-        """``<zone>/<name>``, as the lake, SQL views and messages call it."""
-        return f"{self.zone}/{self.name}"
-
-    def to_arrow(self, frame: pd.DataFrame) -> pa.Table:
-        """Cast a frame (time as index or column) to exactly this schema.
-
-        Nullable columns that the frame lacks become null. Columns the schema lacks, a missing required column, a
-        value that does not cast, or a null in a required column raise SchemaError: nothing is dropped or promoted.
-        """
-        if self.order not in frame.columns and frame.index.name == self.order:
-            frame = frame.reset_index()
-        unknown = [str(c) for c in frame.columns if c not in self.schema.names]
-        if unknown:
-            raise SchemaError(f"{self.path}: columns {unknown} are not in its schema", hint="drop or rename them first")
-        arrays = []
-        for field in self.schema:
-            if field.name not in frame.columns:
-                if not field.nullable:
-                    raise SchemaError(f"{self.path}: required column '{field.name}' is missing")
-                arrays.append(pa.nulls(len(frame), field.type))
-                continue
-            arrays.append(self._cast(frame[field.name], field))
-        return pa.Table.from_arrays(arrays, schema=self.schema)
-
-    def _cast(self, column: pd.Series, field: pa.Field) -> pa.Array:
-        if pa.types.is_timestamp(field.type) and not isinstance(column.dtype, pd.DatetimeTZDtype):
-            if not (len(column) == 0 or column.isna().all()):
-                raise SchemaError(f"{self.path}: '{field.name}' holds {column.dtype}, expected UTC instants")
-            return pa.nulls(len(column), field.type)
-        if isinstance(column.dtype, pd.DatetimeTZDtype):
-            # Arrow would ask pandas for the values with their zone, a way that pandas is about to close.
-            column = column.dt.tz_convert("UTC").dt.tz_localize(None)
-        try:
-            # NaN is a value here, not a null: a missing measurement and an absent cell must stay apart on disk.
-            nan_is_null = not pa.types.is_floating(field.type)
-            array = pa.array(column, from_pandas=nan_is_null)
-            if isinstance(array, pa.ChunkedArray):
-                array = array.combine_chunks()
-            array = array.cast(field.type)
-        except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError) as error:
-            raise SchemaError(
-                f"{self.path}: column '{field.name}' ({column.dtype}) does not cast to {field.type}: {error}"
-            ) from error
-        if not field.nullable and array.null_count:
-            raise SchemaError(f"{self.path}: required column '{field.name}' has {array.null_count} nulls")
-        return array
-
-
-def _fields(*columns: tuple[str, pa.DataType, bool]) -> list[pa.Field]:
-    return [pa.field(name, kind, nullable=nullable) for name, kind, nullable in columns]
-
 
 _PROVENANCE: Final = _fields(("ts_origin", NAME, True), ("ingested_at", INSTANT, True), ("data_version", NAME, True))
 _ARRIVAL: Final = (
@@ -645,11 +541,7 @@ FIXED_TABLES: Final[Mapping[str, TableSpec]] = {
         DRIFT,
         QUALITY,
         PERFORMANCE,
+        *ACCOUNT_TABLES,
     )
 }
 """The tables whose schema does not depend on a version, by ``<zone>/<name>``."""
-
-
-def empty(spec: TableSpec) -> pd.DataFrame:
-    """An empty frame of a table, with its dtypes, indexed by its time column."""
-    return spec.schema.empty_table().to_pandas().set_index(spec.order)

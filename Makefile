@@ -38,7 +38,11 @@ test: $(VENV)/.dev ## install what the tests need and run them all
 up: $(VENV)/.run ## Prefect server and UI, work pool, worker, all deployments, MLflow UI; Ctrl-C stops them
 	$(BIN)/python ops/up.py
 
-bench: $(VENV)/.dev ## run every benchmark, each beside its peer, and print a table
+$(VENV)/.peers: $(VENV)/.dev
+	$(BIN)/uv pip install --python $(BIN)/python --quiet --compile-bytecode -c constraints.txt -e '.[dev,peers]'
+	@touch $@
+
+bench: $(VENV)/.peers ## run every benchmark, each beside its peer, and print a table
 	$(BIN)/python -m benchmarks
 
 soak: $(VENV)/.dev ## feed ticks through buffer, journal and lake for a minute and demand a flat memory

@@ -8,7 +8,7 @@ from typing import Any, Final
 import numpy as np
 from numba import njit
 
-from tapeline.strategy.simulator_kernels import (
+from tapeline.strategy.account_kernels import (
     FILL_COMMISSION,
     FILL_PRICE,
     FILL_QUANTITY,

@@ -12,11 +12,12 @@ from numpy.typing import ArrayLike, NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from tapeline.core.errors import DataError
+from tapeline.strategy import account_kernels as account
 from tapeline.strategy import round_trips as trips
-from tapeline.strategy import simulator_kernels as kernels
+from tapeline.strategy.account_kernels import Log, Rules
 from tapeline.strategy.costs import Commission
 from tapeline.strategy.orders import KINDS, REASONS, STATUSES
-from tapeline.strategy.simulator_kernels import Decisions, Floats, Log, Market, Rules
+from tapeline.strategy.simulator_kernels import Decisions, Floats, Market, advance
 from tapeline.strategy.slippage import FixedSlippage, Slippage
 from tapeline.strategy.sweep_kernels import SWEEP_COLUMNS, sweep_block
 
@@ -29,7 +30,7 @@ TRADE_COLUMNS: Final = (
     *("entry_at", "exit_at", "reason", "quantity", "entry_price", "exit_price", "gross", "commission", "slippage"),
     *("financing", "net", "adverse", "favourable"),
 )
-FIRST_ROOM: Final = 4 * kernels.ROOM
+FIRST_ROOM: Final = 4 * account.ROOM
 
 
 class SimulationSettings(BaseModel):
@@ -158,14 +159,14 @@ def simulate(
     rows = len(bars)
     equity = np.empty(rows)
     charged = np.zeros(rows if market.long_rate.size or market.short_rate.size else 0)
-    amounts, counts = kernels.begin_state(settings.capital)
+    amounts, counts = account.begin_state(settings.capital)
     log, rules = new_log(FIRST_ROOM), settings.compiled()
     row = 0
     while row < rows:
-        row = kernels.advance(market, wanted, rules, amounts, counts, log, equity, charged, row, rows)
+        row = advance(market, wanted, rules, amounts, counts, log, equity, charged, row, rows)
         if row < rows:
             # Of a log that is full the next must hold what one row can bring, however many decisions arrive in it.
-            log = larger_log(log, int(row - counts[kernels.SENT]) if wanted.latency.size else 0)
+            log = larger_log(log, int(row - counts[account.SENT]) if wanted.latency.size else 0)
     return report(bars.index, market, log, counts, equity, charged)
 
 
@@ -258,10 +259,10 @@ def entries_to_decisions(
 def new_log(room: int) -> Log:
     """An empty log with room for so many fills and orders."""
     return Log(
-        np.empty((room, kernels.FILL_CODE_COLUMNS), np.int64),
-        np.empty((room, kernels.FILL_AMOUNT_COLUMNS)),
-        np.empty((room, kernels.ORDER_CODE_COLUMNS), np.int64),
-        np.empty((room, kernels.ORDER_AMOUNT_COLUMNS)),
+        np.empty((room, account.FILL_CODE_COLUMNS), np.int64),
+        np.empty((room, account.FILL_AMOUNT_COLUMNS)),
+        np.empty((room, account.ORDER_CODE_COLUMNS), np.int64),
+        np.empty((room, account.ORDER_AMOUNT_COLUMNS)),
     )
 
 
@@ -292,7 +293,7 @@ def report(
 ) -> Simulation:
     """The tables of a log."""
     times = pd.DatetimeIndex(index)
-    fills, orders = int(counts[kernels.FILL_COUNT]), int(counts[kernels.ORDER_COUNT])
+    fills, orders = int(counts[account.FILL_COUNT]), int(counts[account.ORDER_COUNT])
     fill_codes, fill_amounts = log.fill_codes[:fills], log.fill_amounts[:fills]
     codes, amounts = trips.round_trips(market, fill_codes, fill_amounts, charged, len(times))
     trade_frame = pd.DataFrame(
@@ -307,9 +308,9 @@ def report(
         pd.Series(equity[: len(times)], index=times, name="equity"),
         pd.DataFrame(
             {
-                "ts": times.take(fill_codes[:, kernels.FILL_ROW]),
-                "order": fill_codes[:, kernels.FILL_ORDER],
-                "reason": _words(REASONS, fill_codes[:, kernels.FILL_REASON]),
+                "ts": times.take(fill_codes[:, account.FILL_ROW]),
+                "order": fill_codes[:, account.FILL_ORDER],
+                "reason": _words(REASONS, fill_codes[:, account.FILL_REASON]),
                 **{name: fill_amounts[:, column] for column, name in enumerate(FILL_COLUMNS[3:])},
             }
         ),
@@ -321,12 +322,12 @@ def report(
 def _order_frame(times: pd.DatetimeIndex, codes: NDArray[np.int64], amounts: Floats) -> pd.DataFrame:
     return pd.DataFrame(
         {
-            "decided_at": times.take(codes[:, kernels.ORDER_DECIDED]),
-            "arrived_at": times.take(codes[:, kernels.ORDER_ARRIVED]),
-            "ended_at": _instants(times, codes[:, kernels.ORDER_ENDED]),
-            "kind": _words(KINDS, codes[:, kernels.ORDER_KIND]),
-            "reason": _words(REASONS, codes[:, kernels.ORDER_REASON]),
-            "status": _words(STATUSES, codes[:, kernels.ORDER_STATUS]),
+            "decided_at": times.take(codes[:, account.ORDER_DECIDED]),
+            "arrived_at": times.take(codes[:, account.ORDER_ARRIVED]),
+            "ended_at": _instants(times, codes[:, account.ORDER_ENDED]),
+            "kind": _words(KINDS, codes[:, account.ORDER_KIND]),
+            "reason": _words(REASONS, codes[:, account.ORDER_REASON]),
+            "status": _words(STATUSES, codes[:, account.ORDER_STATUS]),
             **{name: amounts[:, column] for column, name in enumerate(ORDER_COLUMNS[6:])},
         }
     )

@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from tapeline.core.errors import DataError
-from tapeline.strategy import simulator_kernels as kernels
+from tapeline.strategy import account_kernels as account
 from tapeline.strategy.simulator import (
     FIRST_ROOM,
     Simulation,
@@ -21,7 +21,7 @@ from tapeline.strategy.simulator import (
     report,
     whole_targets,
 )
-from tapeline.strategy.simulator_kernels import Decisions, Market
+from tapeline.strategy.simulator_kernels import Decisions, Market, advance
 
 _BAR: Final = ("open", "high", "low", "close", "volume")
 _EXTRA: Final = {"half_spread": 0.0, "volatility": math.nan, "long_rate": 0.0, "short_rate": 0.0}
@@ -47,7 +47,7 @@ class SimulatorStream:
         self.bars = 0
         self._lot = settings.lot
         self._rules = settings.compiled()
-        self._amounts, self._counts = kernels.begin_state(settings.capital)
+        self._amounts, self._counts = account.begin_state(settings.capital)
         self._log = new_log(FIRST_ROOM)
         self._times = np.empty((3, FIRST_ROOM), np.int64)
         self._values = np.empty((len(_BAR) + len(_EXTRA) + len(_DECISION) + 2, FIRST_ROOM))
@@ -55,12 +55,12 @@ class SimulatorStream:
     @property
     def position(self) -> float:
         """Units held after the last bar."""
-        return float(self._amounts[kernels.POSITION])
+        return float(self._amounts[account.POSITION])
 
     @property
     def equity(self) -> float:
         """Cash and position at the last close."""
-        return float(self._values[-2, self.bars - 1]) if self.bars else float(self._amounts[kernels.CASH])
+        return float(self._values[-2, self.bars - 1]) if self.bars else float(self._amounts[account.CASH])
 
     def push(self, bar: Mapping[str, Any], decision: Mapping[str, Any] | None = None) -> None:
         """Take a finished bar, trade it, and keep the decision made at its close for the bars after it.
@@ -101,12 +101,9 @@ class SimulatorStream:
         ]
         self.bars = row + 1
         market, wanted = self._views()
-        waiting = row - int(self._counts[kernels.SENT])
+        waiting = row - int(self._counts[account.SENT])
         arguments = (self._rules, self._amounts, self._counts)
-        while (
-            kernels.advance(market, wanted, *arguments, self._log, self._values[-2], self._values[-1], row, row + 1)
-            == row
-        ):
+        while advance(market, wanted, *arguments, self._log, self._values[-2], self._values[-1], row, row + 1) == row:
             self._log = larger_log(self._log, waiting)
 
     def result(self) -> Simulation:

@@ -8,7 +8,7 @@ from typing import Any, Final
 import numpy as np
 from numba import njit
 
-from tapeline.strategy.simulator_kernels import (
+from tapeline.strategy.account_kernels import (
     FILL_AMOUNT_COLUMNS,
     FILL_CODE_COLUMNS,
     FILL_COMMISSION,
@@ -20,11 +20,10 @@ from tapeline.strategy.simulator_kernels import (
     ROOM,
     STOP_ORDER,
     TAKE_ORDER,
-    Decisions,
     Log,
-    advance,
     begin_state,
 )
+from tapeline.strategy.simulator_kernels import Decisions, advance
 
 SWEEP_COLUMNS: Final = ("equity", "drawdown", "fills", "commission", "mean", "deviation")
 

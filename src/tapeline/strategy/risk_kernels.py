@@ -14,6 +14,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from tapeline.strategy.fills import whole_lots
+from tapeline.strategy.value_at_risk import tail_of_losses
 
 PERMITTED: Final = 0
 KILL_SWITCH, DAILY_LOSS, TRADES_PER_DAY, OPEN_POSITIONS, NO_STOP = range(1, 6)
@@ -388,31 +389,6 @@ def _closed_door(rules: Any, state: Any, which: Any, held: Any, stop_distance: A
     if rules.trade_risk < math.inf and not (stop_distance > 0.0 and stop_distance < math.inf):
         return NO_STOP
     return PERMITTED
-
-
-@njit(cache=True, nogil=True)
-def tail_of_losses(ascending: Any, confidence: Any) -> Any:
-    """Value at risk and expected shortfall of equally likely losses, sorted ascending.
-
-    Value at risk is the smallest loss whose share of losses at or below it reaches ``confidence``; the shortfall is the
-    mean of the worst ``1 - confidence``, a loss on the border counting by the part of it that lies inside (Acerbi and
-    Tasche 2002, On the coherence of expected shortfall, eq. 3.1 and 4.12).
-
-    Examples
-    --------
-    >>> tail_of_losses(np.arange(1.0, 11.0), 0.8), tail_of_losses(np.arange(1.0, 11.0), 0.75)
-    ((8.0, 9.5), (8.0, 9.2))
-    """
-    count = ascending.size
-    if count == 0:
-        return math.nan, math.nan
-    place = min(max(math.ceil(count * confidence - _SLACK), 1), count) - 1
-    beyond = 0.0
-    for at in range(place + 1, count):
-        beyond += ascending[at]
-    tail = count * (1.0 - confidence)
-    inside = tail - (count - place - 1)
-    return ascending[place], (beyond + inside * ascending[place]) / tail
 
 
 @njit(cache=True, nogil=True)

@@ -106,7 +106,7 @@ def test_the_watched_deployments_are_those_of_the_project():
     from flows.automations import OVERDUE_AFTER
 
     project = yaml.safe_load((Path(__file__).parents[2] / "prefect.yaml").read_text())
-    known = {f"{Path(d['entrypoint'].split(':')[0]).stem}/{d['name']}": d for d in project["deployments"]}
+    known = {f"{d['entrypoint'].split(':')[1]}/{d['name']}": d for d in project["deployments"]}
     assert set(OVERDUE_AFTER) <= set(known)
 
 

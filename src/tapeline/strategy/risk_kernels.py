@@ -172,7 +172,9 @@ def begin_risk(rules: RiskRules, symbols: int, capital: float) -> RiskState:
     >>> begin_risk(no_limits(2), 2, 1_000.0).amounts.tolist()
     [1000.0, 1000.0, 1000.0]
     """
-    counts = np.array([_BEFORE_TIME, 0, 0, 0, -1, 0], np.int64)
+    # Groups that always stood are in force before the first instant.
+    declared = rules.groups_known_at.size > 0 and rules.groups_known_at[0] <= _BEFORE_TIME
+    counts = np.array([_BEFORE_TIME, 0, 0, 0, 0 if declared else -1, 0], np.int64)
     return RiskState(np.full(3, float(capital)), counts, np.resize(rules.point_value, symbols).astype(np.float64))
 
 
@@ -259,7 +261,8 @@ def note_fill(state: Any, position: Any, quantity: Any) -> None:
     2
     """
     after = position + quantity
-    if after != 0.0 and quantity != 0.0 and position * after <= 0.0:
+    # What summing leaves of a closed position is none: 0.3 - 0.1 - 0.1 - 0.1 is not 0 in binary.
+    if abs(after) > _SLACK * abs(quantity) and position * after <= 0.0:
         state.counts[TRADES_TODAY] += 1
 
 

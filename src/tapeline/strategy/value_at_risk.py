@@ -154,7 +154,7 @@ def tail_risk(
     >>> [round(number, 4) for number in tail_risk(returns, confidence=0.8)]
     [0.01, 0.025]
     >>> [round(number, 4) for number in tail_risk(returns, "normal", confidence=0.95)]
-    [0.0294, 0.0388]
+    [0.0294, 0.0387]
     """
     values = _checked(returns, confidence, decay)
     if window is not None and window < 2:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from datetime import timedelta
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -98,6 +98,20 @@ def _fill_orders(
         )
         taken[int(buys)] += filled[order]
     return filled, average
+
+
+class BookLevels(NamedTuple):
+    """Books one after the other as kernels take them: each the bids from ``bids``, the asks from ``asks`` to ``end``.
+
+    ``stamps`` are nanoseconds; the levels of a side stand best first. Of a crossed book nothing is left.
+    """
+
+    stamps: NDArray[np.int64]
+    bids: NDArray[np.int64]
+    asks: NDArray[np.int64]
+    end: NDArray[np.int64]
+    price: NDArray[np.float64]
+    size: NDArray[np.float64]
 
 
 class RecordedBook:
@@ -226,6 +240,12 @@ class RecordedBook:
             },
             index=at,
         )
+
+    def levels(self) -> BookLevels:
+        """The levels themselves, for an engine that walks them as it goes."""
+        crossed = self._best(self._bids, self._asks) >= self._best(self._asks, self._end)
+        bids, asks = np.where(crossed, self._end, self._bids), np.where(crossed, self._end, self._asks)
+        return BookLevels(self._stamps.as_unit("ns").asi8, bids, asks, self._end, self._price, self._size)
 
     def _best(self, first: NDArray[np.int64], end: NDArray[np.int64]) -> NDArray[np.float64]:
         best = np.full(len(first), np.nan)

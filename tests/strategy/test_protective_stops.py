@@ -16,7 +16,6 @@ from tapeline.core.errors import ConfigurationError, DataError
 from tapeline.core.example import example_bars
 from tapeline.features.arrays import average_true_range
 from tapeline.features.kernels import wilder_mean
-from tapeline.strategy.protective_stop_kernels import true_range_history
 from tapeline.strategy.protective_plan import (
     BreakEven,
     InitialStop,
@@ -25,6 +24,7 @@ from tapeline.strategy.protective_plan import (
     TimeStop,
     TrailingStop,
 )
+from tapeline.strategy.protective_stop_kernels import true_range_history
 from tapeline.strategy.protective_stops import ProtectiveStops, protect
 from tapeline.strategy.simulator import SimulationSettings, simulate
 from tapeline.strategy.slippage import FixedSlippage, VolumeShareSlippage

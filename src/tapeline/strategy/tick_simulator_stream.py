@@ -129,7 +129,7 @@ class TickSimulatorStream:
         if row == self._times.shape[1]:
             self._times, self._values = _doubled(self._times), _doubled(self._values)
         values = [float(tick.get(name, math.nan)) for name in (*QUOTE_COLUMNS, *TRADE_COLUMNS)]
-        if min(values[2], values[3], values[5]) < 0:
+        if any(size < 0 for size in (*values[2:4], values[5])):
             raise DataError(f"a size of tick {tick['ts']} is negative")
         if self._printed:
             half = float(tick.get("half_spread", 0.0))

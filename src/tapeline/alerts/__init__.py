@@ -1,0 +1,1 @@
+"""The symbol alert system: rules over live ticks, durable firings, delivery to people and bots."""

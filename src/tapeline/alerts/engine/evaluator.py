@@ -202,7 +202,7 @@ class Evaluator:
         if clocks[clock + 1] != FAR or clocks[clock + 2] > ts[0]:
             raise DataError(f"{symbol}: bars of the past must come before its first tick", hint="load, then process")
         columns = [np.ascontiguousarray(bars[name], np.float64) for name in ("open", "high", "low", "close", "volume")]
-        load_bars(
+        load_bars(  # type: ignore[call-arg]
             *columns,
             self._arrays["arena"],
             int(self._arrays["base"][number]),
@@ -234,7 +234,7 @@ class Evaluator:
         at, shift, rows = 0, 0, batch.symbols.size
         while True:
             before = at
-            at = process(*batch, book, self._firings, self._sides, counters, at)  # type: ignore[call-arg]
+            at = process(*batch, book, self._firings, self._sides, counters, at)
             fired, told = int(counters[FIRINGS]), int(counters[SIDE_COUNT])
             part = self._firings[:fired].copy()
             part["sides"] += shift

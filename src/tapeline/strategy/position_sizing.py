@@ -83,7 +83,7 @@ def annualised_volatility(returns: Any, *, periods_per_year: float, decay: float
         raise ConfigurationError(f"decay = {decay} must be above 0 and below 1")
     if not 0 < periods_per_year < math.inf:
         raise ConfigurationError(f"periods_per_year = {periods_per_year} must be above 0 and finite")
-    values = np.ascontiguousarray(returns, np.float64)
+    values = np.array(returns, np.float64)
     if values.ndim != 1 or np.isinf(values).any():
         raise DataError("returns must be one number a period, and not infinite")
     result = _ewma(values, decay) * math.sqrt(periods_per_year)

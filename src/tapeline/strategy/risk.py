@@ -248,7 +248,7 @@ def correlated_groups(returns: pd.DataFrame, threshold: float, *, window: int = 
         raise ConfigurationError(f"threshold = {threshold} must be above 0 and at most 1")
     if window < 4:
         raise ConfigurationError(f"window = {window} must be at least 4")
-    labels = _groups(np.ascontiguousarray(returns.to_numpy(np.float64)), float(threshold), window)
+    labels = _groups(np.array(returns, np.float64, order="C"), float(threshold), window)
     return pd.DataFrame(labels, returns.index, returns.columns)
 
 
@@ -311,7 +311,7 @@ def _history(returns: pd.DataFrame, names: list[str]) -> tuple[NDArray[np.float6
     known_at = returns.index.as_unit("ns").asi8
     if (np.diff(known_at) < 0).any():
         raise DataError("the times at which returns were known decrease", hint="sort them first")
-    values = np.ascontiguousarray(returns[names].to_numpy(np.float64))
+    values = np.array(returns[names], np.float64, order="C")
     if np.isinf(values).any():
         raise DataError("returns hold an infinity")
     return values, np.asarray(known_at, np.int64)

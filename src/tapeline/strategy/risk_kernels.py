@@ -450,7 +450,7 @@ def _within_tail(
 
 @njit(cache=True, nogil=True)
 def _broken(rules: Any, losses: Any, own: Any, quantity: Any, equity: Any) -> Any:
-    at_risk, shortfall = tail_of_losses(np.sort(losses + quantity * own), rules.confidence)
+    at_risk, shortfall = tail_of_losses(losses + quantity * own, rules.confidence)
     if at_risk > rules.value_at_risk * equity * (1.0 + _SLACK):
         return VALUE_AT_RISK
     if shortfall > rules.expected_shortfall * equity * (1.0 + _SLACK):

@@ -354,7 +354,7 @@ class RiskManager:
             end = int(state.counts[RETURN_ROWS])
             rows = rules.returns[max(end - rules.window, 0) : end]
             held_symbols = after != 0
-            losses = np.sort(-(rows[:, held_symbols] @ after[held_symbols]))
+            losses = -(rows[:, held_symbols] @ after[held_symbols])
             losses = losses[~np.isnan(losses)]
             if code == NO_HISTORY:
                 return rules.least, losses.size

@@ -52,8 +52,8 @@ class BacktestTest(NamedTuple):
 
 
 @njit(cache=True, nogil=True)
-def tail_of_losses(ascending: Any, confidence: Any) -> Any:
-    """Value at risk and expected shortfall of equally likely losses, sorted ascending; NaN of none.
+def tail_of_losses(losses: Any, confidence: Any) -> Any:
+    """Value at risk and expected shortfall of equally likely losses, in any order; NaN of none.
 
     Value at risk is the smallest loss whose share of losses at or below it reaches ``confidence``; the shortfall is the
     mean of the worst ``1 - confidence``, a loss on the border counting by the part of it that lies inside (Acerbi and
@@ -61,20 +61,36 @@ def tail_of_losses(ascending: Any, confidence: Any) -> Any:
 
     Examples
     --------
-    >>> tail_of_losses(np.arange(1.0, 11.0), 0.8), tail_of_losses(np.arange(1.0, 11.0), 0.75)
+    >>> losses = np.array([7.0, 3.0, 9.0, 1.0, 5.0, 10.0, 2.0, 8.0, 4.0, 6.0])
+    >>> tail_of_losses(losses, 0.8), tail_of_losses(losses, 0.75)
     ((8.0, 9.5), (8.0, 9.2))
     """
-    count = ascending.size
+    count = losses.size
     if count == 0:
         return math.nan, math.nan
-    # A hair is forgiven: 250 times 0.99 is a little more than 247.5 in binary, 100 times 0.99 a little more than 99.
-    place = min(max(math.ceil(count * confidence - _SLACK), 1), count) - 1
-    beyond = 0.0
-    for at in range(place + 1, count):
-        beyond += ascending[at]
+    # A hair is forgiven: 100 times 0.99 is 99, whatever the last bit says.
+    beyond = count - min(max(math.ceil(count * confidence - _SLACK), 1), count)
+    # The worst, ascending: they are few, so that keeping them costs less than sorting all.
+    worst, filled = np.empty(beyond + 1), 0
+    for loss in losses:
+        if filled <= beyond:
+            at = filled
+            filled += 1
+            while at > 0 and worst[at - 1] > loss:
+                worst[at] = worst[at - 1]
+                at -= 1
+            worst[at] = loss
+        elif loss > worst[0]:
+            at = 0
+            while at < beyond and worst[at + 1] < loss:
+                worst[at] = worst[at + 1]
+                at += 1
+            worst[at] = loss
+    total = 0.0
+    for at in range(1, beyond + 1):
+        total += worst[at]
     tail = count * (1.0 - confidence)
-    inside = tail - (count - place - 1)
-    return ascending[place], (beyond + inside * ascending[place]) / tail
+    return worst[0], (total + (tail - beyond) * worst[0]) / tail
 
 
 def portfolio_returns(returns: pd.DataFrame, weights: Any) -> pd.Series:
@@ -303,7 +319,8 @@ def _checked(returns: Any, confidence: float, decay: float) -> Floats:
     _quantile(confidence)
     if not 0 < decay < 1:
         raise ConfigurationError(f"decay = {decay} must be above 0 and below 1")
-    values = np.ascontiguousarray(returns, np.float64)
+    # A copy: what pandas hands out is read-only, which kernels would be compiled for a second time.
+    values = np.array(returns, np.float64)
     if values.ndim != 1 or not np.isfinite(values).all():
         raise DataError("returns must be one finite number a period", hint="drop rows that miss a return")
     return values
@@ -313,25 +330,24 @@ def _checked(returns: Any, confidence: float, decay: float) -> Floats:
 def _rolling(returns: Any, method: Any, window: Any, confidence: Any, z: Any, decay: Any, first: Any) -> Any:
     """Both numbers by row from ``first`` on; NaN before."""
     result = np.full((returns.size, 2), math.nan)
-    scenarios, scales = -returns, np.ones(returns.size + 1)
+    scenarios, scales = np.empty(returns.size), np.ones(returns.size + 1)
     skipped = 0
     if method == _FILTERED:
         skipped = WARM_UP
         _scale(returns, decay, scales)
-        for row in range(returns.size):
-            scenarios[row] = -returns[row] / scales[row] if scales[row] > 0.0 else 0.0
+    for row in range(returns.size):
+        # Where nothing moved before, nothing can be said of a move.
+        scenarios[row] = -returns[row] / scales[row] if scales[row] > 0.0 else 0.0
     begin = max(first, window + skipped - 1)
     if begin >= returns.size:
         return result
     if method in (_NORMAL, _CORNISH_FISHER):
         for row in range(begin, returns.size):
-            result[row] = _expansion(returns[row - window + 1 : row + 1], method == _CORNISH_FISHER, confidence, z)
+            sample = returns[row - window + 1 : row + 1]
+            result[row, 0], result[row, 1] = _expansion(sample, method == _CORNISH_FISHER, confidence, z)
         return result
-    ascending = np.sort(scenarios[begin - window + 1 : begin + 1])
     for row in range(begin, returns.size):
-        if row > begin:
-            _replace(ascending, scenarios[row - window], scenarios[row])
-        at_risk, shortfall = tail_of_losses(ascending, confidence)
+        at_risk, shortfall = tail_of_losses(scenarios[row - window + 1 : row + 1], confidence)
         result[row, 0], result[row, 1] = at_risk * scales[row + 1], shortfall * scales[row + 1]
     return result
 
@@ -346,19 +362,6 @@ def _scale(returns: Any, decay: Any, scales: Any) -> None:
         scales[row] = math.sqrt(variance)
         variance = decay * variance + (1.0 - decay) * returns[row] * returns[row]
     scales[returns.size] = math.sqrt(variance)
-
-
-@njit(cache=True, nogil=True)
-def _replace(ascending: Any, gone: Any, come: Any) -> None:
-    """Take one value out of a sorted array and put another in."""
-    at = np.searchsorted(ascending, gone)
-    while at + 1 < ascending.size and ascending[at + 1] < come:
-        ascending[at] = ascending[at + 1]
-        at += 1
-    while at > 0 and ascending[at - 1] > come:
-        ascending[at] = ascending[at - 1]
-        at -= 1
-    ascending[at] = come
 
 
 @njit(cache=True, nogil=True)
@@ -377,12 +380,12 @@ def _expansion(sample: Any, bent: Any, confidence: Any, z: Any) -> Any:
     deviation = math.sqrt(second / (count - 1))
     density = math.exp(-z * z / 2.0) / math.sqrt(2.0 * math.pi) / (1.0 - confidence)
     if not bent or second == 0.0:
-        return np.array([-mean - deviation * z, -mean + deviation * density])
+        return -mean - deviation * z, -mean + deviation * density
     variance = second / count
     skewness = third / count / (variance * math.sqrt(variance))
     excess = fourth / count / (variance * variance) - 3.0
     if not _rises(skewness, excess, z):
-        return np.array([math.nan, math.nan])
+        return math.nan, math.nan
     quantile = (
         z
         + (z * z - 1.0) * skewness / 6.0
@@ -392,7 +395,7 @@ def _expansion(sample: Any, bent: Any, confidence: Any, z: Any) -> Any:
     shortfall = density * (
         1.0 + z * skewness / 6.0 + (z * z - 1.0) * excess / 24.0 - (2.0 * z * z - 1.0) * skewness * skewness / 36.0
     )
-    return np.array([-mean - deviation * quantile, -mean + deviation * shortfall])
+    return -mean - deviation * quantile, -mean + deviation * shortfall
 
 
 @njit(cache=True, nogil=True)

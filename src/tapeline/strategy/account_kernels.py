@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from tapeline.strategy.costs import CommissionSchedule, commission
 from tapeline.strategy.fills import fill_order, takes_liquidity, whole_lots
+from tapeline.strategy.kernel_options import BORROWED
 from tapeline.strategy.orders import (
     BY_SIGNAL,
     BY_STOP,
@@ -78,7 +79,7 @@ def begin_state(capital: float) -> Any:
     return amounts, counts
 
 
-@njit(cache=True, nogil=True)
+@njit(**BORROWED)
 def take_decision(
     by_distance: Any,
     amounts: Any,
@@ -115,28 +116,38 @@ def take_decision(
     amounts[NEXT_STOP], amounts[NEXT_TAKE] = stop, take
 
 
-@njit(cache=True, nogil=True)
+@njit(**BORROWED)
 def trade_bar(rules: Any, amounts: Any, counts: Any, log: Any, row: Any, opened: Any, high: Any, low: Any) -> None:
     """All that one bar fills: first at its opening price, then in the rest of it, the worse before the better."""
     amounts[TAKEN] = 0.0
-    if amounts[POSITION] != 0.0:
+    if _threatened(amounts, counts, opened, opened):
         protect(rules, amounts, counts, log, row, BY_STOP, opened, opened, opened)
         protect(rules, amounts, counts, log, row, BY_TARGET, opened, opened, opened)
     if counts[ORDER] >= 0:
         work_order(rules, amounts, counts, log, row, opened, opened, opened)
-    if amounts[POSITION] != 0.0:
+    if _threatened(amounts, counts, high, low):
         protect(rules, amounts, counts, log, row, BY_STOP, opened, high, low)
     before, entered = amounts[POSITION], math.nan
     if counts[ORDER] >= 0:
         entered = work_order(rules, amounts, counts, log, row, opened, high, low)
-    if before * amounts[POSITION] > 0.0:
-        protect(rules, amounts, counts, log, row, BY_TARGET, opened, high, low)
-    elif amounts[POSITION] != 0.0:
-        # Entered inside the bar: what is left of it can only hurt, since its best price may have come before.
-        protect(rules, amounts, counts, log, row, BY_STOP, entered, high, low)
+    if _threatened(amounts, counts, high, low):
+        if before * amounts[POSITION] > 0.0:
+            protect(rules, amounts, counts, log, row, BY_TARGET, opened, high, low)
+        else:
+            # Entered inside the bar: what is left of it can only hurt, since its best price may have come before.
+            protect(rules, amounts, counts, log, row, BY_STOP, entered, high, low)
 
 
-@njit(cache=True, nogil=True)
+@njit(inline="always", **BORROWED)
+def _threatened(amounts: Any, counts: Any, high: Any, low: Any) -> Any:
+    """Whether there is a position that is being stopped out, or whose stop or target lies in the range."""
+    position = amounts[POSITION]
+    return position != 0.0 and (
+        counts[STOP_ORDER] >= 0 or in_reach(position, high, low, amounts[STOP_PRICE], amounts[TAKE_PRICE])
+    )
+
+
+@njit(**BORROWED)
 def protect(
     rules: Any,
     amounts: Any,
@@ -211,7 +222,7 @@ def protect(
             end_order(counts, log, slot, FILLED, row)
 
 
-@njit(cache=True, nogil=True)
+@njit(**BORROWED)
 def work_order(rules: Any, amounts: Any, counts: Any, log: Any, row: Any, opened: Any, high: Any, low: Any) -> Any:
     """Let the order of the last decision meet the bar; the market's price at which it filled, NaN where it did not."""
     remaining = amounts[WANTED] - amounts[POSITION]
@@ -268,7 +279,7 @@ def work_order(rules: Any, amounts: Any, counts: Any, log: Any, row: Any, opened
     return base
 
 
-@njit(cache=True, nogil=True, inline="always")
+@njit(inline="always", **BORROWED)
 def match_order(
     slippage: Any,
     lot: Any,
@@ -302,7 +313,7 @@ def match_order(
     return filled, base, price, triggered
 
 
-@njit(cache=True, nogil=True)
+@njit(**BORROWED)
 def book_fill(
     schedule: Any,
     by_distance: Any,
@@ -348,7 +359,7 @@ def book_fill(
             set_protection(by_distance, amounts, side, amounts[NEXT_STOP], amounts[NEXT_TAKE])
 
 
-@njit(cache=True, nogil=True, inline="always")
+@njit(inline="always", **BORROWED)
 def set_protection(by_distance: Any, amounts: Any, side: Any, stop: Any, take: Any) -> None:
     """Set what is given of stop and target; a distance counts from the price at which the position was opened."""
     if not math.isnan(stop):
@@ -357,7 +368,7 @@ def set_protection(by_distance: Any, amounts: Any, side: Any, stop: Any, take: A
         amounts[TAKE_PRICE] = amounts[ANCHOR] + side * take if by_distance else take
 
 
-@njit(cache=True, nogil=True, inline="always")
+@njit(inline="always", **BORROWED)
 def in_reach(position: Any, high: Any, low: Any, stop: Any, take: Any) -> Any:
     """Whether a bar can have reached a protective price at all."""
     if position > 0.0:
@@ -365,7 +376,7 @@ def in_reach(position: Any, high: Any, low: Any, stop: Any, take: Any) -> Any:
     return high >= stop or low <= take
 
 
-@njit(cache=True, nogil=True, inline="always")
+@njit(inline="always", **BORROWED)
 def age_order(in_force: Any, counts: Any, log: Any, row: Any) -> None:
     """Count a bar of the order that works, and end it when it was in force long enough; 0: it never expires."""
     if counts[ORDER] >= 0:
@@ -374,7 +385,7 @@ def age_order(in_force: Any, counts: Any, log: Any, row: Any) -> None:
             end_order(counts, log, ORDER, EXPIRED, row)
 
 
-@njit(cache=True, nogil=True, inline="always")
+@njit(inline="always", **BORROWED)
 def log_order(
     counts: Any, log: Any, decided: Any, row: Any, kind: Any, reason: Any, quantity: Any, limit: Any, stop: Any
 ) -> Any:
@@ -389,7 +400,7 @@ def log_order(
     return at
 
 
-@njit(cache=True, nogil=True, inline="always")
+@njit(inline="always", **BORROWED)
 def end_order(counts: Any, log: Any, slot: Any, status: Any, row: Any) -> None:
     """Close the order of a slot, if there is one."""
     order = counts[slot]

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from tapeline.core.errors import ConfigurationError, DataError
 from tapeline.core.pit import asof_join
+from tapeline.strategy.kernel_options import BORROWED
 
 _PAIR: Final = re.compile(r"([A-Z]{3})([A-Z]{3})|([A-Z][A-Z0-9]{1,9})/([A-Z][A-Z0-9]{1,9})")
 
@@ -74,7 +75,7 @@ def rounded(amount: float, increment: float) -> float:
     return math.copysign(money, amount)
 
 
-@njit(cache=True, nogil=True)
+@njit(**BORROWED)
 def commission(schedule: CommissionSchedule, quantity: float, price: float, maker: bool, traded: float = 0.0) -> float:
     """The commission of one order in the schedule's currency: positive is paid, negative a rebate.
 

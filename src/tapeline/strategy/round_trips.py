@@ -16,6 +16,7 @@ from tapeline.strategy.account_kernels import (
     FILL_REFERENCE,
     FILL_ROW,
 )
+from tapeline.strategy.kernel_options import BORROWED
 
 ENTRY_ROW, EXIT_ROW, REASON = range(3)
 CODES: Final = 3
@@ -67,7 +68,7 @@ def round_trips(market: Any, fill_codes: Any, fill_amounts: Any, charged: Any, r
                 units_out += part
                 money_out += part * price
                 mean = money_in / units_in
-                move = side * (price - mean) / abs(mean)
+                move = _move(price, side, mean)
                 worst, best = min(worst, move), max(best, move)
                 position = 0.0 if closes else position - side * part
                 left += side * part
@@ -95,9 +96,10 @@ def round_trips(market: Any, fill_codes: Any, fill_amounts: Any, charged: Any, r
         side = 1.0 if position > 0.0 else -1.0
         worst, best = _excursion(market, codes[count, ENTRY_ROW], seen, rows, side, money_in / units_in, worst, best)
         mark = math.nan
-        for row in range(rows):
+        for row in range(rows - 1, -1, -1):
             if -math.inf < market.close[row] < math.inf:
                 mark = market.close[row]
+                break
         if math.isnan(mark):
             mark = money_in / units_in
         _settle(
@@ -120,24 +122,36 @@ def round_trips(market: Any, fill_codes: Any, fill_amounts: Any, charged: Any, r
     return codes[:count], amounts[:count]
 
 
-@njit(cache=True, nogil=True)
+@njit(**BORROWED)
 def _excursion(market: Any, entry: Any, begin: Any, end: Any, side: Any, mean: Any, worst: Any, best: Any) -> Any:
-    """Extreme moves against and for a position, over the bars from ``begin`` up to ``end`` without it."""
+    """Extreme moves against and for a position, over the bars from ``begin`` up to ``end`` without it.
+
+    A move grows with its price, so the extreme prices give the extreme moves: to the bit, rounding keeps the order.
+    """
+    high, low = market.high, market.low
+    if begin == entry and begin < end:
+        # Its best price may have come before the entry; its worst is taken to have come after.
+        if -math.inf < low[begin] <= high[begin] < math.inf:
+            worst = min(worst, _move(low[begin] if side > 0.0 else high[begin], side, mean))
+            if math.isfinite(market.close[begin]):
+                best = max(best, _move(market.close[begin], side, mean))
+        begin += 1
+    lowest, highest = math.inf, -math.inf
     for row in range(begin, end):
-        high, low = market.high[row], market.low[row]
-        if not (-math.inf < low <= high < math.inf):
-            continue
-        against, along = (low, high) if side > 0.0 else (high, low)
-        if row == entry:
-            # Its best price may have come before the entry; its worst is taken to have come after.
-            along = market.close[row]
-        worst = min(worst, side * (against - mean) / abs(mean))
-        if not math.isnan(along):
-            best = max(best, side * (along - mean) / abs(mean))
+        if -math.inf < low[row] <= high[row] < math.inf:
+            lowest, highest = min(lowest, low[row]), max(highest, high[row])
+    if lowest <= highest:
+        against, along = (lowest, highest) if side > 0.0 else (highest, lowest)
+        worst, best = min(worst, _move(against, side, mean)), max(best, _move(along, side, mean))
     return worst, best
 
 
-@njit(cache=True, nogil=True)
+@njit(inline="always", **BORROWED)
+def _move(price: Any, side: Any, mean: Any) -> Any:
+    return side * (price - mean) / abs(mean)
+
+
+@njit(**BORROWED)
 def _settle(
     market: Any,
     codes: Any,

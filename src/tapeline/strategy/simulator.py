@@ -206,14 +206,14 @@ def sweep(
     rules = settings.compiled()
     market = _market(bars, half_spread, volatility, (), ())
     rows = len(bars)
-    stops, takes = _per_row(stop, rows, "stop"), _per_row(take, rows, "take")
-    none = np.empty(0)
+    stops, takes = (read_only(_per_row(*each)) for each in ((stop, rows, "stop"), (take, rows, "take")))
+    none, no_latency = read_only(np.empty(0)), read_only(np.empty(0, np.int64))
     found = []
     for block in blocks:
         if block.ndim != 2 or block.shape[1] != rows:
             raise DataError(f"a block of targets has the shape {block.shape}, not (sets, {rows})")
-        targets = np.ascontiguousarray(whole_targets(block, settings.lot))
-        found.append(sweep_block(market, targets, stops, takes, none, np.empty(0, np.int64), rules, settings.capital))
+        targets = read_only(np.ascontiguousarray(whole_targets(block, settings.lot)))
+        found.append(sweep_block(market, targets, stops, takes, none, no_latency, rules, settings.capital))
     table = np.concatenate(found) if found else np.empty((0, len(SWEEP_COLUMNS)))
     return pd.DataFrame(table, columns=list(SWEEP_COLUMNS))
 
@@ -264,6 +264,13 @@ def new_log(room: int) -> Log:
         np.empty((room, account.ORDER_CODE_COLUMNS), np.int64),
         np.empty((room, account.ORDER_AMOUNT_COLUMNS)),
     )
+
+
+def read_only(array: NDArray[Any]) -> NDArray[Any]:
+    """A view that cannot be written to: kernels compile once for it, whatever made the array."""
+    view = array.view()
+    view.flags.writeable = False
+    return view
 
 
 def larger_log(log: Log, waiting: int = 0) -> Log:
@@ -360,7 +367,7 @@ def _market(
     arrays = [_per_row(values, len(bars), name) for name, values in per_row.items()]
     if (arrays[0] < 0).any():
         raise DataError("half_spread holds a value below 0")
-    return Market(opens, closes, *prices, *arrays)
+    return Market(*(read_only(array) for array in (opens, closes, *prices, *arrays)))
 
 
 def _decisions(index: pd.Index, decisions: pd.DataFrame, lot: float, latency: ArrayLike) -> Decisions:
@@ -371,29 +378,24 @@ def _decisions(index: pd.Index, decisions: pd.DataFrame, lot: float, latency: Ar
         raise DataError(
             f"decisions have unknown columns {unknown}", hint=f"known: target, {', '.join(OPTIONAL_DECISIONS)}"
         )
-    places = np.arange(len(index))
-    if not index.equals(decisions.index):
-        places = index.get_indexer(decisions.index)
+    aligned = index.equals(decisions.index)
+    places = np.empty(0, np.int64) if aligned else index.get_indexer(decisions.index)
     if (places < 0).any() or decisions.index.has_duplicates:
         raise DataError("decisions are at times that are no bar's, or twice at one", hint="index them by the bars' ts")
     rows = len(index)
     columns = {}
     for name in ("target", *OPTIONAL_DECISIONS):
         columns[name] = np.empty(0)
-        if name in decisions.columns:
+        if name in decisions.columns and aligned:
+            columns[name] = np.ascontiguousarray(decisions[name].to_numpy(dtype=np.float64))
+        elif name in decisions.columns:
             columns[name] = np.full(rows, np.nan)
             columns[name][places] = decisions[name].to_numpy(dtype=np.float64)
     late = np.ascontiguousarray(np.atleast_1d(np.asarray(latency, dtype=np.int64)))
     if late.size not in (0, 1, rows) or (late < 0).any():
         raise DataError(f"latency has {late.size} values, or one below 0; it needs 1 or {rows}")
-    return Decisions(
-        whole_targets(columns["target"], lot),
-        columns["stop"],
-        columns["take"],
-        columns["limit"],
-        columns["trigger"],
-        late,
-    )
+    columns["target"] = whole_targets(columns["target"], lot)
+    return Decisions(*(read_only(array) for array in columns.values()), read_only(late))
 
 
 def _per_row(values: ArrayLike, rows: int, name: str) -> Floats:

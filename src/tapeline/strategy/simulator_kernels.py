@@ -29,6 +29,7 @@ from tapeline.strategy.account_kernels import (
     take_decision,
     trade_bar,
 )
+from tapeline.strategy.kernel_options import BORROWED
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -69,7 +70,7 @@ class Decisions(NamedTuple):
     latency: Integers
 
 
-@njit(cache=True, nogil=True, inline="always")
+@njit(inline="always", **BORROWED)
 def value_at(values: Any, row: Any, default: Any) -> Any:
     """The value of a row, or the one that stands for all rows, or the default."""
     if values.size > 1:
@@ -79,7 +80,7 @@ def value_at(values: Any, row: Any, default: Any) -> Any:
     return default
 
 
-@njit(cache=True, nogil=True)
+@njit(**BORROWED)
 def advance(
     market: Any,
     decisions: Any,
@@ -99,7 +100,8 @@ def advance(
     # Arrays by themselves: one that is taken out of its tuple in each turn costs more than all else in the loop.
     opened, high, low, closes, volume = market.opened, market.high, market.low, market.close, market.volume
     half_spread, volatility, targets = market.half_spread, market.volatility, decisions.target
-    for row in range(begin, end):
+    row = begin
+    while row < end:
         waiting = row - counts[SENT] if late else 1
         if counts[FILL_COUNT] > fills_room or counts[ORDER_COUNT] + waiting > orders_room:
             return row
@@ -135,10 +137,37 @@ def advance(
             amounts[MARK] = close
         position = amounts[POSITION]
         equity[row] = amounts[CASH] if position == 0.0 else amounts[CASH] + position * amounts[MARK]
+        row += 1
+        if not (late or financed or counts[ORDER] >= 0 or counts[STOP_ORDER] >= 0):
+            row = _pass_quiet(amounts, targets, high, low, closes, equity, row, end)
     return end
 
 
-@njit(cache=True, nogil=True, inline="always")
+@njit(inline="always", **BORROWED)
+def _pass_quiet(amounts: Any, targets: Any, high: Any, low: Any, closes: Any, equity: Any, row: Any, end: Any) -> Any:
+    """Value the account over rows in which nothing can happen; the first in which something can.
+
+    The same as one turn of :func:`advance` a row. What it needs lies in variables, not in arrays: most rows of most
+    histories are of this kind, and this loop is what a simulation costs.
+    """
+    cash, position, mark = amounts[CASH], amounts[POSITION], amounts[MARK]
+    if position > 0.0:
+        lower, upper = amounts[STOP_PRICE], amounts[TAKE_PRICE]
+    elif position < 0.0:
+        lower, upper = amounts[TAKE_PRICE], amounts[STOP_PRICE]
+    else:
+        lower, upper, position = math.nan, math.nan, 0.0
+    while row < end and math.isnan(targets[row - 1]) and not (low[row] <= lower or high[row] >= upper):
+        close = closes[row]
+        if -math.inf < close < math.inf:
+            mark = close
+        equity[row] = cash if position == 0.0 else cash + position * mark
+        row += 1
+    amounts[MARK] = mark
+    return row
+
+
+@njit(inline="always", **BORROWED)
 def charge_financing(market: Any, amounts: Any, charged: Any, row: Any) -> None:
     """Charge a position for having been held into the row, on its value at the last close."""
     charged[row] = 0.0
@@ -149,7 +178,7 @@ def charge_financing(market: Any, amounts: Any, charged: Any, row: Any) -> None:
         amounts[CASH] -= charged[row]
 
 
-@njit(cache=True, nogil=True)
+@njit(**BORROWED)
 def _arrive(decisions: Any, rules: Any, amounts: Any, counts: Any, log: Any, decided: Any, row: Any) -> None:
     take_decision(
         rules.by_distance,

@@ -18,6 +18,7 @@ from tapeline.strategy.simulator import (
     SimulationSettings,
     larger_log,
     new_log,
+    read_only,
     report,
     whole_targets,
 )
@@ -114,10 +115,10 @@ class SimulatorStream:
 
     def _views(self) -> tuple[Market, Decisions]:
         first = len(_BAR) + len(_EXTRA)
-        target, stop, take, limit, trigger = self._values[first : first + len(_DECISION)]
+        times, values = read_only(self._times), read_only(self._values)
         return (
-            Market(self._times[0], self._times[1], *self._values[:first]),
-            Decisions(target, stop, take, limit, trigger, self._times[2]),
+            Market(times[0], times[1], *values[:first]),
+            Decisions(*values[first : first + len(_DECISION)], times[2]),
         )
 
 

@@ -35,7 +35,7 @@ def sweep_block(
     """One row a row of ``targets``: the columns of ``SWEEP_COLUMNS``."""
     sets, rows = targets.shape
     found = np.empty((sets, 6))
-    equity = np.empty(rows)
+    equity, charged = np.empty(rows), np.empty(0)
     room = 64 * ROOM
     log = Log(
         np.empty((room, FILL_CODE_COLUMNS), np.int64),
@@ -48,7 +48,7 @@ def sweep_block(
         amounts, counts = begin_state(capital)
         fills, paid, row = 0, 0.0, 0
         while row < rows:
-            row = advance(market, decisions, rules, amounts, counts, log, equity, none, row, rows)
+            row = advance(market, decisions, rules, amounts, counts, log, equity, charged, row, rows)
             for fill in range(counts[FILL_COUNT]):
                 paid += log.fill_amounts[fill, FILL_COMMISSION]
             fills += counts[FILL_COUNT]

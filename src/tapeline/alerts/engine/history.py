@@ -22,7 +22,7 @@ def load_bars(
         arena[bar + ind.BAR_VOLUME] = volume[at]
         for number in range(row.begin, row.end):
             one = indicators[number]
-            ind.forming(one.kind, one.n, one.n2, one.n3, one.factor, arena, base + one.state, bar, base + one.out)
+            ind.forming(one, arena, base + one.state, bar, base + one.out)
         close_bar(arena, base, row, indicators, 0)
 
 

@@ -36,99 +36,94 @@ RING_CLOSE, RING_HIGH, RING_LOW, RING_VOLUME = range(4)
 
 
 @njit(cache=True, nogil=True, inline="always")
-def forming(kind: Any, n: Any, n2: Any, n3: Any, factor: Any, arena: Any, state: Any, bar: Any, out: Any) -> None:
+def forming(one: Any, arena: Any, state: Any, bar: Any, out: Any) -> None:
     """Write what the indicator is if the bar closed as it stands.
 
     Parameters
     ----------
-    kind, n, n2, n3, factor:
-        What it is: its kind, up to three lengths in bars, and a multiple (Bollinger's).
+    one:
+        Its row in the layout: kind, lengths in bars, and what can be worked out of them beforehand.
     arena:
         All numbers of one engine; ``state``, ``bar`` and ``out`` are places in it.
     """
+    kind = one.kind
     close = arena[bar + BAR_CLOSE]
     if kind == RSI:
-        count = arena[state]
+        n, count = one.n, arena[state]
         if count < n:
             arena[out] = math.nan
-            return
-        change = close - arena[state + 3]
-        gain, loss = max(change, 0.0), max(-change, 0.0)
-        if count > n:
-            gain = (arena[state + 1] * (n - 1) + gain) / n
-            loss = (arena[state + 2] * (n - 1) + loss) / n
         else:
-            # The first mean: n changes, the forming one among them.
-            gain, loss = (arena[state + 1] + gain) / n, (arena[state + 2] + loss) / n
-        total = gain + loss
-        arena[out] = 100.0 * gain / total if total > 0.0 else 0.0
+            change = close - arena[state + 3]
+            gain, loss = max(change, 0.0), max(-change, 0.0)
+            # Of the first mean, n changes, the forming one among them. Both are n times the averages: their ratio is.
+            before = n - 1.0 if count > n else 1.0
+            gain, loss = arena[state + 1] * before + gain, arena[state + 2] * before + loss
+            total = gain + loss
+            arena[out] = 100.0 * gain / total if total > 0.0 else 0.0
     elif kind == MACD:
-        _macd(n, n2, n3, arena, state, close, out)
+        _macd(one, arena, state, close, out)
     elif kind == BOLLINGER:
-        if arena[state] < n - 1:
+        if arena[state] < one.n - 1:
             arena[out], arena[out + 1], arena[out + 2] = math.nan, math.nan, math.nan
-            return
-        anchor = arena[state + 3]
-        moved = close - anchor
-        mean = (arena[state + 1] + moved) / n
-        variance = (arena[state + 2] + moved * moved) / n - mean * mean
-        width = factor * math.sqrt(variance) if variance > 0.0 else 0.0
-        arena[out], arena[out + 1], arena[out + 2] = anchor + mean, anchor + mean + width, anchor + mean - width
+        else:
+            moved = close - arena[state + 3]
+            mean = (arena[state + 1] + moved) * one.inverse
+            variance = (arena[state + 2] + moved * moved) * one.inverse - mean * mean
+            width = one.factor * math.sqrt(variance) if variance > 0.0 else 0.0
+            mean += arena[state + 3]
+            arena[out], arena[out + 1], arena[out + 2] = mean, mean + width, mean - width
     elif kind == SMA:
+        anchor = arena[state + 2]
         arena[out] = (
-            arena[state + 2] + (arena[state + 1] + (close - arena[state + 2])) / n
-            if arena[state] >= n - 1
-            else math.nan
+            anchor + (arena[state + 1] + (close - anchor)) * one.inverse if arena[state] >= one.n - 1 else math.nan
         )
     elif kind == EMA:
-        count = arena[state]
+        n, count = one.n, arena[state]
         if count < n - 1:
             arena[out] = math.nan
         elif count < n:
             arena[out] = (arena[state + 1] + close) / n
         else:
-            arena[out] = arena[state + 2] + (close - arena[state + 2]) * (2.0 / (n + 1.0))
+            arena[out] = arena[state + 2] + (close - arena[state + 2]) * one.alpha
     elif kind == VOLUME_RATIO:
         arena[out] = arena[bar + BAR_VOLUME] / arena[state] if arena[state] > 0.0 else math.nan
+    elif kind <= VOLUME:
+        arena[out] = arena[bar + kind]
     elif kind == VOLUME_SCORE:
         arena[out] = (
             (arena[bar + BAR_VOLUME] - arena[state + 1]) / arena[state + 2] if arena[state + 2] > 0.0 else math.nan
         )
     elif kind == ATR:
-        if arena[state] < n:
+        n, count = one.n, arena[state]
+        if count < n:
             arena[out] = math.nan
-            return
-        previous = arena[bar + BAR_PREVIOUS_CLOSE]
-        true_range = max(arena[bar + BAR_HIGH], previous) - min(arena[bar + BAR_LOW], previous)
-        if arena[state] > n:
-            arena[out] = (arena[state + 1] * (n - 1) + true_range) / n
         else:
-            arena[out] = (arena[state + 1] + true_range) / n
+            previous = arena[bar + BAR_PREVIOUS_CLOSE]
+            true_range = max(arena[bar + BAR_HIGH], previous) - min(arena[bar + BAR_LOW], previous)
+            arena[out] = (arena[state + 1] * (n - 1.0 if count > n else 1.0) + true_range) * one.inverse
     elif kind == CHANGE:
         arena[out] = close / arena[state] - 1.0 if arena[state] != 0.0 else math.nan
-    elif kind in (HIGHEST, LOWEST):
+    else:
         arena[out] = arena[state]
-    elif kind <= VOLUME:
-        arena[out] = arena[bar + kind]
 
 
 @njit(cache=True, nogil=True)
-def _macd(fast: Any, slow: Any, smooth: Any, arena: Any, state: Any, close: Any, out: Any) -> None:
+def _macd(one: Any, arena: Any, state: Any, close: Any, out: Any) -> None:
     """The line, its signal and their difference.
 
     State: closed bars, sum of closes for the fast and the slow seed, both averages, sum of lines for the signal's seed,
     signal, lines so far.
     """
-    count = arena[state]
+    slow, smooth, count = one.n2, one.n3, arena[state]
     arena[out], arena[out + 1], arena[out + 2] = math.nan, math.nan, math.nan
     if count < slow - 1:
         return
     if count < slow:
-        fast_average, slow_average = (arena[state + 1] + close) / fast, (arena[state + 2] + close) / slow
+        line = (arena[state + 1] + close) / one.n - (arena[state + 2] + close) / slow
     else:
-        fast_average = arena[state + 3] + (close - arena[state + 3]) * (2.0 / (fast + 1.0))
-        slow_average = arena[state + 4] + (close - arena[state + 4]) * (2.0 / (slow + 1.0))
-    line = fast_average - slow_average
+        line = (arena[state + 3] + (close - arena[state + 3]) * one.alpha) - (
+            arena[state + 4] + (close - arena[state + 4]) * one.alpha2
+        )
     arena[out] = line
     lines = arena[state + 7]
     if lines < smooth - 1:
@@ -136,7 +131,7 @@ def _macd(fast: Any, slow: Any, smooth: Any, arena: Any, state: Any, close: Any,
     if lines < smooth:
         signal = (arena[state + 5] + line) / smooth
     else:
-        signal = arena[state + 6] + (line - arena[state + 6]) * (2.0 / (smooth + 1.0))
+        signal = arena[state + 6] + (line - arena[state + 6]) * one.alpha3
     arena[out + 1], arena[out + 2] = signal, line - signal
 
 

@@ -257,7 +257,7 @@ def _take(
         at += CLOCK_SLOTS
         for place in range(start + row.begin, start + row.end):
             one = indicators[place]
-            forming(one.kind, one.n, one.n2, one.n3, one.factor, arena, base + one.state, bar, base + one.out)
+            forming(one, arena, base + one.state, bar, base + one.out)
     return late
 
 

@@ -70,7 +70,8 @@ Reading = tuple[Indicator, int]
 
 INDICATOR_ROW: Final = np.dtype(
     [
-        ("kind", "i4"), ("n", "i4"), ("n2", "i4"), ("n3", "i4"), ("factor", "f8"),
+        ("kind", "i4"), ("n", "i4"), ("n2", "i4"), ("n3", "i4"), ("factor", "f8"), ("inverse", "f8"),
+        ("alpha", "f8"), ("alpha2", "f8"), ("alpha3", "f8"),
         ("state", "i4"), ("out", "i4"), ("closed_out", "i4"), ("left", "i4"), ("right", "i4"), ("pad", "i4"),
     ]
 )  # fmt: skip
@@ -144,20 +145,26 @@ def plan(wanted: Iterable[Indicator]) -> Layout:
             if one.closed:
                 continue
             closed = outputs.get(one._replace(closed=True), -1)
-            rows.append((one.kind, one.n, one.n2, one.n3, one.factor, place, outputs[one], closed, -1, -1, 0))
+            rows.append((*_parameters(one), place, outputs[one], closed, -1, -1, 0))
             place += kinds.STATE_SLOTS[one.kind]
         frames.append((duration, number * kinds.BAR_SLOTS, 0, _ring(based[duration]), begin, len(rows), 0))
     computed = len(rows)
     for one in loose:
         left = outputs[one.left[0]] + one.left[1] if one.left else -1
         right = outputs[one.right[0]] + one.right[1] if one.right else -1
-        rows.append((one.kind, one.n, one.n2, one.n3, one.factor, place, outputs[one], -1, left, right, 0))
+        rows.append((*_parameters(one), place, outputs[one], -1, left, right, 0))
         place += kinds.STATE_SLOTS[one.kind]
     table = np.array(frames, TIMEFRAME_ROW)
     for row in table:
         row["ring"] = place
         place += 4 * int(row["capacity"])
     return Layout(place, table, np.array(rows, INDICATOR_ROW), computed, MappingProxyType(outputs))
+
+
+def _parameters(one: Indicator) -> tuple[float, ...]:
+    lengths = (one.n, one.n2, one.n3)
+    alphas = [2.0 / (length + 1.0) for length in lengths]
+    return (one.kind, *lengths, one.factor, 1.0 / one.n if one.n else 0.0, *alphas)
 
 
 def _gather(indicator: Indicator, every: dict[Indicator, None]) -> None:

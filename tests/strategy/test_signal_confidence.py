@@ -55,10 +55,8 @@ def test_two_classes_halve_and_the_other_one_ends_it(held, factor) -> None:
 
 
 @settings(max_examples=30, deadline=None)
-@given(
-    p=share, q=share, width=share, narrower=share, held=sets, apart=share, nearer=share, side=st.sampled_from([1, -1])
-)
-def test_each_part_moves_the_score_the_right_way(p, q, width, narrower, held, apart, nearer, side) -> None:
+@given(p=share, q=share, widths=st.tuples(share, share), held=sets, spreads=st.tuples(share, share), side=side_taken)
+def test_each_part_moves_the_score_the_right_way(p, q, widths, held, spreads, side) -> None:
     (width, narrower), (apart, nearer) = widths, spreads
 
     def score(p=p, width=width, held=held, apart=apart, shadow=apart):

@@ -40,6 +40,7 @@ from tapeline.strategy.account_kernels import (
     take_decision,
     work_order,
 )
+from tapeline.strategy.kernel_options import BORROWED
 from tapeline.strategy.latency import missed
 from tapeline.strategy.orders import BY_STOP, BY_TARGET, EXPIRED, LIMIT, STOP, STOP_LIMIT
 from tapeline.strategy.simulator_kernels import charge_financing
@@ -119,7 +120,7 @@ def begin_ticks() -> Any:
     return quote, places
 
 
-@njit(cache=True, nogil=True, inline="always")
+@njit(inline="always", **BORROWED)
 def is_quote(bid: Any, ask: Any) -> Any:
     """Whether a quote can be traded: both prices finite, neither 0, not crossed.
 
@@ -131,7 +132,7 @@ def is_quote(bid: Any, ask: Any) -> Any:
     return -math.inf < bid and bid <= ask and ask < math.inf and bid != 0.0 and ask != 0.0
 
 
-@njit(cache=True, nogil=True)
+@njit(**BORROWED)
 def advance_ticks(
     ticks: Any,
     decisions: Any,
@@ -204,13 +205,13 @@ def advance_ticks(
     return end
 
 
-@njit(cache=True, nogil=True, inline="always")
+@njit(inline="always", **BORROWED)
 def _expire(counts: Any, places: Any, log: Any, row: Any, now: Any) -> None:
     if counts[ORDER] >= 0 and now >= places[EXPIRES]:
         end_order(counts, log, ORDER, EXPIRED, row)
 
 
-@njit(cache=True, nogil=True)
+@njit(**BORROWED)
 def _arrive(
     decisions: Any,
     rules: Any,
@@ -240,7 +241,7 @@ def _arrive(
     places[EXPIRES] = decisions.arrival[decided] + venue.in_force
 
 
-@njit(cache=True, nogil=True)
+@njit(**BORROWED)
 def _meet_quote(
     ticks: Any,
     rules: Any,
@@ -266,7 +267,7 @@ def _meet_quote(
         _protect(ticks, rules, venue, levels, amounts, counts, quote, places, log, row, BY_STOP)
 
 
-@njit(cache=True, nogil=True)
+@njit(**BORROWED)
 def _protect(
     ticks: Any,
     rules: Any,
@@ -301,7 +302,7 @@ def _protect(
             levels.taken[level] = amounts[TAKEN]
 
 
-@njit(cache=True, nogil=True)
+@njit(**BORROWED)
 def _take(
     ticks: Any,
     rules: Any,
@@ -334,7 +335,7 @@ def _take(
         quote[AHEAD] = _queue_ahead(ticks, venue, levels, amounts, quote, places, row, buys)
 
 
-@njit(cache=True, nogil=True)
+@njit(**BORROWED)
 def _reach_resting(
     ticks: Any,
     rules: Any,
@@ -359,7 +360,7 @@ def _reach_resting(
         quote[slot] = amounts[TAKEN]
 
 
-@njit(cache=True, nogil=True)
+@njit(**BORROWED)
 def _serve_queue(
     ticks: Any, resting: Any, venue: Any, amounts: Any, counts: Any, quote: Any, places: Any, log: Any, row: Any
 ) -> None:
@@ -383,7 +384,7 @@ def _serve_queue(
         work_order(resting, amounts, counts, log, row, limit, limit, limit)
 
 
-@njit(cache=True, nogil=True, inline="always")
+@njit(inline="always", **BORROWED)
 def _misses(venue: Any, counts: Any, places: Any, log: Any) -> Any:
     """Whether the order that works misses this chance, by seed."""
     places[CHANCE] += 1
@@ -391,7 +392,7 @@ def _misses(venue: Any, counts: Any, places: Any, log: Any) -> Any:
     return missed(venue.seed, number, places[CHANCE] - 1, venue.miss)
 
 
-@njit(cache=True, nogil=True, inline="always")
+@njit(inline="always", **BORROWED)
 def _displayed(ticks: Any, row: Any, buys: Any) -> Any:
     """The size on the side that is met; infinite where none is recorded."""
     sizes = ticks.ask_size if buys else ticks.bid_size
@@ -399,7 +400,7 @@ def _displayed(ticks: Any, row: Any, buys: Any) -> Any:
     return math.inf if math.isnan(size) else size
 
 
-@njit(cache=True, nogil=True, inline="always")
+@njit(inline="always", **BORROWED)
 def _behind(venue: Any, levels: Any, places: Any, now: Any, asks: Any) -> Any:
     """The levels of a side in the newest book, none where there is no book or it is too old."""
     book = places[BOOK]
@@ -410,7 +411,7 @@ def _behind(venue: Any, levels: Any, places: Any, now: Any, asks: Any) -> Any:
     return first, last
 
 
-@njit(cache=True, nogil=True)
+@njit(**BORROWED)
 def _queue_ahead(
     ticks: Any, venue: Any, levels: Any, amounts: Any, quote: Any, places: Any, row: Any, buys: Any
 ) -> Any:

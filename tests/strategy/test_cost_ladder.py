@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from types import SimpleNamespace
 
 import numpy as np
@@ -7,10 +8,14 @@ import pandas as pd
 import pytest
 
 from tapeline.core.errors import DataError
-from tapeline.strategy.cost_ladder import RUNGS, charged_settings, cost_ladder, equity_of, simulation_run
+from tapeline.strategy.cost_ladder import RUNGS, charged_settings, cost_ladder, equity_of, portfolio_run, simulation_run
 from tapeline.strategy.costs import Commission
+from tapeline.strategy.portfolio import simulate_portfolio
+from tapeline.strategy.portfolio_account import PortfolioSettings, SymbolTerms
 from tapeline.strategy.simulator import SimulationSettings, simulate
 from tapeline.strategy.slippage import FixedSlippage, SquareRootSlippage
+from tapeline.strategy.trade_analysis import account_trades, positions
+from tapeline.strategy.trade_attribution import attribution, entry_decisions, trade_keys
 from tests.strategy.cases import Case
 from tests.support import make_bars
 
@@ -95,3 +100,25 @@ def test_any_account_can_climb() -> None:
     assert found.table[["trades", "fills"]].to_numpy().tolist() == [[2, 3]] * 5
     with pytest.raises(DataError, match="none named 'equity'"):
         equity_of(SimpleNamespace(equity=pd.DataFrame({"cash": [1.0]})))
+
+
+def test_a_portfolio_climbs_as_its_symbols_do(traded) -> None:
+    bars, decisions = traded
+    both, wanted = {"A": bars, "B": make_bars(400, seed=1)}, {"A": decisions, "B": decisions}
+    terms = SymbolTerms(commission=SETTINGS.commission, slippage=SETTINGS.slippage)
+    settings = PortfolioSettings(terms=terms, symbols={"B": terms})
+    found = cost_ladder(portfolio_run(both, wanted, settings, **COSTS), settings.capital)
+    alone = [
+        cost_ladder(simulation_run(frame, decisions, SETTINGS, **COSTS), settings.capital) for frame in both.values()
+    ]
+    assert found.table["net"].tolist() == pytest.approx((alone[0].table["net"] + alone[1].table["net"]).tolist())
+    plain = simulate_portfolio(both, wanted, settings, **COSTS)
+    pd.testing.assert_frame_equal(found.last.equity, plain.equity, check_exact=True)
+    trades = account_trades(found.last)
+    assert math.fsum(trades["net"]) == pytest.approx(found.table["net"].iloc[-1], abs=0.005)
+    by_symbol = attribution(trades, trade_keys(trades)["symbol"], samples=20)
+    assert by_symbol["net"].tolist() == pytest.approx([one.table["net"].iloc[-1] for one in alone])
+    decided = entry_decisions(found.last, found.last.orders)
+    assert (decided < found.last.trades["entry_at"]).all()
+    held = positions(found.last)
+    assert set(np.round(held)) == {0.0, 20_000.0}

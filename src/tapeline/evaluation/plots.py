@@ -56,7 +56,7 @@ def bars(
     if scores is not None and len(scores):
         bars = bars[bars.index <= scores.index.max()]
     shown = bars.iloc[-count:]
-    figure, (top, bottom) = _figure(11, 5.6, rows=2, ratios=(3, 1))
+    figure, (top, bottom) = new_figure(11, 5.6, rows=2, ratios=(3, 1))
     place = np.arange(len(shown))
     rising = (shown["close"] >= shown["open"]).to_numpy()
     for mask, colour, name in ((rising, BLUE, "bar closed up"), (~rising, VERMILION, "bar closed down")):
@@ -66,7 +66,7 @@ def bars(
         top.hlines(part["close"], at, at + 0.35, color=colour, linewidth=1.0)
     if labels is not None and len(shown):
         _draw_labels(top, shown, labels)
-    _text(top, title=f"{symbol} {timeframe}: the last {len(shown)} bars with labels and scores", y="price")
+    name_axes(top, title=f"{symbol} {timeframe}: the last {len(shown)} bars with labels and scores", y="price")
     top.legend(loc="upper left", fontsize=7, ncols=4, frameon=False)
     values = np.full(len(shown), np.nan)
     if scores is not None and len(scores):
@@ -76,7 +76,7 @@ def bars(
     bottom.plot(place, values, color=GREEN, linewidth=1.2, marker=".", markersize=3)
     reach = max(0.05, float(np.nanmax(np.abs(values - 0.5))) * 1.15) if np.isfinite(values).any() else 0.1
     bottom.set_ylim(0.5 - reach, 0.5 + reach)
-    _text(bottom, x="bar open time (UTC)", y="probability of a rise")
+    name_axes(bottom, x="bar open time (UTC)", y="probability of a rise")
     if len(shown):
         ticks = np.unique(np.linspace(0, len(shown) - 1, min(_TICKS, len(shown))).astype(int))
         stamps = pd.DatetimeIndex(shown.index).strftime("%Y-%m-%d\n%H:%M")
@@ -84,12 +84,12 @@ def bars(
     top.set_xticks([])
     top.sharex(bottom)
     top.tick_params(labelbottom=False)
-    return _render(figure, format)
+    return rendered(figure, format)
 
 
 def reliability(table: pd.DataFrame, *, format: Format = "svg") -> bytes:
     """Calibrated probability against what happened on the holdout, with 95 % intervals; the diagonal is perfect."""
-    figure, (axes,) = _figure(5.4, 4.6)
+    figure, (axes,) = new_figure(5.4, 4.6)
     low = float(np.nanmin([table["low"].min(), table["probability"].min()]))
     high = float(np.nanmax([table["high"].max(), table["probability"].max()]))
     axes.plot([low, high], [low, high], color=GREY, linestyle="--", linewidth=1, label="perfect calibration")
@@ -106,24 +106,24 @@ def reliability(table: pd.DataFrame, *, format: Format = "svg") -> bytes:
         label="holdout, equal-mass bins",
     )
     axes.legend(fontsize=8, frameon=False)
-    _text(axes, title="Calibration on the holdout", x="predicted probability of a rise", y="share of rises")
-    return _render(figure, format)
+    name_axes(axes, title="Calibration on the holdout", x="predicted probability of a rise", y="share of rises")
+    return rendered(figure, format)
 
 
 def importance(table: pd.DataFrame, *, count: int = SHOWN_FEATURES, format: Format = "svg") -> bytes:
     """The features with the largest mean absolute SHAP value."""
     shown = table.head(count).iloc[::-1]
-    figure, (axes,) = _figure(6.4, max(2.0, 0.9 + 0.22 * len(shown)))
+    figure, (axes,) = new_figure(6.4, max(2.0, 0.9 + 0.22 * len(shown)))
     place = np.arange(len(shown))
     axes.barh(place, shown["mean_abs_shap"], color=BLUE, height=0.7)
     _name_bars(axes, place, [str(name)[:40] for name in shown["feature"]])
-    _text(axes, title="What moved the holdout's scores", x="mean |SHAP value| (log odds)", y="feature")
-    return _render(figure, format)
+    name_axes(axes, title="What moved the holdout's scores", x="mean |SHAP value| (log odds)", y="feature")
+    return rendered(figure, format)
 
 
 def equity(curve: pd.DataFrame, band: pd.DataFrame | None = None, *, format: Format = "svg") -> bytes:
     """Cumulative return of the holdout's trades by cost level, over the band of random entries at full costs."""
-    figure, (axes,) = _figure(8.6, 4.2)
+    figure, (axes,) = new_figure(8.6, 4.2)
     if band is not None and len(band):
         when = pd.DatetimeIndex(band.index).tz_localize(None)
         axes.fill_between(when, 100 * band["low"], 100 * band["high"], color=GREY, alpha=0.22, linewidth=0)
@@ -136,14 +136,14 @@ def equity(curve: pd.DataFrame, band: pd.DataFrame | None = None, *, format: For
             axes.step(when, 100 * curve[level], where="post", color=colour, linestyle=style, linewidth=1.3, label=level)
     axes.axhline(0, color=GREY, linewidth=0.8)
     axes.legend(fontsize=8, frameon=False)
-    _date_axis(axes)
-    _text(axes, title="Holdout equity after costs", x="exit time (UTC)", y="cumulative return, % of notional")
-    return _render(figure, format)
+    date_axis(axes)
+    name_axes(axes, title="Holdout equity after costs", x="exit time (UTC)", y="cumulative return, % of notional")
+    return rendered(figure, format)
 
 
 def histogram(holdout: pd.DataFrame, *, format: Format = "svg") -> bytes:
     """The holdout's calibrated probabilities, split by what happened: the further apart, the more they tell."""
-    figure, (axes,) = _figure(5.4, 4.6)
+    figure, (axes,) = new_figure(5.4, 4.6)
     values = holdout["probability"].to_numpy(dtype=np.float64)
     low, high = float(values.min()), float(values.max())
     edges = np.linspace(low, high, 31) if high - low > 1e-9 else np.linspace(low - 0.01, high + 0.01, 31)
@@ -152,8 +152,8 @@ def histogram(holdout: pd.DataFrame, *, format: Format = "svg") -> bytes:
         axes.hist(part, bins=edges.tolist(), histtype="step", color=colour, linestyle=style, linewidth=1.4, label=name)
     axes.axvline(0.5, color=GREY, linewidth=0.8, linestyle=":")
     axes.legend(fontsize=8, frameon=False)
-    _text(axes, title="Holdout probabilities", x="calibrated probability of a rise", y="rows")
-    return _render(figure, format)
+    name_axes(axes, title="Holdout probabilities", x="calibrated probability of a rise", y="rows")
+    return rendered(figure, format)
 
 
 def slices(table: pd.DataFrame, *, format: Format = "svg") -> bytes:
@@ -166,7 +166,7 @@ def slices(table: pd.DataFrame, *, format: Format = "svg") -> bytes:
         Slices without an interval are left out.
     """
     shown = table[table["skill_low"].notna()].iloc[::-1]
-    figure, (axes,) = _figure(7.6, max(2.2, 1.1 + 0.23 * len(shown)))
+    figure, (axes,) = new_figure(7.6, max(2.2, 1.1 + 0.23 * len(shown)))
     place = np.arange(len(shown))
     differs = (shown["p_holm"] < 0.05).to_numpy()
     whole = (shown["slicing"] == "all").to_numpy()
@@ -196,8 +196,10 @@ def slices(table: pd.DataFrame, *, format: Format = "svg") -> bytes:
     ]
     _name_bars(axes, place, names)
     axes.legend(fontsize=7, frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.08), ncols=2)
-    _text(axes, title="Where the model is good and where not", x="skill: log loss saved against the base rate (nats)")
-    return _render(figure, format)
+    name_axes(
+        axes, title="Where the model is good and where not", x="skill: log loss saved against the base rate (nats)"
+    )
+    return rendered(figure, format)
 
 
 def paths(table: pd.DataFrame, *, format: Format = "svg") -> bytes:
@@ -208,7 +210,7 @@ def paths(table: pd.DataFrame, *, format: Format = "svg") -> bytes:
     table:
         A row a path: ``auc``, ``total_return``.
     """
-    figure, (top, bottom) = _figure(7.6, 3.4, rows=2, ratios=(1, 1))
+    figure, (top, bottom) = new_figure(7.6, 3.4, rows=2, ratios=(1, 1))
     for axes, values, chance, name in (
         (top, table["auc"], 0.5, "area under the ROC curve of a path"),
         (bottom, 100 * table["total_return"], 0.0, "net return of a path, % of notional"),
@@ -221,9 +223,9 @@ def paths(table: pd.DataFrame, *, format: Format = "svg") -> bytes:
             axes.axvline(float(np.median(known)), color="black", linewidth=1.0, linestyle=":", label="median")
         axes.set_yticks([])
         axes.set_ylim(-1, 1)
-        _text(axes, title="One configuration, many histories" if axes is top else "", x=name)
+        name_axes(axes, title="One configuration, many histories" if axes is top else "", x=name)
     top.legend(fontsize=7, frameon=False, ncols=4, loc="lower right", bbox_to_anchor=(1.0, 1.0))
-    return _render(figure, format)
+    return rendered(figure, format)
 
 
 def walks(steps: Mapping[str, pd.DataFrame], *, format: Format = "svg") -> bytes:
@@ -234,16 +236,18 @@ def walks(steps: Mapping[str, pd.DataFrame], *, format: Format = "svg") -> bytes
     steps:
         By kind of walk: ``tested_from``, ``auc``.
     """
-    figure, (axes,) = _figure(7.6, 2.7)
+    figure, (axes,) = new_figure(7.6, 2.7)
     styles = ((BLUE, "o", "-"), (ORANGE, "s", "--"), (GREEN, "^", "-."))
     for (name, table), (colour, marker, line) in zip(steps.items(), styles, strict=False):
         when = pd.DatetimeIndex(table["tested_from"]).tz_localize(None)
         axes.plot(when, table["auc"], color=colour, marker=marker, linestyle=line, markersize=4, label=name)
     axes.axhline(0.5, color=GREY, linewidth=0.9, linestyle="--")
     axes.legend(fontsize=8, frameon=False, ncols=3)
-    _date_axis(axes)
-    _text(axes, title="Trained anew as time went on", x="the tested block begins (UTC)", y="area under the ROC curve")
-    return _render(figure, format)
+    date_axis(axes)
+    name_axes(
+        axes, title="Trained anew as time went on", x="the tested block begins (UTC)", y="area under the ROC curve"
+    )
+    return rendered(figure, format)
 
 
 def local(weights: pd.DataFrame, *, count: int = 8, title: str = "", format: Format = "svg") -> bytes:
@@ -255,14 +259,14 @@ def local(weights: pd.DataFrame, *, count: int = 8, title: str = "", format: For
         ``condition``, ``weight``, ``error``; the heaviest first.
     """
     shown = weights.head(count).iloc[::-1]
-    figure, (axes,) = _figure(4.6, max(1.7, 0.9 + 0.24 * len(shown)))
+    figure, (axes,) = new_figure(4.6, max(1.7, 0.9 + 0.24 * len(shown)))
     place = np.arange(len(shown))
     colours = [BLUE if weight > 0 else VERMILION for weight in shown["weight"]]
     axes.barh(place, 100 * shown["weight"], xerr=200 * shown["error"], color=colours, height=0.7, ecolor=GREY)
     axes.axvline(0, color=GREY, linewidth=0.9)
     _name_bars(axes, place, [str(text) for text in shown["condition"]])
-    _text(axes, title=title, x="percentage points of probability")
-    return _render(figure, format)
+    name_axes(axes, title=title, x="percentage points of probability")
+    return rendered(figure, format)
 
 
 def _name_bars(axes: Axes, place: Any, names: list[str]) -> None:
@@ -287,7 +291,10 @@ def _draw_labels(axes: Axes, shown: pd.DataFrame, labels: pd.DataFrame) -> None:
             )
 
 
-def _figure(width: float, height: float, *, rows: int = 1, ratios: tuple[int, ...] = (1,)) -> tuple[Figure, list[Axes]]:
+def new_figure(
+    width: float, height: float, *, rows: int = 1, ratios: tuple[int, ...] = (1,)
+) -> tuple[Figure, list[Axes]]:
+    """A figure of rows of axes, of these inches, dressed as all pictures here are."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), layout="constrained")
@@ -301,14 +308,16 @@ def _figure(width: float, height: float, *, rows: int = 1, ratios: tuple[int, ..
     return figure, axes
 
 
-def _text(axes: Axes, *, title: str = "", x: str = "", y: str = "") -> None:
+def name_axes(axes: Axes, *, title: str = "", x: str = "", y: str = "") -> None:
+    """Title and names of the axes."""
     # A symbol may hold a dollar sign, which would otherwise start a formula.
     axes.set_title(title, fontsize=10, loc="left", parse_math=False)
     axes.set_xlabel(x, fontsize=9, parse_math=False)
     axes.set_ylabel(y, fontsize=9, parse_math=False)
 
 
-def _date_axis(axes: Axes) -> None:
+def date_axis(axes: Axes) -> None:
+    """Dates along the horizontal axis, each said once."""
     from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 
     locator = AutoDateLocator(maxticks=9)
@@ -316,7 +325,8 @@ def _date_axis(axes: Axes) -> None:
     axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))
 
 
-def _render(figure: Figure, kind: Format) -> bytes:
+def rendered(figure: Figure, kind: Format) -> bytes:
+    """The figure as a file; the same figure gives the same bytes."""
     import matplotlib as mpl
 
     buffer = BytesIO()

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
 import pandas as pd
 from numpy.typing import ArrayLike
@@ -14,9 +14,13 @@ from tapeline.core.errors import DataError
 from tapeline.evaluation.annual_periods import Calendar
 from tapeline.evaluation.return_statistics import equity_statistics
 from tapeline.strategy.costs import Commission
+from tapeline.strategy.portfolio import simulate_portfolio
+from tapeline.strategy.portfolio_account import PortfolioSettings, SymbolTerms
+from tapeline.strategy.portfolio_report import PortfolioSimulation
 from tapeline.strategy.simulator import Simulation, SimulationSettings, simulate
 from tapeline.strategy.slippage import FixedSlippage
 
+Terms = TypeVar("Terms", SimulationSettings, SymbolTerms)
 LADDER_COLUMNS: Final = ("rung", "net", "taken", "total_return", "sharpe", "maximum_drawdown", "trades", "fills")
 
 
@@ -179,7 +183,57 @@ def simulation_run(
     return run
 
 
-def charged_settings(settings: SimulationSettings, charges: Charges) -> SimulationSettings:
+def portfolio_run(
+    bars: Mapping[str, pd.DataFrame],
+    decisions: Mapping[Any, pd.DataFrame],
+    settings: PortfolioSettings,
+    *,
+    rates: Any = None,
+    limits: Any = None,
+    half_spread: Any = None,
+    volatility: Any = None,
+    long_rate: Any = None,
+    short_rate: Any = None,
+    latency: Any = None,
+) -> Callable[[Charges], PortfolioSimulation]:
+    """The run of many symbols for :func:`cost_ladder`; the arguments are those of ``simulate_portfolio``.
+
+    Limits of risk see each rung's own equity, so that a cost may also change what they permit.
+
+    Examples
+    --------
+    >>> from tapeline.core.example import example_bars
+    >>> bars = {"A": example_bars(100, 100, 104)}
+    >>> wanted = {"A": pd.DataFrame({"target": [1.0]}, index=bars["A"].index[:1])}
+    >>> run = portfolio_run(bars, wanted, PortfolioSettings(), half_spread=0.5)
+    >>> [float(run(RUNGS[name]).equity["equity"].iloc[-1]) for name in ("+ fees", "+ spread")]
+    [100004.0, 100003.5]
+    """
+
+    def run(charges: Charges) -> PortfolioSimulation:
+        changed = settings
+        if not (charges.fees and charges.slippage):
+            symbols = {name: charged_settings(terms, charges) for name, terms in settings.symbols.items()}
+            changed = settings.model_copy(
+                update={"terms": charged_settings(settings.terms, charges), "symbols": symbols}
+            )
+        return simulate_portfolio(
+            bars,
+            decisions,
+            changed,
+            rates=rates,
+            limits=limits,
+            half_spread=half_spread if charges.spread else None,
+            volatility=volatility,
+            long_rate=long_rate if charges.fees else None,
+            short_rate=short_rate if charges.fees else None,
+            latency=latency if charges.delay else None,
+        )
+
+    return run
+
+
+def charged_settings(settings: Terms, charges: Charges) -> Terms:
     """Settings with only these kinds of cost; with all of them the settings themselves.
 
     What is a rule and no cost stays on every rung: lots, margin, the cap on a bar's volume, the way orders are filled.

@@ -33,9 +33,10 @@ def fill_shortfall(
 
     Returns
     -------
-    One row a fill: ``ts``, ``reason``, ``kind``, ``quantity``, ``decision``, ``arrival``, ``reference``, ``price``;
-    in money ``value`` (at the decision's price) and, a cost above 0, ``delay`` (decision to arrival), ``waiting`` (arrival to what traded), ``impact`` (half
-    spread and slippage), ``commission``, and ``shortfall``, their sum; ``shortfall_bps`` of the decision's value.
+    One row a fill: ``ts``, ``reason``, ``kind``, ``quantity``, ``decision``, ``arrival``, ``reference``, ``price``. In
+    money: ``value`` at the decision's price and, a cost above 0, ``delay`` (decision to arrival), ``waiting`` (arrival
+    to what traded), ``impact`` (half spread and slippage), ``commission``, and ``shortfall``, their sum;
+    ``shortfall_bps`` of the value.
 
     Raises
     ------

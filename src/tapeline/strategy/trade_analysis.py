@@ -214,9 +214,10 @@ def holding_times(trades: pd.DataFrame, until: pd.Timestamp) -> pd.DataFrame:
 
 
 def positions(account: Account) -> Floats:
-    """Units held at each close, by bar of equity; of several symbols the sum of the absolute ones."""
+    """Units held at each close, by row of equity; of several books the sum of the absolute ones."""
     index, fills = equity_of(account).index, account.fills
-    groups = [part for _, part in fills.groupby("symbol", observed=True)] if "symbol" in fills.columns else [fills]
+    by = books(fills)
+    groups = [part for _, part in fills.groupby(by, observed=True)] if by else [fills]
     held = np.zeros(len(index))
     for part in groups:
         level = np.cumsum(part["quantity"].to_numpy(dtype=np.float64))
@@ -227,6 +228,26 @@ def positions(account: Account) -> Floats:
             np.abs(np.concatenate(([0.0], level))[last]) if len(groups) > 1 else np.concatenate(([0.0], level))[last]
         )
     return held
+
+
+def books(frame: pd.DataFrame) -> list[str]:
+    """The columns that tell apart the books of a portfolio's table; none for one symbol."""
+    return [name for name in ("symbol", "tag") if name in frame.columns]
+
+
+def account_trades(account: Account) -> pd.DataFrame:
+    """The trades with ``net`` in the account's money, by the time of their entry.
+
+    A portfolio's trades state it as ``profit``, and everything else in their symbol's money: those columns are left out
+    where ``profit`` shows another currency's rate.
+    """
+    trades = account.trades
+    if "profit" not in trades.columns:
+        return trades
+    ordered = trades.sort_values(["entry_at", *books(trades)], kind="stable").reset_index(drop=True)
+    same = np.allclose(ordered["net"], ordered["profit"], rtol=1e-9, atol=1e-9)
+    foreign = [] if same else ["gross", "commission", "slippage", "financing"]
+    return ordered.assign(net=ordered["profit"]).drop(columns=foreign)
 
 
 def traded_value(fills: pd.DataFrame) -> float:

@@ -13,7 +13,7 @@ from numba import njit
 from tapeline.core.errors import ConfigurationError, DataError
 from tapeline.core.pit import asof_join
 from tapeline.strategy.cost_ladder import Account
-from tapeline.strategy.trade_analysis import mean_interval, payoff, profit_factor, sample_note
+from tapeline.strategy.trade_analysis import books, mean_interval, payoff, profit_factor, sample_note
 
 UNKNOWN: Final = "unknown"
 ATTRIBUTION_COLUMNS: Final = (
@@ -83,8 +83,9 @@ def trade_keys(
         },
         index=trades.index,
     )
-    if "symbol" in trades.columns:
-        keys["symbol"] = trades["symbol"].astype(str).to_numpy()
+    for name in books(trades):
+        if name == "symbol" or (trades[name].astype(str) != "").any():
+            keys[name] = trades[name].astype(str).to_numpy()
     if tags is not None:
         if len(tags) != len(trades):
             raise DataError(f"{len(tags)} tags for {len(trades)} trades")
@@ -164,12 +165,11 @@ def entry_decisions(account: Account, orders: pd.DataFrame) -> pd.Series:
     [True]
     """
     fills, trades = account.fills, account.trades
-    several = "symbol" in fills.columns and "symbol" in trades.columns
     found = pd.Series(pd.NaT, index=trades.index, dtype="datetime64[ns, UTC]")
+    by = books(trades)
+    own = dict(list(fills.groupby(by, observed=True))) if by else {}
     groups: list[tuple[Any, Any]] = (
-        [(fills[fills["symbol"] == name], part.index) for name, part in trades.groupby("symbol", observed=True)]
-        if several
-        else [(fills, trades.index)]
+        [(own[name], part.index) for name, part in trades.groupby(by, observed=True)] if by else [(fills, trades.index)]
     )
     for mine, rows in groups:
         first = _first_fills(mine["quantity"].to_numpy(dtype=np.float64))

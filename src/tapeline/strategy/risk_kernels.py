@@ -423,8 +423,13 @@ def _within_tail(
             count += 1
     if count < rules.least:
         return 0.0, NO_HISTORY
-    losses, own = losses[:count], own[:count]
-    code = _broken(rules, losses, own, room, equity)
+    losses, own, confidence = losses[:count], own[:count], rules.confidence
+    # A hair beyond a bound is at it, as in all other limits.
+    at_risk, shortfall = (
+        rules.value_at_risk * equity * (1.0 + _SLACK),
+        rules.expected_shortfall * equity * (1.0 + _SLACK),
+    )
+    code = _broken(at_risk, shortfall, confidence, losses, own, room)
     if code == PERMITTED:
         return room, reason
     lot = rules.lot[which]
@@ -432,7 +437,7 @@ def _within_tail(
         low, high = 0.0, math.floor(room / lot + _SLACK)
     else:
         low, high = 0.0, 1.0
-    if _broken(rules, losses, own, 0.0, equity) != PERMITTED:
+    if _broken(at_risk, shortfall, confidence, losses, own, 0.0) != PERMITTED:
         return 0.0, code
     step = lot if lot > 0.0 else room
     for _ in range(_HALVINGS):
@@ -441,7 +446,7 @@ def _within_tail(
             middle = math.floor(middle)
             if middle == low:
                 break
-        if _broken(rules, losses, own, middle * step, equity) == PERMITTED:
+        if _broken(at_risk, shortfall, confidence, losses, own, middle * step) == PERMITTED:
             low = middle
         else:
             high = middle
@@ -449,10 +454,8 @@ def _within_tail(
 
 
 @njit(cache=True, nogil=True)
-def _broken(rules: Any, losses: Any, own: Any, quantity: Any, equity: Any) -> Any:
-    at_risk, shortfall = tail_of_losses(losses + quantity * own, rules.confidence)
-    if at_risk > rules.value_at_risk * equity * (1.0 + _SLACK):
+def _broken(most_at_risk: Any, most_shortfall: Any, confidence: Any, losses: Any, own: Any, quantity: Any) -> Any:
+    at_risk, shortfall = tail_of_losses(losses + quantity * own, confidence)
+    if at_risk > most_at_risk:
         return VALUE_AT_RISK
-    if shortfall > rules.expected_shortfall * equity * (1.0 + _SLACK):
-        return EXPECTED_SHORTFALL
-    return PERMITTED
+    return EXPECTED_SHORTFALL if shortfall > most_shortfall else PERMITTED

@@ -228,13 +228,12 @@ class TickCase:
     def records(self) -> list[dict]:
         """Ticks as the oracle and the stream take them."""
         names = ("bid", "ask", "bid_size", "ask_size", "price", "size", "side")
-        found = []
-        for row, (ts, tick) in enumerate(zip(self.ticks.index, self.ticks.to_dict("records"), strict=True)):
-            one = {name: float(tick.get(name, NAN)) for name in names}
-            one |= {name: float(values[row]) for name, values in self.options.items()}
-            one["side"] = 0.0 if math.isnan(one["side"]) else one["side"]
-            found.append({**one, "ts": ts.value})
-        return found
+        nothing = np.full(len(self.ticks), NAN)
+        columns = {name: self.ticks[name].to_numpy() if name in self.ticks else nothing for name in names}
+        columns["side"] = np.nan_to_num(columns["side"])
+        columns |= {**self.options, "ts": self.ticks.index.asi8}
+        rows = zip(*(values.tolist() for values in columns.values()), strict=True)
+        return [dict(zip(columns, row, strict=True)) for row in rows]
 
     def oracle(self) -> TickOracle:
         """What the readable oracle makes of it."""
@@ -264,15 +263,14 @@ class TickCase:
     def books(self) -> list[dict]:
         if self.depth is None:
             return []
-        found = []
-        for ts, rows in self.depth.groupby(level=0, sort=True):
-            sides = {
-                side: list(zip(part["price"], part["size"], strict=True))
-                for side, part in ((1, rows[rows["side"] == -1]), (-1, rows[rows["side"] == 1]))
-            }
-            crossed = sides[-1][0][0] >= sides[1][0][0]
-            found.append({"ts": ts.value, 1: [] if crossed else sides[1], -1: [] if crossed else sides[-1]})
-        return found
+        found: dict[int, dict] = {}
+        columns = [self.depth[name].tolist() for name in ("side", "price", "size")]
+        for ts, side, price, size in zip(self.depth.index.asi8.tolist(), *columns, strict=True):
+            found.setdefault(ts, {"ts": ts, 1: [], -1: []})[-side].append((price, size))
+        for book in found.values():
+            if book[-1][0][0] >= book[1][0][0]:
+                book[1] = book[-1] = []
+        return list(found.values())
 
 
 def _whole(target: float, lot: float) -> float:
@@ -288,22 +286,22 @@ def _ticks(draw: np.random.Generator, rows: int, kind: str) -> pd.DataFrame:
     bid = 100.0 + np.cumsum(draw.integers(-2, 3, rows)) / 2
     ask = bid + draw.choice([0.0, 0.5, 1.0, -0.5], rows, p=[0.15, 0.5, 0.3, 0.05])
     sizes = draw.choice([0.0, 2.0, 7.5, 40.0, np.nan], (3, rows), p=[0.05, 0.3, 0.35, 0.2, 0.1])
-    frame = pd.DataFrame(index=pd.DatetimeIndex(ts, name="ts"))
+    columns = {}
     if kind != "trades":
-        frame["bid"], frame["ask"] = bid, ask
+        columns |= {"bid": bid, "ask": ask}
         for name in ("bid", "ask"):
             broken = draw.random(rows) < 0.03
-            frame.loc[broken, name] = draw.choice([np.nan, 0.0, np.inf], broken.sum())
+            columns[name][broken] = draw.choice([np.nan, 0.0, np.inf], broken.sum())
         if draw.integers(4):
-            frame["bid_size"], frame["ask_size"] = sizes[0], sizes[1]
+            columns |= {"bid_size": sizes[0], "ask_size": sizes[1]}
     if kind != "quotes":
-        frame["price"] = np.where(draw.integers(2, size=rows) > 0, bid, ask) + draw.choice([0.0, 0.0, 0.5, -0.5], rows)
-        frame["size"], frame["side"] = sizes[2], draw.choice([-1.0, 0.0, 1.0], rows)
+        price = np.where(draw.integers(2, size=rows) > 0, bid, ask) + draw.choice([0.0, 0.0, 0.5, -0.5], rows)
+        columns |= {"price": price, "size": sizes[2], "side": draw.choice([-1.0, 0.0, 1.0], rows)}
     if kind == "both":
         only = draw.random(rows)
-        frame.loc[only < 0.4, ["bid", "ask"]] = np.nan
-        frame.loc[only > 0.6, ["price", "size", "side"]] = np.nan
-    return frame
+        for name in columns:
+            columns[name][only > 0.6 if name in ("price", "size", "side") else only < 0.4] = np.nan
+    return pd.DataFrame(columns, index=pd.DatetimeIndex(ts, name="ts"))
 
 
 def _decisions(draw: np.random.Generator, ticks: pd.DataFrame, by_distance: bool) -> pd.DataFrame:
@@ -333,16 +331,14 @@ def _decisions(draw: np.random.Generator, ticks: pd.DataFrame, by_distance: bool
 
 
 def _depth(draw: np.random.Generator, ticks: pd.DataFrame) -> pd.DataFrame:
-    parts = []
-    for ts in ticks.index[:: int(draw.integers(3, 9))].unique():
-        best = float(ticks.loc[:ts, "bid"].replace([0.0, np.inf], np.nan).ffill().fillna(100.0).iloc[-1])
-        count = int(draw.integers(1, 5))
-        for side, first in ((1, best), (-1, best + draw.choice([0.0, 0.5]))):
-            prices = first - side * np.arange(count) / 2
-            sizes = draw.choice([1.0, 4.0, 9.5], count)
-            parts.append(
-                pd.DataFrame({"side": side, "level": range(count), "price": prices, "size": sizes}, index=[ts] * count)
-            )
-    depth = pd.concat(parts)
-    depth.index.name = "ts"
-    return depth
+    bids = ticks["bid"].replace([0.0, np.inf], np.nan).ffill().fillna(100.0).to_numpy()
+    # The last tick of an instant, of every few instants.
+    rows = np.flatnonzero(np.diff(ticks.index.asi8, append=0))[:: int(draw.integers(3, 9))]
+    levels = []
+    for row in rows.tolist():
+        count, spread = int(draw.integers(1, 5)), float(draw.choice([0.0, 0.5]))
+        for side, first in ((1, bids[row]), (-1, bids[row] + spread)):
+            sizes = draw.choice([1.0, 4.0, 9.5], count).tolist()
+            levels += [(row, side, at, first - side * at / 2, size) for at, size in enumerate(sizes)]
+    row, *columns = map(np.array, zip(*levels, strict=True))
+    return pd.DataFrame(dict(zip(("side", "level", "price", "size"), columns, strict=True)), index=ticks.index[row])

@@ -18,6 +18,7 @@ DOCS = Path(__file__).parents[2] / "docs"
         "audit.md",
         "context.md",
         "signals.md",
+        "trade-signals.md",
         "selection.md",
         "drift.md",
         "models.md",

@@ -68,7 +68,7 @@ def test_each_measure_of_trend_follows_a_trend(method) -> None:
 
 
 def test_a_trend_may_be_the_probability_of_one() -> None:
-    bars = make_bars(480, seed=2)
+    bars = eurusd().iloc[:700]
     found = permitted_directions(bars, DirectionRules(trend=TrendRule(method="trending", window=24, threshold=0.6)))
     direction = trending_regime(bars, span=24)["trending_direction"]
     assert found["long"].tolist() == (direction >= -0.6).tolist()

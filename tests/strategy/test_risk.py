@@ -27,6 +27,7 @@ from tapeline.strategy.risk_kernels import (
     reset_kill_switch,
 )
 from tapeline.strategy.risk_manager import RiskManager
+from tapeline.strategy.risk_tail import BEYOND_SHORTFALL, within_tail
 from tests.core.samples import eurusd
 
 SYMBOLS = ("AAA", "BBB", "CCC", "DDD")
@@ -206,6 +207,19 @@ def test_a_trade_is_cut_to_the_limit_and_no_further(limit, bound, reason) -> Non
         after = positions.copy()
         after[0] += quantity * factor
         assert shadow.broken(0, positions, after, prices, 10_000.0, 0.7, quantity * factor, known) == expected
+
+
+@pytest.mark.parametrize("lot", [1.0, 7.0])
+def test_the_tail_leaves_the_most_whole_lots_that_a_search_finds(lot) -> None:
+    returns, held = past_returns(80), np.array([3_000.0, -1_000.0, 0.0, 500.0])
+    losses, own = -(returns.to_numpy() @ held), -20.0 * returns["CCC"].to_numpy()
+    for bound in (90.0, 150.0, 400.0):
+        fitting = [
+            lots * lot for lots in range(int(900 / lot) + 1) if np.sort(losses + lots * lot * own)[-8:].mean() <= bound
+        ]
+        found, code = within_tail(np.array(returns), 30, 0.9, math.inf, bound, held, 2, 0.0, 20.0, 900.0, lot)
+        assert found == (max(fitting) if fitting else 0.0)
+        assert code == BEYOND_SHORTFALL
 
 
 def test_a_day_that_lost_too_much_ends_at_midnight_utc() -> None:

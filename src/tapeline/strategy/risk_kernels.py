@@ -14,7 +14,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from tapeline.strategy.fills import whole_lots
-from tapeline.strategy.value_at_risk import tail_of_losses
+from tapeline.strategy.risk_tail import BEYOND_VALUE_AT_RISK, TOO_SHORT, WITHIN, within_tail
 
 PERMITTED: Final = 0
 KILL_SWITCH, DAILY_LOSS, TRADES_PER_DAY, OPEN_POSITIONS, NO_STOP = range(1, 6)
@@ -51,7 +51,6 @@ DAY, TRADES_TODAY, DAY_STOPPED, KILLED, GROUP_ROW, RETURN_ROWS = range(6)
 
 _DAY: Final = 86_400_000_000_000
 _BEFORE_TIME: Final = -(2**62)
-_HALVINGS: Final = 40
 _SLACK: Final = 1e-9
 
 
@@ -356,7 +355,24 @@ def permitted_quantity(
     if reason != PERMITTED:
         room = max(whole_lots(room, rules.lot[which]), 0.0)
     if room > 0.0 and (rules.value_at_risk < math.inf or rules.expected_shortfall < math.inf):
-        room, reason = _within_tail(rules, state, which, held, side, room, unit, values, equity, reason)
+        known = state.counts[RETURN_ROWS]
+        room, beyond = within_tail(
+            rules.returns[max(known - rules.window, 0) : known],
+            rules.least,
+            rules.confidence,
+            rules.value_at_risk * equity,
+            rules.expected_shortfall * equity,
+            values,
+            which,
+            held * unit,
+            side * unit,
+            room,
+            rules.lot[which],
+        )
+        if beyond == TOO_SHORT:
+            reason = NO_HISTORY
+        elif beyond != WITHIN:
+            reason = VALUE_AT_RISK if beyond == BEYOND_VALUE_AT_RISK else EXPECTED_SHORTFALL
     return reducing + room, reason
 
 
@@ -392,70 +408,3 @@ def _closed_door(rules: Any, state: Any, which: Any, held: Any, stop_distance: A
     if rules.trade_risk < math.inf and not (stop_distance > 0.0 and stop_distance < math.inf):
         return NO_STOP
     return PERMITTED
-
-
-@njit(cache=True, nogil=True)
-def _within_tail(
-    rules: Any,
-    state: Any,
-    which: Any,
-    held: Any,
-    side: Any,
-    room: Any,
-    unit: Any,
-    values: Any,
-    equity: Any,
-    reason: Any,
-) -> Any:
-    """The most, in whole lots, whose book stays within both limits of the tail; found by halving."""
-    end = state.counts[RETURN_ROWS]
-    begin = max(end - rules.window, 0)
-    losses, own, count = np.empty(end - begin), np.empty(end - begin), 0
-    for row in range(begin, end):
-        loss = 0.0
-        for symbol in range(values.size):
-            value = held * unit if symbol == which else values[symbol]
-            if value != 0.0:
-                loss -= value * rules.returns[row, symbol]
-        # A row that does not know a symbol of the book says nothing of the book.
-        if loss == loss and rules.returns[row, which] == rules.returns[row, which]:
-            losses[count], own[count] = loss, -side * unit * rules.returns[row, which]
-            count += 1
-    if count < rules.least:
-        return 0.0, NO_HISTORY
-    losses, own, confidence = losses[:count], own[:count], rules.confidence
-    # A hair beyond a bound is at it, as in all other limits.
-    at_risk, shortfall = (
-        rules.value_at_risk * equity * (1.0 + _SLACK),
-        rules.expected_shortfall * equity * (1.0 + _SLACK),
-    )
-    code = _broken(at_risk, shortfall, confidence, losses, own, room)
-    if code == PERMITTED:
-        return room, reason
-    lot = rules.lot[which]
-    if lot > 0.0:
-        low, high = 0.0, math.floor(room / lot + _SLACK)
-    else:
-        low, high = 0.0, 1.0
-    if _broken(at_risk, shortfall, confidence, losses, own, 0.0) != PERMITTED:
-        return 0.0, code
-    step = lot if lot > 0.0 else room
-    for _ in range(_HALVINGS):
-        middle = (low + high) / 2.0
-        if lot > 0.0:
-            middle = math.floor(middle)
-            if middle == low:
-                break
-        if _broken(at_risk, shortfall, confidence, losses, own, middle * step) == PERMITTED:
-            low = middle
-        else:
-            high = middle
-    return low * step, code
-
-
-@njit(cache=True, nogil=True)
-def _broken(most_at_risk: Any, most_shortfall: Any, confidence: Any, losses: Any, own: Any, quantity: Any) -> Any:
-    at_risk, shortfall = tail_of_losses(losses + quantity * own, confidence)
-    if at_risk > most_at_risk:
-        return VALUE_AT_RISK
-    return EXPECTED_SHORTFALL if shortfall > most_shortfall else PERMITTED

@@ -17,7 +17,7 @@ from tapeline.strategy import round_trips as trips
 from tapeline.strategy.account_kernels import Log, Rules
 from tapeline.strategy.costs import Commission
 from tapeline.strategy.orders import KINDS, REASONS, STATUSES
-from tapeline.strategy.simulator_kernels import Decisions, Floats, Market, advance
+from tapeline.strategy.simulator_kernels import Decisions, Floats, Market, advance, in_order
 from tapeline.strategy.slippage import FixedSlippage, Slippage
 from tapeline.strategy.sweep_kernels import SWEEP_COLUMNS, sweep_block
 
@@ -29,6 +29,9 @@ ORDER_COLUMNS: Final = (
 TRADE_COLUMNS: Final = (
     *("entry_at", "exit_at", "reason", "quantity", "entry_price", "exit_price", "gross", "commission", "slippage"),
     *("financing", "net", "adverse", "favourable"),
+)
+_KINDS, _REASONS, _STATUSES, _EXITS = (
+    pd.CategoricalDtype(words) for words in (KINDS, REASONS, STATUSES, (*REASONS, "open"))
 )
 FIRST_ROOM: Final = 4 * account.ROOM
 
@@ -307,17 +310,17 @@ def report(
         {
             "entry_at": times.take(codes[:, trips.ENTRY_ROW]),
             "exit_at": _instants(times, codes[:, trips.EXIT_ROW]),
-            "reason": _words((*REASONS, "open"), codes[:, trips.REASON]),
+            "reason": _words(_EXITS, codes[:, trips.REASON]),
             **{name: amounts[:, column] for column, name in enumerate(TRADE_COLUMNS[3:])},
         }
     )
     return Simulation(
-        pd.Series(equity[: len(times)], index=times, name="equity"),
+        pd.Series(equity[: len(times)], index=times, name="equity", copy=False),
         pd.DataFrame(
             {
                 "ts": times.take(fill_codes[:, account.FILL_ROW]),
                 "order": fill_codes[:, account.FILL_ORDER],
-                "reason": _words(REASONS, fill_codes[:, account.FILL_REASON]),
+                "reason": _words(_REASONS, fill_codes[:, account.FILL_REASON]),
                 **{name: fill_amounts[:, column] for column, name in enumerate(FILL_COLUMNS[3:])},
             }
         ),
@@ -332,9 +335,9 @@ def _order_frame(times: pd.DatetimeIndex, codes: NDArray[np.int64], amounts: Flo
             "decided_at": times.take(codes[:, account.ORDER_DECIDED]),
             "arrived_at": times.take(codes[:, account.ORDER_ARRIVED]),
             "ended_at": _instants(times, codes[:, account.ORDER_ENDED]),
-            "kind": _words(KINDS, codes[:, account.ORDER_KIND]),
-            "reason": _words(REASONS, codes[:, account.ORDER_REASON]),
-            "status": _words(STATUSES, codes[:, account.ORDER_STATUS]),
+            "kind": _words(_KINDS, codes[:, account.ORDER_KIND]),
+            "reason": _words(_REASONS, codes[:, account.ORDER_REASON]),
+            "status": _words(_STATUSES, codes[:, account.ORDER_STATUS]),
             **{name: amounts[:, column] for column, name in enumerate(ORDER_COLUMNS[6:])},
         }
     )
@@ -345,9 +348,10 @@ def _instants(times: pd.DatetimeIndex, rows: NDArray[np.int64]) -> pd.DatetimeIn
     return pd.DatetimeIndex(times.take(np.maximum(rows, 0)).where(rows >= 0))
 
 
-def _words(words: tuple[str, ...], codes: NDArray[np.int64]) -> pd.Categorical[str]:
-    known: NDArray[np.int64] = np.where(codes < 0, len(words) - 1, codes).astype(np.int64)
-    return pd.Categorical.from_codes(known, categories=pd.Index(words))
+def _words(words: Any, codes: NDArray[np.int64]) -> Any:
+    """The words of codes; the last word for a code below 0."""
+    known = np.where(codes < 0, len(words.categories) - 1, codes)
+    return pd.Categorical.from_codes(known, dtype=words, validate=False)
 
 
 def _market(
@@ -357,7 +361,7 @@ def _market(
     if absent:
         raise DataError(f"bars lack the columns {absent}")
     opens, closes = _nanoseconds(bars.index), _nanoseconds(bars["close_ts"])
-    if (closes[:-1] > opens[1:]).any() or (closes < opens).any():
+    if not in_order(opens, closes):
         raise DataError("bars overlap or are not in the order of time", hint="sort them by ts and drop duplicates")
     prices = [
         np.ascontiguousarray(bars[name].to_numpy(dtype=np.float64))
@@ -395,7 +399,7 @@ def _decisions(index: pd.Index, decisions: pd.DataFrame, lot: float, latency: Ar
     if late.size not in (0, 1, rows) or (late < 0).any():
         raise DataError(f"latency has {late.size} values, or one below 0; it needs 1 or {rows}")
     columns["target"] = whole_targets(columns["target"], lot)
-    return Decisions(*(read_only(array) for array in columns.values()), read_only(late))
+    return Decisions(*(read_only(array) for array in (*columns.values(), late)))
 
 
 def _per_row(values: ArrayLike, rows: int, name: str) -> Floats:
@@ -409,4 +413,5 @@ def _nanoseconds(times: Any) -> NDArray[np.int64]:
     index = pd.DatetimeIndex(times)
     if index.tz is None:
         raise DataError("times of bars carry no zone", hint="use UTC")
-    return np.ascontiguousarray(index.as_unit("ns").asi8)
+    # as_unit copies even where there is nothing to change.
+    return np.ascontiguousarray((index if index.unit == "ns" else index.as_unit("ns")).asi8)

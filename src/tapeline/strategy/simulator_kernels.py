@@ -193,3 +193,14 @@ def _arrive(decisions: Any, rules: Any, amounts: Any, counts: Any, log: Any, dec
         value_at(decisions.limit, decided, math.nan),
         value_at(decisions.trigger, decided, math.nan),
     )
+
+
+@njit(**BORROWED)
+def in_order(opens: Any, closes: Any) -> Any:
+    """Whether each bar ends at or after it begins, and before or when the next one begins."""
+    disorder = False
+    for row in range(opens.size):
+        disorder |= closes[row] < opens[row]
+    for row in range(opens.size - 1):
+        disorder |= closes[row] > opens[row + 1]
+    return not disorder

@@ -118,7 +118,7 @@ class SimulatorStream:
         times, values = read_only(self._times), read_only(self._values)
         return (
             Market(times[0], times[1], *values[:first]),
-            Decisions(*values[first : first + len(_DECISION)], times[2]),
+            Decisions(*(*values[first : first + len(_DECISION)], times[2])),
         )
 
 

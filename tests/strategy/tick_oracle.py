@@ -317,7 +317,7 @@ def _decisions(draw: np.random.Generator, ticks: pd.DataFrame, by_distance: bool
 
     distance = draw.integers(1, 7, (2, count)) / 2
     prices = (distance[0], distance[1]) if by_distance else (near - side * distance[0], near + side * distance[1])
-    levels = near + draw.integers(-4, 5, (2, count)) / 2
+    levels = near + draw.integers(-2, 3, (2, count)) / 2
     return pd.DataFrame(
         {
             "target": sometimes(side * draw.choice([0.0, 5.0, 12.3, 50.0], count), 0.9),

@@ -24,8 +24,10 @@ DOCS = Path(__file__).parents[2] / "docs"
         "models.md",
         "ensembles.md",
         "costs.md",
+        "risk.md",
         "evaluation.md",
         "lifecycle.md",
+        "rules.md",
     ],
 )
 def test_the_examples_of_a_page_hold(page) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import tomllib
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -110,7 +112,7 @@ def told(found, rows):
 
 def test_decisions_are_those_of_the_oracle_and_of_the_stream() -> None:
     seen = set()
-    for seed in range(60):
+    for seed in range(45):
         generator = np.random.default_rng(seed)
         rules, bars = random_rules(generator), random_bars(generator)
         found = decide(rules, bars)
@@ -288,3 +290,10 @@ def test_the_packaged_rules_trade_real_bars_and_hold_what_the_simulator_holds() 
     assert len(stored) == len(found.decisions) > 50
     assert list(stored.columns) == DECISIONS.schema.names
     assert json.loads(stored["explanation"].iloc[0])["rules"] == rules.version
+
+
+def test_the_rules_on_the_page_are_rules() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "rules.md").read_text("utf-8")
+    rules = parse_rules(tomllib.loads(page.split("```toml\n")[1].split("```")[0]))
+    assert [one.rule.name for one in rules.rules] == ["buy_weakness", "time_is_up", "model_is_old"]
+    assert set(rules.used) == {"close", "high", "low", "rsi_14", "atr_ratio_14", "model.age"}

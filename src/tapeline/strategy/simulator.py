@@ -31,7 +31,7 @@ TRADE_COLUMNS: Final = (
     *("financing", "net", "adverse", "favourable"),
 )
 _KINDS, _REASONS, _STATUSES, _EXITS = (
-    pd.CategoricalDtype(words) for words in (KINDS, REASONS, STATUSES, (*REASONS, "open"))
+    pd.CategoricalDtype(list(words)) for words in (KINDS, REASONS, STATUSES, (*REASONS, "open"))
 )
 FIRST_ROOM: Final = 4 * account.ROOM
 

@@ -81,6 +81,9 @@ from tapeline.strategy.risk_kernels import (
 from tapeline.strategy.simulator_kernels import value_at
 from tapeline.strategy.slippage import SlippageModel
 
+# Functions that are called by kernels alone are compiled without the parts that Python would call.
+_kernel_only = njit(cache=True, nogil=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
@@ -250,7 +253,7 @@ def advance_portfolio(
     return end
 
 
-@njit(cache=True, nogil=True)
+@_kernel_only
 def _open_bar(
     market: Any,
     decisions: Any,
@@ -314,7 +317,7 @@ def _open_bar(
     tallies[ORDERS] = counts[ORDER_COUNT]
 
 
-@njit(cache=True, nogil=True)
+@_kernel_only
 def _rest_of_bar(
     market: Any, terms: Any, books: Any, account: Any, risk: Any, log: Any, notes: Any, book: Any, row: Any
 ) -> None:
@@ -351,7 +354,7 @@ def _rest_of_bar(
     tallies[ORDERS] = counts[ORDER_COUNT]
 
 
-@njit(cache=True, nogil=True)
+@_kernel_only
 def _arrive(
     decisions: Any,
     terms: Any,
@@ -387,7 +390,7 @@ def _arrive(
         _refuse(account, notes, book, row, decided, before, STOPPING, wanted - position, 0.0)
 
 
-@njit(cache=True, nogil=True)
+@_kernel_only
 def _send_closing_order(books: Any, log: Any, book: Any, row: Any) -> None:
     """At the first open after the account decided to close a book: a market order in place of whatever works."""
     amounts, counts, reason = books.amounts[book], books.counts[book], books.closing[book]
@@ -407,7 +410,7 @@ def _send_closing_order(books: Any, log: Any, book: Any, row: Any) -> None:
         amounts[NEXT_STOP], amounts[NEXT_TAKE] = math.nan, math.nan
 
 
-@njit(cache=True, nogil=True)
+@_kernel_only
 def _work_order(
     rules: Any,
     terms: Any,
@@ -472,7 +475,8 @@ def _work_order(
             end_order(counts, log, ORDER, REJECTED, row)
             return math.nan
         # Less of it may have a better price.
-        quantity, wanted, cut = permitted, position + side * permitted, True
+        wanted, cut = position + side * permitted, True
+        quantity = abs(wanted - position)
     if account.margined and not _covered(terms, books, account, book, position + side * filled, base):
         _refuse(
             account, notes, book, row, log.order_codes[order, ORDER_DECIDED], order, MARGIN, side * filled, 0.0
@@ -507,7 +511,7 @@ def _work_order(
     return base
 
 
-@njit(cache=True, nogil=True)
+@_kernel_only
 def _settle(books: Any, account: Any, risk: Any, log: Any, notes: Any, book: Any, known: Any) -> None:
     """Let the account pay for the book's newest fill, if it has not yet."""
     at = account.tallies[FILLS]
@@ -531,7 +535,7 @@ def _settle(books: Any, account: Any, risk: Any, log: Any, notes: Any, book: Any
     account.tallies[FILLS] = at + 1
 
 
-@njit(cache=True, nogil=True)
+@_kernel_only
 def _permitted(
     terms: Any,
     books: Any,
@@ -574,7 +578,7 @@ def _permitted(
     return reducing + permitted, code
 
 
-@njit(cache=True, nogil=True)
+@_kernel_only
 def _refuse(
     account: Any,
     notes: Any,
@@ -594,7 +598,7 @@ def _refuse(
     account.tallies[REFUSED] = at + 1
 
 
-@njit(cache=True, nogil=True)
+@_kernel_only
 def _covered(terms: Any, books: Any, account: Any, book: Any, after: Any, price: Any) -> Any:
     """Whether equity covers the margin of a grown position; one that shrinks, or frees margin, is never refused."""
     position = books.amounts[book, POSITION]
@@ -611,7 +615,7 @@ def _covered(terms: Any, books: Any, account: Any, book: Any, after: Any, price:
     return needed <= _requirement(terms.margin, books, account, False, book, position, price)
 
 
-@njit(cache=True, nogil=True)
+@_kernel_only
 def _requirement(
     shares: Any, books: Any, account: Any, without_closing: Any, own: Any, position: Any, price: Any
 ) -> Any:
@@ -634,7 +638,7 @@ def _requirement(
     return total
 
 
-@njit(cache=True, nogil=True)
+@_kernel_only
 def _equity(books: Any, account: Any) -> Any:
     equity = account.totals[CASH]
     for book in range(books.symbol.size):
@@ -644,7 +648,7 @@ def _equity(books: Any, account: Any) -> Any:
     return equity
 
 
-@njit(cache=True, nogil=True)
+@_kernel_only
 def _mark(terms: Any, books: Any, account: Any, risk: Any, path: Any, now: Any) -> None:
     """All closes of an instant are known: value the account, ask for margin, look at the limits."""
     gross, net = 0.0, 0.0
@@ -668,7 +672,7 @@ def _mark(terms: Any, books: Any, account: Any, risk: Any, path: Any, now: Any) 
         _watch(books, account, risk, now, equity)
 
 
-@njit(cache=True, nogil=True)
+@_kernel_only
 def _call_margin(terms: Any, books: Any, account: Any, equity: Any) -> None:
     """Choose positions to close until equity covers the rest: the largest loss first, of equal ones the first book."""
     while equity < _requirement(terms.maintenance, books, account, True, -1, 0.0, 0.0):
@@ -684,7 +688,7 @@ def _call_margin(terms: Any, books: Any, account: Any, equity: Any) -> None:
         books.closing[worst] = BY_MARGIN
 
 
-@njit(cache=True, nogil=True)
+@_kernel_only
 def _watch(books: Any, account: Any, risk: Any, now: Any, equity: Any) -> None:
     account.tallies[WATCHED_AT] = now
     if mark_risk(risk.rules, risk.state, now, equity) == CLOSE_ALL:
@@ -693,7 +697,7 @@ def _watch(books: Any, account: Any, risk: Any, now: Any, equity: Any) -> None:
                 books.closing[book] = BY_KILL_SWITCH
 
 
-@njit(cache=True, nogil=True)
+@_kernel_only
 def _rules_of(terms: Any, book: Any) -> Any:
     s, c = terms.slippage[book], terms.schedule[book]
     return Rules(

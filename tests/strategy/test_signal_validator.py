@@ -229,7 +229,8 @@ def test_memory_stays_bounded_and_remembers_what_it_must() -> None:
 def test_hostile_rows_come_back_malformed_and_hostile_frames_are_refused() -> None:
     validator = SignalValidator(RULES)
     odd = [{}, signal(ts="soon"), signal(known_at=pd.Timestamp("2017-03-15 10:00")), signal(symbol=["EURUSD"]),
-           signal(side="buy"), signal(source="a\n"), signal(ts=10**30)]  # fmt: skip
+           signal(side="buy"), signal(source="a\n"), signal(side=[1]),
+           signal(side=10**400), signal(ts=10**30)]  # fmt: skip
     assert [verdict.reason for verdict in validator.judge(odd, KNOWN)] == ["malformed"] * len(odd)
     assert validator.judge([signal()], KNOWN)[0].accepted
     with pytest.raises(DataError, match="lies before"):
@@ -247,6 +248,9 @@ def test_hostile_rows_come_back_malformed_and_hostile_frames_are_refused() -> No
         validate_signals(frame(signal()), RULES, at=pd.DatetimeIndex([KNOWN] * 2))
     with pytest.raises(ValidationError, match="calendar 'MARS' is unknown"):
         SignalRules(calendar="MARS")
+    nullable = frame(signal(), signal()).astype({"probability": "Float64", "side": "Int64"})
+    nullable.iloc[1, nullable.columns.get_loc("probability")] = pd.NA
+    assert validate_signals(nullable, RULES, at=KNOWN)["reason"].tolist() == [None, "probability"]
     empty = validate_signals(frame(signal()).iloc[:0], RULES, at=KNOWN, quotes=hourly_quotes())
     assert empty["accepted"].tolist() == []
 

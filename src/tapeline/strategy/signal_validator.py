@@ -21,12 +21,15 @@ from tapeline.core.pit import asof_join
 from tapeline.strategy import signal_kernels as kernels
 from tapeline.strategy.signal_checks import (
     NANOSECONDS,
-    NEEDED,
-    OPTIONAL,
+    NUMBERS,
     TIMES,
     Flags,
-    moment,
-    name_of,
+    Instants,
+    Quotes,
+    Signals,
+    float_array,
+    instant_array,
+    names_array,
     quote_columns,
     row_flags,
     signal_columns,
@@ -95,7 +98,7 @@ def validate_signals(
     >>> judged["reason"].tolist()
     ['contradictory', 'duplicate', None, 'probability']
     """
-    frame = signal_columns(signals)
+    columns = signal_columns(signals)
     instants = pd.DatetimeIndex([at] * len(signals) if isinstance(at, pd.Timestamp) else at)
     if len(instants) != len(signals) or (instants.tz is None and len(signals)):
         raise DataError(f"at has {len(instants)} instants, perhaps without a zone, for {len(signals)} signals")
@@ -106,16 +109,15 @@ def validate_signals(
     order = np.concatenate(
         (np.flatnonzero(acts)[np.argsort(instants[acts].asi8, kind="stable")], np.flatnonzero(~acts))
     )
-    frame, instants = frame.iloc[order].reset_index(drop=True), instants.take(order)
-    held = None if quotes is None else _held_against(frame, instants, quote_columns(quotes), rules)
-    flags = row_flags(frame, instants, held, rules)
-    clean: Flags = np.logical_not(flags.any(axis=1))
-    names = _bar_names(frame)
-    bar = pd.factorize(names)[0].astype(np.int64)
-    key = pd.factorize(names + "\x00" + frame["source"].astype(str) + "\x00" + frame["side"].astype(str))[0]
+    columns, instants = columns.take(order), instants.take(order)
+    now = np.array(instants.asi8)
+    held = None if quotes is None else _held_against(columns.symbol, instants, quote_columns(quotes), rules)
+    flags = row_flags(columns, now, held, rules)
+    bar, key = (
+        pd.factorize(np.array(names, dtype=object))[0].astype(np.int64) for names in (columns.bars, columns.keys)
+    )
     memory = kernels.signal_memory(int(key.max(initial=-1)) + 1, int(bar.max(initial=-1)) + 1)
-    count = int(acts.sum())
-    _settle(memory, 0, instants[:count].asi8, key[:count].astype(np.int64), bar[:count], frame, clean, flags, rules)
+    _settle(memory, 0, now[: int(acts.sum())], key, bar, columns, flags, rules)
     reasons = _reasons(flags)
     back = np.argsort(order, kind="stable")
     told = pd.Series([reasons[i] for i in back], index=signals.index, dtype=object)
@@ -199,25 +201,22 @@ class SignalValidator:
         if not signals:
             return []
         self._now = now
-        frame = pd.DataFrame({name: [signal.get(name) for signal in signals] for name in (*NEEDED, *OPTIONAL)})
-        for name in TIMES:
-            frame[name] = pd.Series([moment(value) for value in frame[name]], dtype=NANOSECONDS)
-        frame = signal_columns(frame.assign(symbol=frame["symbol"].map(name_of), source=frame["source"].map(name_of)))
+        given = {name: [signal.get(name) for signal in signals] for name in (*TIMES, *NUMBERS, "symbol", "source")}
+        arrays: dict[str, Any] = {name: instant_array(given[name]) for name in TIMES}
+        arrays |= {name: float_array(given[name]) for name in NUMBERS}
+        columns = Signals(**arrays, symbol=names_array(given["symbol"]), source=names_array(given["source"]))
         held = None
         if self._quoted:
             nothing = (kernels.NEVER, math.nan, math.nan, math.nan)
-            latest = [self._latest.get(symbol, nothing) for symbol in frame["symbol"]]
+            latest = [self._latest.get(symbol, nothing) for symbol in columns.symbol]
             ages = [math.nan if row[0] == kernels.NEVER else (now - row[0]) / 1e9 for row in latest]
             spread, price, limit = np.array([row[1:] for row in latest], dtype=np.float64).reshape(-1, 3).T
-            held = pd.DataFrame({"spread": spread, "price": price, "limit": limit, "age": ages})
-        flags = row_flags(frame, pd.DatetimeIndex([at] * len(frame)).tz_convert("UTC").as_unit("ns"), held, self.rules)
-        clean: Flags = np.logical_not(flags.any(axis=1))
-        names = _bar_names(frame)
-        keys = names + "\x00" + frame["source"].astype(str) + "\x00" + frame["side"].astype(str)
-        self._make_room(now, len(frame))
-        bar, key = _codes(self._bars, names), _codes(self._keys, keys)
-        instants = np.full(len(frame), now)
-        self._instants = _settle(self._memory, self._instants, instants, key, bar, frame, clean, flags, self.rules)
+            held = Quotes(spread, price, limit, np.array(ages, dtype=np.float64))
+        instants = np.full(len(signals), now)
+        flags = row_flags(columns, instants, held, self.rules)
+        self._make_room(now, len(signals))
+        bar, key = _codes(self._bars, columns.bars), _codes(self._keys, columns.keys)
+        self._instants = _settle(self._memory, self._instants, instants, key, bar, columns, flags, self.rules)
         return [Verdict(not found, found) for found in _reasons(flags)]
 
     def _make_room(self, now: int, rows: int) -> None:
@@ -238,14 +237,9 @@ class SignalValidator:
         self._bars = {name: code for code, name in enumerate(bars)}
 
 
-def _bar_names(frame: pd.DataFrame) -> pd.Series:
-    stamps = pd.Series(pd.DatetimeIndex(frame["ts"]).asi8, index=frame.index).astype(str)
-    return frame["symbol"].astype(str) + "\x00" + stamps
-
-
 def _held_against(
-    frame: pd.DataFrame, instants: pd.DatetimeIndex, quotes: pd.DataFrame, rules: SignalRules
-) -> pd.DataFrame:
+    symbol: NDArray[np.object_], instants: pd.DatetimeIndex, quotes: pd.DataFrame, rules: SignalRules
+) -> Quotes:
     """The newest quote of each signal's symbol at its instant, with the greatest usual spread and its age."""
     codes, symbols = pd.factorize(quotes["symbol"])
     known = pd.DatetimeIndex(quotes["known_at"])
@@ -256,7 +250,7 @@ def _held_against(
         *(rules.spread_minimum, rules.spread_multiple, rules.spread_quantile, limit),
     )
     right = quotes[["spread", "price"]].assign(limit=limit)
-    group = pd.Index(symbols).get_indexer(pd.Index(frame["symbol"]))
+    group = pd.Index(symbols, dtype=object).get_indexer(pd.Index(symbol, dtype=object))
     order = np.flatnonzero(instants.notna())
     order = order[np.argsort(group[order], kind="stable")]
     joined = asof_join(
@@ -267,28 +261,28 @@ def _held_against(
         age=True,
         by=(group[order].astype(np.int64), codes.astype(np.int64)),
     )
-    return joined.reindex(range(len(frame)))
+    found = joined.reindex(range(len(instants)))
+    return Quotes(*(found[name].to_numpy(dtype=np.float64) for name in ("spread", "price", "limit", "age")))
 
 
 def _settle(
     memory: kernels.SignalMemory,
     first: int,
-    instants: NDArray[np.int64],
-    key: NDArray[np.int64],
-    bar: NDArray[np.int64],
-    frame: pd.DataFrame,
-    clean: Flags,
+    instants: Instants,
+    key: Instants,
+    bar: Instants,
+    columns: Signals,
     flags: Flags,
     rules: SignalRules,
 ) -> int:
-    """Mark what repeats and contradicts."""
+    """Mark what repeats and contradicts among the first rows, those that have an instant; the number of instants."""
     rows = len(instants)
     duplicate, contradictory = np.zeros(rows, dtype=bool), np.zeros(rows, dtype=bool)
-    side = frame["side"].fillna(0.0).to_numpy(dtype=np.float64)[:rows]
-    weight = frame["confidence"].fillna(frame["probability"]).fillna(0.0).to_numpy(dtype=np.float64)[:rows]
+    clean = np.logical_not(flags[:rows].any(axis=1))
+    weight = np.where(np.isnan(columns.confidence), columns.probability, columns.confidence)
+    side, weight = np.nan_to_num(columns.side[:rows]), np.nan_to_num(weight[:rows])
     done = kernels.settle_instants(
-        *(memory, first, np.ascontiguousarray(instants), key, bar, np.ascontiguousarray(side)),
-        *(np.ascontiguousarray(weight), clean[:rows].copy(), _POLICIES[rules.contradiction]),
+        *(memory, first, instants, key[:rows], bar[:rows], side, weight, clean, _POLICIES[rules.contradiction]),
         *(pd.Timedelta(rules.window).value, duplicate, contradictory),
     )
     flags[:rows, REASONS.index("duplicate")] = duplicate
@@ -300,7 +294,7 @@ def _reasons(flags: Flags) -> list[tuple[str, ...]]:
     return [tuple(REASONS[place] for place in np.flatnonzero(row)) for row in flags]
 
 
-def _codes(known: dict[str, int], names: pd.Series) -> NDArray[np.int64]:
+def _codes(known: dict[str, int], names: list[str]) -> NDArray[np.int64]:
     return np.array([known.setdefault(name, len(known)) for name in names], dtype=np.int64)
 
 

@@ -8,7 +8,7 @@ from datetime import timedelta
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tapeline.core.errors import ConfigurationError, DataError, SchemaError
@@ -74,6 +74,7 @@ def test_levels_are_taken_best_first_until_the_quantity_the_limit_or_their_end(
 
 
 @given(levels, st.sampled_from([1, -1]), st.floats(0.01, 100), st.floats(0, 40), st.none() | st.floats(70, 130))
+@example([(1.0, 17.0), *[(1.0, 3.603808103933311)] * 3, (1.0, 17.0)], 1, 21.32848433806623, 23.26472934791128, None)
 @settings(max_examples=150, deadline=None)
 def test_the_kernel_agrees_with_one_level_after_the_other(steps, side, quantity, taken, limit) -> None:
     prices = 100 + side * np.cumsum([step for step, _ in steps]) if steps else np.zeros(0)

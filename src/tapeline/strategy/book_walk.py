@@ -59,7 +59,8 @@ def walk(
         part = min(held, quantity - filled)
         if part > 0.0 and filled == 0.0:
             best = price[level]
-        filled += part
+        # A sum of parts may end a bit above the quantity.
+        filled = min(quantity, filled + part)
         if part > 0.0:
             beyond += part * (price[level] - best)
         if filled >= quantity:

@@ -38,7 +38,10 @@ RISK_REASONS: Final = (
     "no_history",
     "no_equity",
 )
-"""Names of the reason codes, by code: the limit that bound, or why its value is unknown."""
+"""Names of the reason codes, by code: the limit that bound, or why nothing can be said.
+
+``no_equity`` is an equity, a price or a point value that is not above 0.
+"""
 
 OPEN: Final = 0
 NO_NEW_RISK: Final = 1

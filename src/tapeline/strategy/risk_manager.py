@@ -16,6 +16,7 @@ from tapeline.strategy.risk import RiskLimits, parse_risk_limits
 from tapeline.strategy.risk_kernels import (
     DAILY_LOSS,
     DAY_START,
+    DAY_STOPPED,
     EXPECTED_SHORTFALL,
     GROSS_LEVERAGE,
     GROUP_EXPOSURE,
@@ -140,7 +141,7 @@ class RiskManager:
         """``kill_switch`` or ``daily_loss`` where no new risk may be taken now."""
         if self._state.counts[KILLED]:
             return RISK_REASONS[KILL_SWITCH]
-        return RISK_REASONS[DAILY_LOSS] if self.limits.daily_loss and self._state.counts[2] else None
+        return RISK_REASONS[DAILY_LOSS] if self._state.counts[DAY_STOPPED] else None
 
     def mark(
         self,

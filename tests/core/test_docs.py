@@ -27,6 +27,8 @@ DOCS = Path(__file__).parents[2] / "docs"
         "risk.md",
         "evaluation.md",
         "lifecycle.md",
+        "backtest_search.md",
+        "timing.md",
         "rules.md",
     ],
 )

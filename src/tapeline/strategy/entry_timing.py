@@ -254,7 +254,7 @@ def evaluate_entries(
     >>> bars = example_bars(*[100.0] * 480)
     >>> timing = learn_timing(bars, half_spread=np.where(bars.index.hour.isin([20, 21]), 0.05, 0.01))
     >>> found = evaluate_entries(timing, pd.DataFrame({"side": 1}, index=bars.index[200:440]))
-    >>> found.saving.round(3).item(), round(found.waited, 3)
+    >>> round(found.saving, 3), round(found.waited, 3)
     (0.333, 0.083)
     """
     quantity = decisions.get("quantity", pd.Series(1.0, index=decisions.index)).to_numpy(dtype=np.float64)
@@ -296,7 +296,7 @@ def evaluate_entries(
     )
     deviations = float(at_once.std(ddof=1)), float(timed.std(ddof=1))
     waited = float((wait > 0).mean())
-    return TimingEvaluation(table, saving.mean(), float(low), float(high), waited, *deviations, verdict)
+    return TimingEvaluation(table, float(saving.mean()), float(low), float(high), waited, *deviations, verdict)
 
 
 def _rows(timing: EntryTiming, times: pd.DatetimeIndex) -> NDArray[np.intp]:

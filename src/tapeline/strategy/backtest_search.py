@@ -34,6 +34,7 @@ WINDOW_COLUMNS: Final = (
     *("train_statistic", "neighbour_mean", "test_return"),
 )
 _EVEN: Final = 0.5
+_NOTHING: Final = np.full(1, np.nan)
 
 
 class SearchPlan(BaseModel):
@@ -246,12 +247,17 @@ def _decided(
     protection = []
     for name in ("stop", "take"):
         if any(name in frame.columns for frame in frames):
-            nothing = np.full(len(bars), np.nan)
-            columns = [frame[name].to_numpy() if name in frame.columns else nothing for frame in frames]
-            protection.append(np.stack(columns))
+            columns = [_shortest(frame[name].to_numpy() if name in frame.columns else _NOTHING) for frame in frames]
+            width = max(column.size for column in columns)
+            protection.append(np.stack([np.broadcast_to(column, (width,)) for column in columns]))
         else:
             protection.append(np.empty((len(frames), 0)))
     return np.ascontiguousarray(targets), protection[0], protection[1]
+
+
+def _shortest(column: Floats) -> Floats:
+    """A column that holds one value as that value alone, which kernels take for every row."""
+    return column[:1] if (column == column[0]).all() else column
 
 
 def _table(

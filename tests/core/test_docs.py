@@ -24,6 +24,7 @@ DOCS = Path(__file__).parents[2] / "docs"
         "models.md",
         "ensembles.md",
         "costs.md",
+        "post_trade.md",
         "risk.md",
         "evaluation.md",
         "lifecycle.md",

@@ -19,7 +19,8 @@ ROUNDS: Final = 0
 def full_weights(kind: int, rate: float, state: Any, weights: Any) -> None:
     """The weights of the next round: ``state`` holds the rounds played, then cumulative losses or shares."""
     if kind == FIXED_SHARE:
-        weights[:] = state[1:]
+        for which in range(weights.size):
+            weights[which] = state[1 + which]
         return
     count = weights.size
     eta = rate if kind == HEDGE else 2.0 * math.sqrt(math.log(count) / (state[ROUNDS] + 1.0))

@@ -267,7 +267,7 @@ def _memory(rules: RuleSet) -> Memory:
 
 def _outcome(rows: int) -> Outcome:
     return Outcome(
-        np.full(rows, np.nan), np.full(rows, np.nan), np.full(rows, np.nan), np.zeros((rows, CODE_COLUMNS), np.int64)
+        np.full(rows, np.nan), np.full(rows, np.nan), np.full(rows, np.nan), np.zeros((rows, CODE_COLUMNS), np.int16)
     )
 
 

@@ -39,6 +39,8 @@ STATE_SIZE: Final = 6
 NOTHING, ENTERED, EXITED, CONFLICT, VETOED, VETO_UNKNOWN, SIZE_UNKNOWN, PROTECTION_UNKNOWN, HELD, IGNORED = range(10)
 UNTOUCHED, STOPPED, TAKEN = 0, 1, 2
 LONG_AGO: Final = -(2**60)
+INNER: Final[dict[str, Any]] = {"cache": True, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+"""Of functions that only kernels call: a third of the compiler's time goes into wrappers for Python."""
 
 
 class Program(NamedTuple):
@@ -79,12 +81,12 @@ class Memory(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What was decided, by bar: numbers, and the codes of outcome, rule, other rule, protection and side held."""
+    """What was decided, by bar: numbers, and codes (int16) of outcome, rule, other rule, protection and side held."""
 
     target: Floats
     stop: Floats
     take: Floats
-    codes: Integers
+    codes: NDArray[np.int16]
 
 
 class Snapshot(NamedTuple):
@@ -96,12 +98,12 @@ class Snapshot(NamedTuple):
     since: Integers
 
 
-@njit(cache=True)
+@njit(**INNER)
 def _finite(value: float) -> float:
     return value if math.isfinite(value) else math.nan
 
 
-@njit(cache=True)
+@njit(**INNER)
 def _compared(operation: int, left: float, right: float) -> float:
     if math.isnan(left) or math.isnan(right):
         return math.nan
@@ -118,21 +120,21 @@ def _compared(operation: int, left: float, right: float) -> float:
     return 1.0 if holds else 0.0
 
 
-@njit(cache=True)
+@njit(**INNER)
 def _both(left: float, right: float) -> float:
     if left == 0.0 or right == 0.0:
         return 0.0
     return 1.0 if left == 1.0 and right == 1.0 else math.nan
 
 
-@njit(cache=True)
+@njit(**INNER)
 def _either(left: float, right: float) -> float:
     if left == 1.0 or right == 1.0:
         return 1.0
     return 0.0 if left == 0.0 and right == 0.0 else math.nan
 
 
-@njit(cache=True)
+@njit(**INNER)
 def _arithmetic(operation: int, left: float, right: float) -> float:
     if operation == ADD:
         return _finite(left + right)
@@ -157,31 +159,37 @@ def _arithmetic(operation: int, left: float, right: float) -> float:
     return min(left, right) if operation == MINIMUM else max(left, right)
 
 
-@njit(cache=True)
+@njit(**INNER)
 def _windowed(operation: int, value: float, bars: int, numbers: Any, place: int) -> float:
     """A ring of the last ``bars`` values behind a count of those seen; a value that is unknown makes all so."""
     seen = int(numbers[place])
-    ring = numbers[place + 1 : place + 1 + bars]
     numbers[place] = seen + 1
-    here = seen % bars
+    begin, end = place + 1, place + 1 + bars
+    here = begin + seen % bars
+    before = numbers[here]
+    numbers[here] = value
     if operation == LAG:
-        before = ring[here] if seen >= bars else math.nan
-        ring[here] = value
-        return before
-    ring[here] = value
+        return before if seen >= bars else math.nan
     if seen + 1 < bars:
         return math.nan
     if operation == MEAN:
-        return _finite((np.sum(ring[here + 1 :]) + np.sum(ring[: here + 1])) / bars)
+        # From the oldest to the newest, so that the sum does not depend on where the history begins.
+        total = 0.0
+        for at in range(here + 1, end):
+            total += numbers[at]
+        for at in range(begin, here + 1):
+            total += numbers[at]
+        return _finite(total / bars)
     result = value
-    for one in ring:
+    for at in range(begin, end):
+        one = numbers[at]
         if math.isnan(one):
             return math.nan
         result = max(result, one) if operation == HIGHEST else min(result, one)
     return result
 
 
-@njit(cache=True)
+@njit(**INNER)
 def _held_bars(condition: float, bars: float, numbers: Any, place: int) -> float:
     """True for all of the last ``bars`` bars: a conjunction, so one false bar decides whatever is unknown."""
     numbers[place] += 1.0
@@ -195,7 +203,7 @@ def _held_bars(condition: float, bars: float, numbers: Any, place: int) -> float
     return 1.0 if seen >= bars and numbers[place + 2] <= seen - bars else math.nan
 
 
-@njit(cache=True)
+@njit(**INNER)
 def _held_time(condition: float, length: int, now: int, instants: Any, place: int) -> float:
     """True at every close from ``length`` before this one to this one, both included, and known that far back."""
     if instants[place] == LONG_AGO:
@@ -209,7 +217,7 @@ def _held_time(condition: float, length: int, now: int, instants: Any, place: in
     return 1.0 if instants[place] <= now - length and instants[place + 2] < now - length else math.nan
 
 
-@njit(cache=True)
+@njit(**INNER)
 def _compute(program: Program, columns: Any, row: int, now: int, memory: Memory, registers: Any) -> None:
     state = memory.state
     for this in range(program.operation.size):
@@ -249,7 +257,7 @@ def _compute(program: Program, columns: Any, row: int, now: int, memory: Memory,
             registers[this] = _held_time(registers[first], length, now, memory.instants, place)
 
 
-@njit(cache=True)
+@njit(**INNER)
 def _protected(columns: Any, row: int, state: Any) -> int:
     """Whether the bar touched the stop or the target of the side held; a broken bar touches nothing."""
     opened, high, low = columns[OPEN, row], columns[HIGH, row], columns[LOW, row]
@@ -263,12 +271,12 @@ def _protected(columns: Any, row: int, state: Any) -> int:
     return UNTOUCHED
 
 
-@njit(cache=True)
+@njit(**INNER)
 def _begin(state: Any, side: float, entry: float, stop: float, take: float) -> None:
     state[SIDE], state[SINCE], state[ENTRY], state[STOP], state[TAKE] = side, 0.0, entry, stop, take
 
 
-@njit(cache=True)
+@njit(**INNER)
 def _acts(rules: RuleTable, this: int, columns: Any, row: int, memory: Memory, registers: Any) -> bool:
     if registers[rules.condition[this]] != 1.0:
         return False
@@ -277,7 +285,7 @@ def _acts(rules: RuleTable, this: int, columns: Any, row: int, memory: Memory, r
     return memory.state[SEEN] - memory.acted[this] > rules.cooldown[this]
 
 
-@njit(cache=True)
+@njit(**INNER)
 def _entry(rules: RuleTable, columns: Any, row: int, memory: Memory, registers: Any) -> tuple[int, int]:
     """The outcome so far and the rule that would enter."""
     chosen = -1
@@ -293,7 +301,7 @@ def _entry(rules: RuleTable, columns: Any, row: int, memory: Memory, registers: 
     return NOTHING, chosen
 
 
-@njit(cache=True)
+@njit(**INNER)
 def _entered(
     rules: RuleTable, chosen: int, columns: Any, row: int, memory: Memory, registers: Any, out: Outcome
 ) -> tuple[int, int]:
@@ -371,8 +379,11 @@ def advance_rules(
             _begin(state, held[row], columns[CLOSE, row], math.nan, math.nan)
         _compute(program, columns, row, closes[row], memory, registers)
         if asked < snapshot.rows.size and snapshot.rows[asked] == row:
-            snapshot.registers[asked] = registers
-            snapshot.state[asked] = state
+            # Element by element: an assignment of arrays costs the compiler seconds.
+            for this in range(registers.size):
+                snapshot.registers[asked, this] = registers[this]
+            for this in range(STATE_SIZE):
+                snapshot.state[asked, this] = state[this]
             for this in range(rules.action.size):
                 snapshot.since[asked, this] = int(state[SEEN]) - memory.acted[this]
             asked += 1

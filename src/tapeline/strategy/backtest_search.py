@@ -24,7 +24,7 @@ from tapeline.models.tracking import Tracking
 from tapeline.strategy.search_kernels import equity_block
 from tapeline.strategy.search_space import Allowed, ParameterDraws, Sampler, Space, neighbours
 from tapeline.strategy.search_walk import Decide, Statistic, choose_windows, decisions_of, statistic_of, walk_windows
-from tapeline.strategy.simulator import Simulation, SimulationSettings, _market, whole_targets
+from tapeline.strategy.simulator import Simulation, SimulationSettings, _market, read_only, whole_targets
 from tapeline.strategy.sweep_kernels import SWEEP_COLUMNS
 
 Floats = NDArray[np.float64]
@@ -205,6 +205,7 @@ def search_backtest(
     edges = np.linspace(0, plan.periods, plan.windows + 1).round().astype(np.intp)
     draws = ParameterDraws(space, plan.sampler, trials=plan.trials, seed=plan.seed, allowed=allowed)
     market = _market(bars, half_spread, volatility, (), ())
+    none, no_latency = read_only(np.empty(0)), read_only(np.empty(0, np.int64))
     sets: list[dict[str, Any]] = []
     figures: list[Floats] = []
     returns: list[Floats] = []
@@ -212,7 +213,7 @@ def search_backtest(
     while block := draws.block(plan.block):
         targets, stops, takes = _decided(bars, decide, block, settings.lot)
         found, equity = equity_block(
-            market, targets, stops, takes, np.empty(0, np.int64), settings.compiled(), settings.capital, ends
+            market, targets, stops, takes, none, no_latency, settings.compiled(), settings.capital, ends
         )
         changes = np.diff(equity, axis=1, prepend=settings.capital).T / settings.capital
         sets += block
@@ -252,7 +253,7 @@ def _decided(
             protection.append(np.stack([np.broadcast_to(column, (width,)) for column in columns]))
         else:
             protection.append(np.empty((len(frames), 0)))
-    return np.ascontiguousarray(targets), protection[0], protection[1]
+    return read_only(np.ascontiguousarray(targets)), read_only(protection[0]), read_only(protection[1])
 
 
 def _shortest(column: Floats) -> Floats:

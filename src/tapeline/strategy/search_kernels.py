@@ -24,12 +24,20 @@ from tapeline.strategy.sweep_kernels import _figures, _make_room
 
 @njit(cache=True, nogil=True)
 def equity_block(
-    market: Any, targets: Any, stops: Any, takes: Any, no_latency: Any, rules: Any, capital: Any, last: Any
+    market: Any,
+    targets: Any,
+    stops: Any,
+    takes: Any,
+    none: Any,
+    no_latency: Any,
+    rules: Any,
+    capital: Any,
+    last: Any,
 ) -> Any:
     """As ``sweep_block`` with protection by set; and the equity at the rows ``last``, one row a set."""
     sets, rows = targets.shape
     found, marked = np.empty((sets, 6)), np.empty((sets, last.size))
-    equity, none = np.empty(rows), np.empty(0)
+    equity, charged = np.empty(rows), np.empty(0)
     room = 64 * ROOM
     log = Log(
         np.empty((room, FILL_CODE_COLUMNS), np.int64),
@@ -42,7 +50,7 @@ def equity_block(
         amounts, counts = begin_state(capital)
         fills, paid, row = 0, 0.0, 0
         while row < rows:
-            row = advance(market, decisions, rules, amounts, counts, log, equity, none, row, rows)
+            row = advance(market, decisions, rules, amounts, counts, log, equity, charged, row, rows)
             for fill in range(counts[FILL_COUNT]):
                 paid += log.fill_amounts[fill, FILL_COMMISSION]
             fills += counts[FILL_COUNT]

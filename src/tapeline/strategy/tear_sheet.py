@@ -33,7 +33,8 @@ from tapeline.strategy.trade_attribution import attributions, trade_keys
 TEMPLATE: Final = "tear_sheet.html.j2"
 FILE_NAME: Final = "tear_sheet.html"
 SHORTEST: Final = 60
-"""Days below which intervals are drawn from the periods themselves and not from days."""
+LONGEST: Final = 20_000
+"""Days below which intervals are drawn from the periods themselves and not from days, unless these are so many."""
 Sample = Literal["in sample", "out of sample", "walk-forward", "unknown"]
 SAMPLES: Final[Mapping[str, str]] = {
     "in sample": "In sample: what was traded was chosen on these same bars. Expect less of the future.",
@@ -170,7 +171,7 @@ def render_tear_sheet(result: TearSheet) -> str:
     compared = equity_statistics(hold, result.capital, calendar=result.calendar)
     daily = daily_returns(equity, result.capital)
     whole, _ = equity_returns(equity.to_numpy(), result.capital)
-    drawn = daily if len(daily) >= SHORTEST else pd.Series(whole, equity.index)
+    drawn = daily if len(daily) >= SHORTEST or len(equity) > LONGEST else pd.Series(whole, equity.index)
     intervals = bootstrap_statistics(
         drawn.to_numpy(), annual_periods(pd.DatetimeIndex(drawn.index), _span(drawn, figures))
     )

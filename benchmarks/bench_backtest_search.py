@@ -8,15 +8,20 @@ import time
 import numpy as np
 import pandas as pd
 
-from benchmarks.bench_simulator import HALF_SPREAD, SETTINGS, STOP, TAKE, cross_targets
 from benchmarks.harness import minute_bars, report
 from tapeline.strategy.backtest_search import BacktestSearch, SearchPlan, search_backtest
+from tapeline.strategy.costs import Commission
 from tapeline.strategy.search_walk import statistic_of
-from tapeline.strategy.simulator import simulate
+from tapeline.strategy.simulator import SimulationSettings, simulate
+from tapeline.strategy.slippage import FixedSlippage
 
 ROWS, PEER_SETS = 100_000, 10
 FAST, TIMES = range(5, 105, 2), range(2, 22)
 PLAN = SearchPlan(windows=8, periods=480)
+SETTINGS = SimulationSettings(
+    commission=Commission(taker_bps=1.0), slippage=FixedSlippage(bps=0.5), protect_by_distance=True
+)
+HALF_SPREAD, STOP, TAKE = 1e-5, 0.003, 0.006
 
 
 def main() -> int:
@@ -43,8 +48,12 @@ def main() -> int:
 def decide(bars: pd.DataFrame, fast: int, times: int) -> pd.DataFrame:
     """One average above another, with a stop and a target."""
     sums = np.r_[0.0, np.cumsum(bars["close"].to_numpy())]
-    target = cross_targets(sums, np.array([fast]), np.array([fast * times]))[0]
-    return pd.DataFrame({"target": target, "stop": STOP, "take": TAKE})
+    slow = fast * times
+    above = (sums[slow:] - sums[slow - fast : -fast]) * times > sums[slow:] - sums[:-slow]
+    side = np.zeros(len(bars))
+    side[slow - 1 :] = np.where(above, 100.0, -100.0)
+    changes = np.diff(side, prepend=0.0) != 0.0
+    return pd.DataFrame({"target": np.where(changes, side, np.nan), "stop": STOP, "take": TAKE})
 
 
 def search(bars: pd.DataFrame, space: dict[str, list[int]]) -> BacktestSearch:

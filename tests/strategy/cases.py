@@ -7,12 +7,13 @@ import math
 import numpy as np
 import pandas as pd
 
-from tapeline.strategy.costs import Commission
+from tapeline.strategy.costs import Commission, Tier
 from tapeline.strategy.simulator import Simulation, SimulationSettings
 from tapeline.strategy.slippage import FixedSlippage, SquareRootSlippage, VolumeShareSlippage
 from tests.strategy.oracle import Oracle
 
 MINUTE = 60_000_000_000
+STEPS = ("1min", "7h", "3D")
 SLIPPAGES = (
     FixedSlippage(),
     FixedSlippage(bps=3.0, volume_limit=0.1),
@@ -23,6 +24,20 @@ COMMISSIONS = (
     Commission(),
     Commission(maker_bps=-0.5, taker_bps=2.0),
     Commission(per_unit=0.01, minimum=1.0, taker_bps=1.0),
+    Commission(
+        increment=0.0,
+        tiers=(
+            Tier(threshold=0, maker_bps=1.0, taker_bps=4.0),
+            Tier(threshold=1_000, maker_bps=-0.5, taker_bps=3.0),
+            Tier(threshold=6_000, maker_bps=-1.0, taker_bps=2.0),
+        ),
+    ),
+    Commission(
+        tiered_by="notional",
+        minimum=0.2,
+        maximum_share=0.0003,
+        tiers=(Tier(threshold=0, maker_bps=1.0, taker_bps=4.0), Tier(threshold=1_000, maker_bps=0.5, taker_bps=2.0)),
+    ),
 )
 
 
@@ -31,7 +46,7 @@ class Case:
 
     def __init__(self, seed: int, rows: int = 30) -> None:
         draw = np.random.default_rng(seed)
-        self.bars = _bars(draw, rows)
+        self.bars = _bars(draw, rows, draw.choice(STEPS))
         self.settings = SimulationSettings(
             capital=float(draw.choice([2_000.0, 100_000.0])),
             slippage=SLIPPAGES[draw.integers(len(SLIPPAGES))],
@@ -77,11 +92,11 @@ def _whole(target: float, lot: float) -> float:
     return float(np.sign(target)) * math.floor(abs(target) / lot + 1e-9) * lot
 
 
-def _bars(draw: np.random.Generator, rows: int) -> pd.DataFrame:
+def _bars(draw: np.random.Generator, rows: int, step: str) -> pd.DataFrame:
     # Half units of price, so that open, stop, target and extremes often coincide.
     close = 100.0 + np.cumsum(draw.integers(-3, 4, rows)) / 2
     opened = np.r_[100.0, close[:-1]] + draw.choice([0.0, 0.0, 0.5, -0.5, 3.0, -3.0], rows)
-    ts = pd.date_range("2017-01-02", periods=rows, freq="1min", tz="UTC", name="ts").as_unit("ns")
+    ts = pd.date_range("2017-01-02", periods=rows, freq=step, tz="UTC", name="ts").as_unit("ns")
     bars = pd.DataFrame(
         {
             "open": opened,
@@ -89,7 +104,7 @@ def _bars(draw: np.random.Generator, rows: int) -> pd.DataFrame:
             "low": np.minimum(opened, close) - draw.integers(0, 5, rows) / 2,
             "close": close,
             "volume": draw.choice([0.0, 10.0, 100.0, 5_000.0, np.nan], rows, p=[0.1, 0.2, 0.3, 0.3, 0.1]),
-            "close_ts": ts + pd.Timedelta(minutes=1),
+            "close_ts": ts + pd.Timedelta(step),
         },
         index=ts,
     )

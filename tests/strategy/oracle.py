@@ -1,7 +1,7 @@
 """The simulator written again to be read: one bar at a time, plain Python, no kernel but the costs' own functions.
 
-It follows the text of docs/simulator.md and shares no statement with the engine. Slippage and commission have tests of
-their own and are taken as they are.
+It follows the text of docs/simulator.md and shares no statement with the engine. Slippage and the rounding of money
+have tests of their own and are taken as they are.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
-from tapeline.strategy.costs import commission
+from tapeline.strategy.costs import rounded
 from tapeline.strategy.slippage import fillable, slipped
 
 NAN = math.nan
@@ -27,6 +27,7 @@ class Working:
     wanted: float
     triggered: bool = False
     age: int = 0
+    parts: list[tuple] = field(default_factory=list)
 
 
 @dataclass
@@ -53,10 +54,11 @@ class Oracle:
     orders: list[dict] = field(default_factory=list)
     equity: list[float] = field(default_factory=list)
     charged: list[float] = field(default_factory=list)
+    traded: dict[int, float] = field(default_factory=dict)
 
     def run(self) -> Oracle:
         self.cash = self.settings.capital
-        self.slippage, self.schedule = self.settings.slippage.compiled(), self.settings.commission.compiled()
+        self.slippage = self.settings.slippage.compiled()
         for row in range(len(self.bars)):
             self.one_bar(row)
         return self
@@ -241,7 +243,7 @@ class Oracle:
         buys = remaining > 0
         side = 1.0 if buys else -1.0
         price = self.with_costs(row, order, quantity, base, buys)
-        fee = commission(self.schedule, quantity, price, self.rested(order, base, buys), 0.0)
+        fee = self.commission(row, order, quantity, price, self.rested(order, base, buys))
         self.cash -= side * quantity * price + fee
         self.position = order.wanted if quantity >= abs(remaining) else before + side * quantity
         self.taken += quantity
@@ -260,6 +262,37 @@ class Oracle:
                 self.protect_at(self.next_stop, self.next_take, side)
         if order is self.order and self.position == order.wanted:
             self.end("order", "filled", row)
+
+    def commission(self, row: int, order: Working, quantity: float, price: float, maker: bool) -> float:
+        """What the order costs with this part, less what its parts before were charged."""
+        schedule = self.settings.commission
+        day = self.bars[row]["ts"] // 86_400_000_000_000
+        before = 0.0
+        for each in range(day - 30, day):
+            before += self.traded.get(each, 0.0)
+        notional_before = sum((part[0] for part in order.parts), 0.0)
+        money_before = order.parts[-1][1] if order.parts else 0.0
+        paid = sum((part[2] for part in order.parts), 0.0)
+        part = quantity * price * schedule.multiplier
+        notional = notional_before + part
+        money = quantity * schedule.per_unit
+        tiers = [(t.threshold, (t.maker_bps if maker else t.taker_bps) / 1e4) for t in schedule.tiers]
+        if not tiers:
+            money += part * ((schedule.maker_bps if maker else schedule.taker_bps) / 1e4)
+        elif schedule.tiered_by == "traded":
+            money += part * [rate for threshold, rate in tiers if threshold <= before][-1]
+        else:
+            for (threshold, rate), following in zip(tiers, [*tiers[1:], (math.inf, 0.0)], strict=True):
+                inside = min(notional, following[0]) - max(threshold, notional_before)
+                money += max(inside, 0.0) * rate
+        money += money_before
+        whole = money if schedule.minimum is None else max(money, schedule.minimum)
+        if schedule.maximum_share is not None:
+            whole = min(whole, schedule.maximum_share * notional)
+        fee = rounded(rounded(whole, schedule.increment) - paid, schedule.increment)
+        order.parts.append((part, money, fee))
+        self.traded[day] = self.traded.get(day, 0.0) + part
+        return fee
 
     def note(self, decided: int, row: int, kind: str, reason: str, quantity: float, limit: float, stop: float) -> int:
         self.orders.append(

@@ -124,11 +124,12 @@ def test_tiers_by_notional_charge_each_part_at_its_own_rate(quantity, price) -> 
 @settings(max_examples=40, deadline=None)
 def test_an_order_in_parts_costs_what_it_costs_at_once(schedule, parts) -> None:
     compiled = schedule.compiled()
-    filled = mean = charged = 0.0
+    filled = notional = money = charged = 0.0
     for quantity, price in parts:
-        charged += commission_of_part(compiled, quantity, price, False, 0.0, filled, mean, charged)
-        mean = (filled * mean + quantity * price) / (filled + quantity)
+        fee, notional, money = commission_of_part(compiled, quantity, price, False, 0.0, notional, money, charged)
+        charged += fee
         filled += quantity
+    mean = sum(quantity * price for quantity, price in parts) / filled
     assert charged == pytest.approx(commission(compiled, filled, mean, False), abs=1e-6)
 
 

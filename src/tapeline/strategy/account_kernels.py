@@ -13,7 +13,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from tapeline.strategy.costs import CommissionSchedule, commission
+from tapeline.strategy.costs import CommissionSchedule, commission_of_part
 from tapeline.strategy.fills import fill_order, takes_liquidity, whole_lots
 from tapeline.strategy.kernel_options import BORROWED
 from tapeline.strategy.orders import (
@@ -34,7 +34,10 @@ from tapeline.strategy.slippage import SlippageModel, fillable, slipped
 # Amounts: what is remembered from bar to bar, and from VOLUME on what the bar under way says.
 CASH, POSITION, ANCHOR, MARK, TAKEN, STOP_PRICE, TAKE_PRICE, WANTED = range(8)
 LIMIT_PRICE, TRIGGER, NEXT_STOP, NEXT_TAKE, VOLUME, VOLATILITY, HALF_SPREAD = range(8, 15)
-AMOUNTS: Final = 15
+# Notional traded in the 30 days before, and on the day under way (days since 1970); then by day, one place a day.
+TRADED, TURNOVER, DAY, BY_DAY = 15, 16, 17, 18
+DAYS: Final = 30
+AMOUNTS: Final = BY_DAY + DAYS
 # Whole numbers that are remembered; -1 is none.
 SENT, ORDER, KIND, TRIGGERED, AGE, STOP_ORDER, TAKE_ORDER, FILL_COUNT, ORDER_COUNT = range(9)
 COUNTS: Final = 9
@@ -43,8 +46,9 @@ COUNTS: Final = 9
 FILL_ROW, FILL_ORDER, FILL_REASON = range(3)
 FILL_QUANTITY, FILL_PRICE, FILL_REFERENCE, FILL_COMMISSION = range(4)
 ORDER_DECIDED, ORDER_ARRIVED, ORDER_KIND, ORDER_REASON, ORDER_STATUS, ORDER_ENDED = range(6)
-ORDER_QUANTITY, ORDER_FILLED, ORDER_LIMIT, ORDER_STOP = range(4)
-FILL_CODE_COLUMNS, FILL_AMOUNT_COLUMNS, ORDER_CODE_COLUMNS, ORDER_AMOUNT_COLUMNS = 3, 4, 6, 4
+ORDER_QUANTITY, ORDER_FILLED, ORDER_LIMIT, ORDER_STOP, ORDER_NOTIONAL, ORDER_MONEY, ORDER_COMMISSION = range(7)
+FILL_CODE_COLUMNS, FILL_AMOUNT_COLUMNS, ORDER_CODE_COLUMNS, ORDER_AMOUNT_COLUMNS = 3, 4, 6, 7
+NANOSECONDS_A_DAY: Final = 86_400_000_000_000
 ROOM: Final = 8
 """More than the fills, and than the orders beyond those of decisions, that one bar can add."""
 
@@ -75,8 +79,24 @@ def begin_state(capital: float) -> Any:
     """Amounts and counts of an account that has traded nothing."""
     amounts, counts = np.full(AMOUNTS, math.nan), np.full(COUNTS, -1, np.int64)
     amounts[CASH], amounts[POSITION], amounts[TAKEN] = capital, 0.0, 0.0
+    amounts[TRADED:] = 0.0
     counts[SENT], counts[FILL_COUNT], counts[ORDER_COUNT] = 0, 0, 0
     return amounts, counts
+
+
+@njit(**BORROWED)
+def turn_day(amounts: Any, ts: Any) -> None:
+    """Bring what was traded in the 30 whole UTC days before up to the day of ``ts``, in nanoseconds."""
+    day, last = float(ts // NANOSECONDS_A_DAY), amounts[DAY]
+    if day == last:
+        return
+    amounts[BY_DAY + int(last) % DAYS] = amounts[TURNOVER]
+    for passed in range(1, int(min(day - last, DAYS + 1.0))):
+        amounts[BY_DAY + (int(last) + passed) % DAYS] = 0.0
+    total = 0.0
+    for before in range(DAYS, 0, -1):
+        total += amounts[BY_DAY + (int(day) - before) % DAYS]
+    amounts[TRADED], amounts[TURNOVER], amounts[DAY] = total, 0.0, day
 
 
 @njit(**BORROWED)
@@ -332,7 +352,20 @@ def book_fill(
     wanted: Any,
 ) -> None:
     """Write a fill down: cash, position, protection of a position that it opens, log."""
-    fee = commission(schedule, filled, price, not takes_liquidity(kind, side, base, limit), 0.0)
+    orders = log.order_amounts
+    fee, notional, money = commission_of_part(
+        schedule,
+        filled,
+        price,
+        not takes_liquidity(kind, side, base, limit),
+        amounts[TRADED],
+        orders[order, ORDER_NOTIONAL],
+        orders[order, ORDER_MONEY],
+        orders[order, ORDER_COMMISSION],
+    )
+    amounts[TURNOVER] += filled * abs(price) * schedule.multiplier
+    orders[order, ORDER_NOTIONAL], orders[order, ORDER_MONEY] = notional, money
+    orders[order, ORDER_COMMISSION] += fee
     before = amounts[POSITION]
     # The last part lands on the wanted position exactly: sums of parts would leave dust.
     whole = filled >= abs(wanted - before)
@@ -396,6 +429,7 @@ def log_order(
     log.order_codes[at, ORDER_STATUS], log.order_codes[at, ORDER_ENDED] = WORKING, -1
     log.order_amounts[at, ORDER_QUANTITY], log.order_amounts[at, ORDER_FILLED] = quantity, 0.0
     log.order_amounts[at, ORDER_LIMIT], log.order_amounts[at, ORDER_STOP] = limit, stop
+    log.order_amounts[at, ORDER_NOTIONAL:] = 0.0
     counts[ORDER_COUNT] = at + 1
     return at
 

@@ -107,59 +107,70 @@ def commission(schedule: CommissionSchedule, quantity: float, price: float, make
     >>> [commission(schedule, *order, False) for order in ((100, 25.0), (1000, 25.0), (1000, 0.25), (10, 0.20))]
     [1.0, 5.0, 2.5, 0.02]
     """
-    units = abs(quantity)
-    if units == 0.0:
-        return 0.0
-    notional = units * abs(price) * schedule.multiplier
-    rates = schedule.maker if maker else schedule.taker
-    money = units * schedule.per_unit
-    if schedule.tiered == BY_NOTIONAL:
-        # Each part of the notional at the rate of its own tier, so that more is never cheaper in all.
-        for tier in range(rates.size):
-            start = schedule.thresholds[tier]
-            if notional <= start:
-                break
-            end = schedule.thresholds[tier + 1] if tier + 1 < rates.size else math.inf
-            money += (min(notional, end) - start) * rates[tier]
-    else:
-        tier = 0
-        if schedule.tiered == BY_TRADED:
-            while tier + 1 < rates.size and traded >= schedule.thresholds[tier + 1]:
-                tier += 1
-        money += notional * rates[tier]
-    money = max(money, schedule.minimum)
-    if schedule.maximum_share < math.inf:
-        money = min(money, schedule.maximum_share * notional)
-    return rounded(money, schedule.increment)
+    fee, _, _ = commission_of_part(schedule, quantity, price, maker, traded, 0.0, 0.0, 0.0)
+    return fee
 
 
-@njit(cache=True, nogil=True)
+@njit(**BORROWED)
 def commission_of_part(
     schedule: CommissionSchedule,
     quantity: float,
     price: float,
     maker: bool,
     traded: float,
-    quantity_before: float,
-    mean_price_before: float,
+    notional_before: float,
+    money_before: float,
     charged_before: float,
-) -> float:
+) -> Any:
     """The commission of a further fill of one order: that of all filled so far, less what was charged.
 
-    So a minimum is charged once an order, and rounding errors of parts do not add up.
+    So a minimum is charged once an order, tiers by notional go by the whole order, and rounding errors of parts do not
+    add up. A part that rested and one that took liquidity have each their own rate.
+
+    Parameters
+    ----------
+    quantity, price, maker, traded:
+        Of this part; see :func:`commission`.
+    notional_before, money_before, charged_before:
+        Sums over the parts before: their notional, their money before minimum, maximum and rounding, and what was
+        charged; 0 for the first.
+
+    Returns
+    -------
+    ``(commission, notional, money)``: of this part, and the two sums with it.
 
     Examples
     --------
     >>> schedule = Commission(per_unit=0.005, minimum=1.0).compiled()
-    >>> commission_of_part(schedule, 150.0, 25.0, False, 0.0, 100.0, 25.0, 1.0)
-    0.25
+    >>> first = commission_of_part(schedule, 100.0, 25.0, False, 0.0, 0.0, 0.0, 0.0)
+    >>> first, commission_of_part(schedule, 150.0, 25.0, False, 0.0, first[1], first[2], first[0])[0]
+    ((1.0, 2500.0, 0.5), 0.25)
     """
-    before, part = abs(quantity_before), abs(quantity)
-    if before + part == 0.0:
-        return 0.0
-    mean = (before * abs(mean_price_before) + part * abs(price)) / (before + part)
-    whole = commission(schedule, before + part, mean, maker, traded)
-    return rounded(whole - charged_before, schedule.increment)
+    units = abs(quantity)
+    part = units * abs(price) * schedule.multiplier
+    notional = notional_before + part
+    rates = schedule.maker if maker else schedule.taker
+    money = units * schedule.per_unit
+    if schedule.tiered == BY_NOTIONAL:
+        # Each part of the notional at the rate of its own tier, so that more is never cheaper in all.
+        for tier in range(rates.size):
+            start = max(schedule.thresholds[tier], notional_before)
+            end = schedule.thresholds[tier + 1] if tier + 1 < rates.size else math.inf
+            if notional > start and end > start:
+                money += (min(notional, end) - start) * rates[tier]
+    else:
+        tier = 0
+        if schedule.tiered == BY_TRADED:
+            while tier + 1 < rates.size and traded >= schedule.thresholds[tier + 1]:
+                tier += 1
+        money += part * rates[tier]
+    money += money_before
+    if units == 0.0:
+        return 0.0, notional, money
+    whole = max(money, schedule.minimum)
+    if schedule.maximum_share < math.inf:
+        whole = min(whole, schedule.maximum_share * notional)
+    return rounded(rounded(whole, schedule.increment) - charged_before, schedule.increment), notional, money
 
 
 def traded_before(at: pd.DatetimeIndex, notional: Any, *, days: int = 30) -> NDArray[np.float64]:

@@ -46,7 +46,8 @@ class SimulationSettings(BaseModel):
     slippage:
         What taking liquidity costs beyond the half spread, and how much of a bar's volume one account may have.
     commission:
-        The schedule. Each fill pays as an order of its own, so a minimum is paid for each part.
+        The schedule. The parts of one order pay one minimum and one maximum together, each at the rate of its own kind
+        (maker or taker); tiers by traded notional go by what the account traded in the 30 whole UTC days before.
     lot:
         The step of quantities; 0: any.
     limit_through:

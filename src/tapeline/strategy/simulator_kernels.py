@@ -28,7 +28,9 @@ from tapeline.strategy.account_kernels import (
     in_reach,
     take_decision,
     trade_bar,
+    turn_day,
 )
+from tapeline.strategy.costs import BY_TRADED
 from tapeline.strategy.kernel_options import BORROWED
 
 Floats = NDArray[np.float64]
@@ -97,6 +99,7 @@ def advance(
     fills_room, orders_room = log.fill_codes.shape[0] - ROOM, log.order_codes.shape[0] - ROOM
     late = decisions.latency.size > 0
     financed = charged.size > 0
+    tiered = rules.schedule.tiered == BY_TRADED
     # Arrays by themselves: one that is taken out of its tuple in each turn costs more than all else in the loop.
     opened, high, low, closes, volume = market.opened, market.high, market.low, market.close, market.volume
     half_spread, volatility, targets = market.half_spread, market.volatility, decisions.target
@@ -129,6 +132,8 @@ def advance(
             amounts[VOLUME] = volume[row]
             amounts[VOLATILITY] = value_at(volatility, row, math.nan)
             amounts[HALF_SPREAD] = value_at(half_spread, row, 0.0)
+            if tiered:
+                turn_day(amounts, market.ts[row])
             if low[row] > -math.inf and low[row] <= opened[row] and opened[row] <= high[row] and high[row] < math.inf:
                 trade_bar(rules, amounts, counts, log, row, opened[row], high[row], low[row])
             age_order(rules.in_force, counts, log, row)

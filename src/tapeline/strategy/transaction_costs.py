@@ -25,19 +25,13 @@ _COLUMNS: Final = ("order", "quantity", "price", "maker")
 def _charge(schedule: CommissionSchedule, order: Any, quantity: Any, price: Any, maker: Any, traded: Any) -> Any:
     charged = np.zeros(order.size)
     orders = order.max() + 1 if order.size else 0
-    filled, mean, paid, tier = np.zeros(orders), np.zeros(orders), np.zeros(orders), np.full(orders, np.nan)
+    notional, money, paid = np.zeros(orders), np.zeros(orders), np.zeros(orders)
     for row in range(order.size):
         one = order[row]
-        if np.isnan(tier[one]):
-            tier[one] = traded[row]
-        charged[row] = commission_of_part(
-            schedule, quantity[row], price[row], maker[row], tier[one], filled[one], mean[one], paid[one]
+        charged[row], notional[one], money[one] = commission_of_part(
+            schedule, quantity[row], price[row], maker[row], traded[row], notional[one], money[one], paid[one]
         )
         paid[one] += charged[row]
-        units = abs(quantity[row])
-        if units > 0.0:
-            mean[one] = (filled[one] * mean[one] + units * abs(price[row])) / (filled[one] + units)
-            filled[one] += units
     return charged
 
 
@@ -51,9 +45,8 @@ def transaction_costs(
 ) -> pd.DataFrame:
     """The commission of each fill, in the schedule's currency and in the account's.
 
-    Tiers by traded notional go by what these fills traded in the 30 whole UTC days before the order's first one.
-    A minimum or maximum holds for the parts of one order together; parts that rested and parts that took liquidity are
-    charged apart, each at its own rate.
+    Tiers by traded notional go by what these fills traded in the 30 whole UTC days before each. A minimum or maximum
+    holds for the parts of one order together; each part is charged at its own rate.
 
     Parameters
     ----------
@@ -99,7 +92,7 @@ def transaction_costs(
     number = pd.factorize(fills["order"])[0].astype(np.int64)
     if (number < 0).any():
         raise DataError(f"the fill at {at[int(np.argmin(number))]} names no order")
-    charged = _charge(schedule.compiled(), 2 * number + maker, quantity, price, maker, traded)
+    charged = _charge(schedule.compiled(), number, quantity, price, maker, traded)
     if account in (None, schedule.currency):
         cost = np.array([rounded(each, increment) for each in charged], np.float64)
     elif rates is None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from tapeline.core.errors import DataError
 from tapeline.strategy.book_walk import RecordedBook
+from tapeline.strategy.costs import Commission, Tier
 from tapeline.strategy.fills import fill_order_at_tick
 from tapeline.strategy.latency import Latency
 from tapeline.strategy.orders import KINDS
@@ -295,6 +296,15 @@ def test_financing_is_paid_at_the_tick_it_is_due():
     found = simulate_ticks(ticks, decide(target=10), long_rate=np.array([0.1, 0.1, 0.0, 0.01]))
     assert found.trades["financing"].tolist() == [10.0]
     assert found.equity.iloc[-1] == 100_000.0 - 10.0
+
+
+def test_tiers_go_by_what_was_traded_on_the_days_before():
+    tiers = (Tier(threshold=0.0, maker_bps=0.0, taker_bps=10.0), Tier(threshold=500.0, maker_bps=0.0, taker_bps=1.0))
+    settings = TickSettings(commission=Commission(tiers=tiers, tiered_by="traded"))
+    ticks = quotes(*[(100.0, 100.0)] * 4, step="12h")
+    wanted = pd.DataFrame({"target": [10.0, 20.0, 30.0]}, index=ticks.index[:3])
+    # Noon of the first day, midnight and noon of the next: its own day does not count yet.
+    assert simulate_ticks(ticks, wanted, settings).fills["commission"].tolist() == pytest.approx([1.0, 0.1, 0.1])
 
 
 def bars_of(ticks: pd.DataFrame, size: int) -> pd.DataFrame:

@@ -38,8 +38,10 @@ from tapeline.strategy.account_kernels import (
     in_reach,
     protect,
     take_decision,
+    turn_day,
     work_order,
 )
+from tapeline.strategy.costs import BY_TRADED
 from tapeline.strategy.kernel_options import BORROWED
 from tapeline.strategy.latency import missed
 from tapeline.strategy.orders import BY_STOP, BY_TARGET, EXPIRED, LIMIT, STOP, STOP_LIMIT
@@ -159,6 +161,7 @@ def advance_ticks(
     fills_room, orders_room = log.fill_codes.shape[0] - ROOM, log.order_codes.shape[0] - ROOM
     times, bids, asks = ticks.ts, ticks.bid, ticks.ask
     stamps, arrivals, targets = levels.stamps, decisions.arrival, decisions.target
+    tiered = rules.schedule.tiered == BY_TRADED
     financed, traded, expires = charged.size > 0, ticks.price.size > 0, venue.in_force > 0
     amounts[HALF_SPREAD] = 0.0
     for row in range(begin, end):
@@ -182,6 +185,8 @@ def advance_ticks(
             counts[SENT] += 1
         if expires:
             _expire(counts, places, log, row, now)
+        if tiered:
+            turn_day(amounts, now)
         if traded and counts[ORDER] >= 0 and places[RESTS] > 0:
             _serve_queue(ticks, resting, venue, amounts, counts, quote, places, log, row)
         bid, ask = bids[row], asks[row]

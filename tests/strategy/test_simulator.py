@@ -22,6 +22,7 @@ from tapeline.strategy.simulator_stream import SimulatorStream
 from tapeline.strategy.slippage import FixedSlippage
 from tests.core.samples import eurusd
 from tests.strategy.cases import Case, equal_simulations, same_bits
+from tests.strategy.oracle import NAN
 
 SEEDS = st.integers(0, 2**32)
 
@@ -69,6 +70,59 @@ def test_positions_money_and_trades_reconcile_with_fills(seed):
     assert (trades["adverse"] <= trades["favourable"]).all()
     by_order = fills.groupby("order")["quantity"].sum()
     assert np.allclose(found.orders["filled"].to_numpy()[by_order.index], by_order, atol=1e-9)
+
+
+def excursions(case, found):
+    """Worst and best move of each round trip, from its fills and the bars it was held through."""
+    bars, moves = case.bars.reset_index(), []
+    last = {}  # the mean price of entry that stood at the end of each bar, of the trip under way
+    side = position = units = money = 0.0
+
+    def end(until):
+        row, mean = min(last), NAN
+        for at in range(row, until):
+            mean = last.get(at, mean)
+            bar = bars.loc[at]
+            if not (np.isfinite([bar["low"], bar["high"]]).all() and bar["low"] <= bar["high"]):
+                continue
+            worst, best = (bar["low"], bar["high"]) if side > 0 else (bar["high"], bar["low"])
+            # Of the bar of the entry only the close is known to have come after it; the worst is feared.
+            best = bar["close"] if at == row else best
+            for price in (worst, best):
+                if np.isfinite(price):
+                    moves[-1].append(side * (price - mean) / abs(mean))
+
+    for row, _, _, quantity, price, *_ in fill_rows(case, found):
+        left = quantity
+        while abs(left) > 1e-9:
+            if position == 0.0:
+                side, units, money = np.sign(left), 0.0, 0.0
+                last.clear()
+                moves.append([0.0])
+            if left * side > 0:
+                units, money = units + abs(left), money + abs(left) * price
+                position, left = position + left, 0.0
+                last[row] = money / units
+                continue
+            part = min(abs(left), abs(position))
+            moves[-1].append(side * (price - money / units) / abs(money / units))
+            position, left = position - side * part, left + side * part
+            if abs(position) < 1e-9:
+                position = 0.0
+                end(row)
+    if position:
+        end(len(bars))
+    return [min(each) for each in moves], [max(each) for each in moves]
+
+
+@settings(max_examples=60, deadline=None, phases=[Phase.explicit, Phase.generate])
+@given(SEEDS)
+def test_the_extreme_moves_of_a_trade_are_those_of_the_bars_it_was_held_through(seed):
+    case = Case(seed)
+    found = simulated(case)
+    worst, best = excursions(case, found)
+    assert np.allclose(found.trades["adverse"], worst, rtol=0, atol=1e-12)
+    assert np.allclose(found.trades["favourable"], best, rtol=0, atol=1e-12)
 
 
 @settings(max_examples=25, deadline=None)

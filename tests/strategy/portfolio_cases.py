@@ -1,4 +1,4 @@
-"""Random portfolios: books of several symbols, timeframes, currencies and tags, whose settings meet every rule often."""
+"""Random portfolios: books of several symbols, lengths, currencies and tags, whose settings meet every rule often."""
 
 from __future__ import annotations
 
@@ -56,7 +56,9 @@ class PortfolioCase:
         self.limits = _limits(draw, len(symbols)) if draw.integers(2) else None
         self.quotes = {}
         for pair, level in (("EURUSD", 1.25), ("USDJPY", 4.0)):
-            known = START + pd.to_timedelta(np.r_[-10, np.sort(draw.choice(np.arange(rows * 60), 8, False)) / 60], "min")
+            known = START + pd.to_timedelta(
+                np.r_[-10, np.sort(draw.choice(np.arange(rows * 60), 8, False)) / 60], "min"
+            )
             self.quotes[pair] = pd.Series(level + draw.integers(-3, 4, 9) / 16, pd.DatetimeIndex(known).as_unit("ns"))
 
     def simulated(self, **changed: object) -> object:
@@ -70,8 +72,7 @@ class PortfolioCase:
             limits=self.limits,
             latency=self.latency,
             **{
-                name: {symbol: given[name] for symbol, given in self.options.items() if name in given}
-                for name in names
+                name: {symbol: given[name] for symbol, given in self.options.items() if name in given} for name in names
             },
         )
 

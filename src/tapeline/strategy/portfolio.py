@@ -15,7 +15,7 @@ from tapeline.strategy.portfolio_account import BookKey, PortfolioAccount, Portf
 from tapeline.strategy.portfolio_kernels import Path, Rows
 from tapeline.strategy.portfolio_report import PortfolioSimulation, report_portfolio
 from tapeline.strategy.risk_kernels import RiskRules
-from tapeline.strategy.simulator import _decisions, _market
+from tapeline.strategy.simulator import _decisions, _market, read_only
 from tapeline.strategy.simulator_kernels import Decisions, Market
 
 BySymbol = Mapping[str, ArrayLike] | float
@@ -147,7 +147,9 @@ def book_keys(bars: Any, decisions: Any, hedging: bool) -> list[BookKey]:
     return sorted([*found, *(BookKey(symbol, "") for symbol in bars if symbol not in decided)])
 
 
-def in_order_of_time(opens: NDArray[np.int64], closes: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def in_order_of_time(
+    opens: NDArray[np.int64], closes: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Events of the engine and their times: at one instant all closes before all opens, then by row.
 
     Examples
@@ -169,7 +171,8 @@ def _of_symbol(values: Any, symbol: str) -> Any:
 
 
 def _no_decisions() -> Decisions:
-    return Decisions(*(np.empty(0) for _ in range(5)), np.empty(0, np.int64))
+    none = np.empty(0)
+    return Decisions(none, none, none, none, none, np.empty(0, np.int64))
 
 
 def _joined(parts: Sequence[NDArray[Any]], lengths: Sequence[int], default: float) -> NDArray[Any]:
@@ -184,12 +187,10 @@ def _joined(parts: Sequence[NDArray[Any]], lengths: Sequence[int], default: floa
 
 
 def _joined_market(markets: Sequence[Market], lengths: Sequence[int]) -> Market:
-    columns = [np.concatenate(column) for column in list(zip(*markets, strict=True))[:7]]
+    columns: list[NDArray[Any]] = [np.concatenate(column) for column in list(zip(*markets, strict=True))[:7]]
     optional = {"half_spread": 0.0, "volatility": np.nan, "long_rate": 0.0, "short_rate": 0.0}
-    return Market(
-        *columns,
-        *(_joined([getattr(each, name) for each in markets], lengths, fill) for name, fill in optional.items()),
-    )
+    columns += [_joined([getattr(each, name) for each in markets], lengths, fill) for name, fill in optional.items()]
+    return Market(*map(read_only, columns))
 
 
 def _joined_decisions(wanted: Sequence[Decisions], lengths: Sequence[int]) -> Decisions:
@@ -197,7 +198,7 @@ def _joined_decisions(wanted: Sequence[Decisions], lengths: Sequence[int]) -> De
     joined = [_joined(column, lengths, np.nan) for column in prices]
     if not joined[0].size:
         joined[0] = np.full(sum(lengths), np.nan)
-    return Decisions(*joined, _joined(latency, lengths, 0))
+    return Decisions(*map(read_only, [*joined, _joined(latency, lengths, 0)]))
 
 
 def _rates(

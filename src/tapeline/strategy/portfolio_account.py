@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from tapeline.core.errors import ConfigurationError
 from tapeline.strategy import account_kernels
 from tapeline.strategy import portfolio_kernels as kernels
-from tapeline.strategy.account_kernels import ROOM, Log, Rules
+from tapeline.strategy.account_kernels import ROOM, Rules
 from tapeline.strategy.costs import Commission
 from tapeline.strategy.portfolio_kernels import Account, Books, Notes, Path, Risk, Rows, Terms
 from tapeline.strategy.risk_kernels import RiskRules, begin_risk, no_limits

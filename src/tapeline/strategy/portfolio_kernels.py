@@ -55,8 +55,9 @@ from tapeline.strategy.account_kernels import (
     match_order,
     protect,
     take_decision,
+    turn_day,
 )
-from tapeline.strategy.costs import CommissionSchedule
+from tapeline.strategy.costs import BY_TRADED, CommissionSchedule
 from tapeline.strategy.orders import (
     BY_SIGNAL,
     BY_STOP,
@@ -82,7 +83,7 @@ from tapeline.strategy.simulator_kernels import value_at
 from tapeline.strategy.slippage import SlippageModel
 
 # Functions that are called by kernels alone are compiled without the parts that Python would call.
-_kernel_only = njit(cache=True, nogil=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+_INNER: Final[dict[str, Any]] = {"cache": True, "nogil": True, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -182,8 +183,11 @@ class Notes(NamedTuple):
 
 
 class Path(NamedTuple):
-    """By instant of closes the account; by row of the market the position at its close, the financing and the rate at
-    its open (empty where nothing is financed, or all money is the account's)."""
+    """By instant of closes the account; by row of the market its position, financing and rate.
+
+    The position is that at the row's close, the others are of its open, and empty where nothing is financed, or all
+    money is the account's.
+    """
 
     at: Integers
     amounts: Floats
@@ -253,7 +257,7 @@ def advance_portfolio(
     return end
 
 
-@_kernel_only
+@njit(**_INNER)
 def _open_bar(
     market: Any,
     decisions: Any,
@@ -299,6 +303,8 @@ def _open_bar(
         amounts[VOLUME] = market.volume[row]
         amounts[VOLATILITY] = value_at(market.volatility, row, math.nan)
         amounts[HALF_SPREAD] = value_at(market.half_spread, row, 0.0)
+        if terms.schedule[book, 0] == BY_TRADED:
+            turn_day(amounts, market.ts[row])
         if low > -math.inf and low <= opened and opened <= high and high < math.inf:
             symbol, known = books.symbol[book], market.ts[row]
             if account.taken_at[symbol] != known:
@@ -317,7 +323,7 @@ def _open_bar(
     tallies[ORDERS] = counts[ORDER_COUNT]
 
 
-@_kernel_only
+@njit(**_INNER)
 def _rest_of_bar(
     market: Any, terms: Any, books: Any, account: Any, risk: Any, log: Any, notes: Any, book: Any, row: Any
 ) -> None:
@@ -339,9 +345,7 @@ def _rest_of_bar(
             _settle(books, account, risk, log, notes, book, known)
         before, entered = amounts[POSITION], math.nan
         if counts[ORDER] >= 0:
-            entered = _work_order(
-                rules, terms, books, account, risk, log, notes, book, row, known, opened, high, low
-            )
+            entered = _work_order(rules, terms, books, account, risk, log, notes, book, row, known, opened, high, low)
         if before * amounts[POSITION] > 0.0:
             protect(rules, amounts, counts, log, row, BY_TARGET, opened, high, low)
         elif amounts[POSITION] != 0.0:
@@ -354,7 +358,7 @@ def _rest_of_bar(
     tallies[ORDERS] = counts[ORDER_COUNT]
 
 
-@_kernel_only
+@njit(**_INNER)
 def _arrive(
     decisions: Any,
     terms: Any,
@@ -390,7 +394,7 @@ def _arrive(
         _refuse(account, notes, book, row, decided, before, STOPPING, wanted - position, 0.0)
 
 
-@_kernel_only
+@njit(**_INNER)
 def _send_closing_order(books: Any, log: Any, book: Any, row: Any) -> None:
     """At the first open after the account decided to close a book: a market order in place of whatever works."""
     amounts, counts, reason = books.amounts[book], books.counts[book], books.closing[book]
@@ -402,15 +406,13 @@ def _send_closing_order(books: Any, log: Any, book: Any, row: Any) -> None:
     end_order(counts, log, ORDER, CANCELLED, row)
     # A stop that has triggered is a market order already.
     if counts[STOP_ORDER] < 0:
-        counts[ORDER] = log_order(
-            counts, log, row, row, MARKET, reason, -amounts[POSITION], math.nan, math.nan
-        )
+        counts[ORDER] = log_order(counts, log, row, row, MARKET, reason, -amounts[POSITION], math.nan, math.nan)
         counts[KIND], counts[TRIGGERED], counts[AGE] = MARKET, 0, 0
         amounts[WANTED], amounts[LIMIT_PRICE], amounts[TRIGGER] = 0.0, math.nan, math.nan
         amounts[NEXT_STOP], amounts[NEXT_TAKE] = math.nan, math.nan
 
 
-@_kernel_only
+@njit(**_INNER)
 def _work_order(
     rules: Any,
     terms: Any,
@@ -478,9 +480,7 @@ def _work_order(
         wanted, cut = position + side * permitted, True
         quantity = abs(wanted - position)
     if account.margined and not _covered(terms, books, account, book, position + side * filled, base):
-        _refuse(
-            account, notes, book, row, log.order_codes[order, ORDER_DECIDED], order, MARGIN, side * filled, 0.0
-        )
+        _refuse(account, notes, book, row, log.order_codes[order, ORDER_DECIDED], order, MARGIN, side * filled, 0.0)
         end_order(counts, log, ORDER, REJECTED, row)
         return math.nan
     log.order_amounts[order, ORDER_QUANTITY] = log.order_amounts[order, ORDER_FILLED] + remaining
@@ -511,7 +511,7 @@ def _work_order(
     return base
 
 
-@_kernel_only
+@njit(**_INNER)
 def _settle(books: Any, account: Any, risk: Any, log: Any, notes: Any, book: Any, known: Any) -> None:
     """Let the account pay for the book's newest fill, if it has not yet."""
     at = account.tallies[FILLS]
@@ -535,7 +535,7 @@ def _settle(books: Any, account: Any, risk: Any, log: Any, notes: Any, book: Any
     account.tallies[FILLS] = at + 1
 
 
-@_kernel_only
+@njit(**_INNER)
 def _permitted(
     terms: Any,
     books: Any,
@@ -578,7 +578,7 @@ def _permitted(
     return reducing + permitted, code
 
 
-@_kernel_only
+@njit(**_INNER)
 def _refuse(
     account: Any,
     notes: Any,
@@ -598,7 +598,7 @@ def _refuse(
     account.tallies[REFUSED] = at + 1
 
 
-@_kernel_only
+@njit(**_INNER)
 def _covered(terms: Any, books: Any, account: Any, book: Any, after: Any, price: Any) -> Any:
     """Whether equity covers the margin of a grown position; one that shrinks, or frees margin, is never refused."""
     position = books.amounts[book, POSITION]
@@ -615,7 +615,7 @@ def _covered(terms: Any, books: Any, account: Any, book: Any, after: Any, price:
     return needed <= _requirement(terms.margin, books, account, False, book, position, price)
 
 
-@_kernel_only
+@njit(**_INNER)
 def _requirement(
     shares: Any, books: Any, account: Any, without_closing: Any, own: Any, position: Any, price: Any
 ) -> Any:
@@ -638,7 +638,7 @@ def _requirement(
     return total
 
 
-@_kernel_only
+@njit(**_INNER)
 def _equity(books: Any, account: Any) -> Any:
     equity = account.totals[CASH]
     for book in range(books.symbol.size):
@@ -648,7 +648,7 @@ def _equity(books: Any, account: Any) -> Any:
     return equity
 
 
-@_kernel_only
+@njit(**_INNER)
 def _mark(terms: Any, books: Any, account: Any, risk: Any, path: Any, now: Any) -> None:
     """All closes of an instant are known: value the account, ask for margin, look at the limits."""
     gross, net = 0.0, 0.0
@@ -672,7 +672,7 @@ def _mark(terms: Any, books: Any, account: Any, risk: Any, path: Any, now: Any) 
         _watch(books, account, risk, now, equity)
 
 
-@_kernel_only
+@njit(**_INNER)
 def _call_margin(terms: Any, books: Any, account: Any, equity: Any) -> None:
     """Choose positions to close until equity covers the rest: the largest loss first, of equal ones the first book."""
     while equity < _requirement(terms.maintenance, books, account, True, -1, 0.0, 0.0):
@@ -688,7 +688,7 @@ def _call_margin(terms: Any, books: Any, account: Any, equity: Any) -> None:
         books.closing[worst] = BY_MARGIN
 
 
-@_kernel_only
+@njit(**_INNER)
 def _watch(books: Any, account: Any, risk: Any, now: Any, equity: Any) -> None:
     account.tallies[WATCHED_AT] = now
     if mark_risk(risk.rules, risk.state, now, equity) == CLOSE_ALL:
@@ -697,7 +697,7 @@ def _watch(books: Any, account: Any, risk: Any, now: Any, equity: Any) -> None:
                 books.closing[book] = BY_KILL_SWITCH
 
 
-@_kernel_only
+@njit(**_INNER)
 def _rules_of(terms: Any, book: Any) -> Any:
     s, c = terms.slippage[book], terms.schedule[book]
     return Rules(

@@ -17,7 +17,7 @@ from tapeline.strategy import round_trips as trips
 from tapeline.strategy.orders import KINDS, STATUSES
 from tapeline.strategy.portfolio_account import PortfolioAccount, PortfolioSettings
 from tapeline.strategy.portfolio_kernels import PORTFOLIO_REASONS, REFUSALS, Floats, Integers, Path
-from tapeline.strategy.simulator import FILL_COLUMNS, ORDER_COLUMNS, TRADE_COLUMNS
+from tapeline.strategy.simulator import FILL_COLUMNS, ORDER_COLUMNS, TRADE_COLUMNS, read_only
 from tapeline.strategy.simulator_kernels import Market
 
 EQUITY_COLUMNS: Final = ("equity", "cash", "gross", "net", "margin")
@@ -167,7 +167,9 @@ def reconcile(simulation: PortfolioSimulation) -> None:
     cash += _sums_until(2 * _nanoseconds(financing["ts"]) + 1, charges, moments)
     _same(equity["cash"], cash, "fills and financing give")
     gross, net = np.zeros(len(equity)), np.zeros(len(equity))
-    groups = fills.groupby(["symbol", "tag"], observed=True).indices
+    groups: dict[Any, NDArray[np.int64]] = {
+        key: np.asarray(mine) for key, mine in fills.groupby(["symbol", "tag"], observed=True).indices.items()
+    }
     for (symbol, tag), bars in simulation.positions.groupby(["symbol", "tag"], observed=True):
         mine = groups.get((symbol, tag), np.empty(0, np.int64))
         quantity = fills["quantity"].to_numpy()[mine]
@@ -237,7 +239,8 @@ def _trades(
         mine = order[bounds[book] : bounds[book + 1]]
         if not mine.size:
             continue
-        part = Market(*(field[own] if field.size else field for field in market))
+        columns: list[NDArray[Any]] = [read_only(field[own]) if field.size else field for field in market]
+        part = Market(*columns)
         charged = path.charged[own] if path.charged.size else path.charged
         local, amounts = fill_codes[mine], fill_amounts[mine]
         local[:, codes.FILL_ROW] = place[local[:, codes.FILL_ROW]]
@@ -247,9 +250,9 @@ def _trades(
         if account.books.currency[book] >= 0:
             rate = path.rate[own]
             money = amounts.copy()
-            columns = [codes.FILL_PRICE, codes.FILL_REFERENCE, codes.FILL_COMMISSION]
-            money[:, columns] *= rate[local[:, codes.FILL_ROW]][:, None]
-            newest = part._replace(close=part.close * account.books.rate[book])
+            in_money = [codes.FILL_PRICE, codes.FILL_REFERENCE, codes.FILL_COMMISSION]
+            money[:, in_money] *= rate[local[:, codes.FILL_ROW]][:, None]
+            newest = part._replace(close=read_only(part.close * account.books.rate[book]))
             converted = charged * rate if charged.size else charged
             profit = trips.round_trips(newest, local, money, converted, length)[1][:, trips.NET]
         own_times = times[own]

@@ -19,7 +19,8 @@ class RuleState:
     """Where one rule stands for one symbol.
 
     ``since`` is when it came into its phase and ``fired_at`` when it last fired, in nanoseconds of event time (0:
-    never); ``changes`` are the newest changes of truth, by which flapping is recognised.
+    never); ``changes`` are the newest changes of truth, by which flapping is recognised; ``was_firing`` says of a silent
+    symbol's rule what it goes back to.
     """
 
     rule: str
@@ -33,6 +34,7 @@ class RuleState:
     acknowledged_at: int = 0
     escalated: int = 0
     changes: tuple[int, ...] = ()
+    was_firing: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -190,7 +190,8 @@ class Rule(_Part):
     @property
     def watched(self) -> bool:
         """Whether its changes of truth must be followed outside the kernel."""
-        return bool(self.pending or self.keep_firing or self.notify_resolved or self.escalation or self.no_data != "ok")
+        told = self.notify_resolved or self.escalation or self.no_data != "ok"
+        return bool(told or self.pending or self.keep_firing or self.sessions)
 
 
 _DECIDING: Final = (

@@ -10,7 +10,7 @@ from tapeline.alerts.firing import Firing
 
 Phase = Literal["normal", "pending", "firing", "recovering", "no_data", "expired"]
 DeliveryState = Literal["waiting", "inflight", "sent", "dead", "expired", "held"]
-Outcome = Literal["sent", "retry", "refused", "gone", "throttled"]
+Outcome = Literal["begun", "sent", "retry", "refused", "gone", "throttled"]
 PHASES: Final[tuple[Phase, ...]] = ("normal", "pending", "firing", "recovering", "no_data", "expired")
 
 
@@ -56,6 +56,9 @@ class Delivery:
         ``expires_at`` 0: never; a bot's delivery is worthless after it and is then recorded as expired, not sent.
     order:
         What must go out one after the other shares it (an endpoint and a rule).
+    attempts, tried_before:
+        How often it was tried, and how often of these before it was last taken back from the dead letters: a retry
+        schedule counts from there.
     """
 
     id: str
@@ -71,6 +74,7 @@ class Delivery:
     priority: str = "normal"
     attempts: int = 0
     state: DeliveryState = "waiting"
+    tried_before: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +92,10 @@ class Commit:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One try to deliver: written as begun before the request leaves and settled after the answer."""
+    """One try to deliver: written as ``begun`` before the request leaves and settled after the answer.
+
+    ``retry_at`` (nanoseconds) is when to try again after an outcome other than ``sent``; 0: never, a dead letter.
+    """
 
     delivery: str
     number: int
@@ -98,6 +105,17 @@ class Attempt:
     status: int = 0
     detail: str = ""
     retry_at: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """A delivery that was given up at ``died_at`` (nanoseconds), and how its last attempt ended."""
+
+    delivery: Delivery
+    died_at: int
+    outcome: Outcome
+    status: int = 0
+    detail: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,6 +58,7 @@ from tapeline.strategy.account_kernels import (
     turn_day,
 )
 from tapeline.strategy.costs import BY_TRADED, CommissionSchedule
+from tapeline.strategy.kernel_options import BORROWED
 from tapeline.strategy.orders import (
     BY_SIGNAL,
     BY_STOP,
@@ -83,7 +84,7 @@ from tapeline.strategy.simulator_kernels import value_at
 from tapeline.strategy.slippage import SlippageModel
 
 # Functions that are called by kernels alone are compiled without the parts that Python would call.
-_INNER: Final[dict[str, Any]] = {"cache": True, "nogil": True, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+_INNER: Final[dict[str, Any]] = {**BORROWED, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -196,7 +197,7 @@ class Path(NamedTuple):
     rate: Floats
 
 
-@njit(cache=True, nogil=True)
+@njit(**BORROWED)
 def advance_portfolio(
     market: Any,
     decisions: Any,
@@ -222,7 +223,8 @@ def advance_portfolio(
     fills_room, orders_room = log.fill_codes.shape[0] - ROOM, log.order_codes.shape[0] - ROOM
     refusals_room = notes.refusal_codes.shape[0] - ROOM
     tallies, counts, amounts = account.tallies, books.counts, books.amounts
-    close_ts, closes = market.close_ts, market.close
+    close_ts, closes, highs, lows, targets = market.close_ts, market.close, market.high, market.low, decisions.target
+    late, financed, converts = decisions.latency.size > 0, path.charged.size > 0, path.rate.size > 0
     tallies[INSTANT] = -1
     for at in range(begin, end):
         event = events[at]
@@ -244,9 +246,17 @@ def advance_portfolio(
         if event & 1:
             if account.limited and tallies[WATCHED_AT] != market.ts[row]:
                 _watch(books, account, risk, market.ts[row], _equity(books, account))
+            position, sent = amounts[book, POSITION], counts[book, SENT]
+            quiet = counts[book, ORDER] < 0 and books.closing[book] == 0 and not late
+            quiet = quiet and (sent < 0 or math.isnan(targets[sent])) and (position == 0.0 or not financed)
+            if quiet and not _can_leave(books, book, position, highs[row], lows[row]):
+                counts[book, SENT], books.fill_rate[book] = row, books.rate[book]
+                if converts:
+                    path.rate[row] = books.rate[book]
+                continue
             _open_bar(market, decisions, rows, terms, books, account, risk, log, notes, path, book, row)
             continue
-        if counts[book, ORDER] >= 0 or amounts[book, POSITION] != 0.0:
+        if counts[book, ORDER] >= 0 or _can_leave(books, book, amounts[book, POSITION], highs[row], lows[row]):
             _rest_of_bar(market, terms, books, account, risk, log, notes, book, row)
         if -math.inf < closes[row] < math.inf:
             amounts[book, MARK] = closes[row]
@@ -255,6 +265,15 @@ def advance_portfolio(
         if last:
             _mark(terms, books, account, risk, path, close_ts[row])
     return end
+
+
+@njit(**_INNER)
+def _can_leave(books: Any, book: Any, position: Any, high: Any, low: Any) -> Any:
+    """Whether a bar may meet the stop or the target of a position."""
+    if position == 0.0:
+        return False
+    stop, take = books.amounts[book, STOP_PRICE], books.amounts[book, TAKE_PRICE]
+    return books.counts[book, STOP_ORDER] >= 0 or in_reach(position, high, low, stop, take)
 
 
 @njit(**_INNER)

@@ -18,19 +18,19 @@ class SetFile:
     name: str
 
 
-def packaged_sets(package: str) -> list[str]:
-    """The names of the sets that a package of Tapeline carries in its ``sets`` folder.
+def packaged_sets(package: str, folder: str = "sets") -> list[str]:
+    """The names of the sets that a package of Tapeline carries in a folder of its own.
 
     Examples
     --------
     >>> "core" in packaged_sets("tapeline.features")
     True
     """
-    folder = resources.files(package) / "sets"
-    return sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml"))
+    entries = (resources.files(package) / folder).iterdir()
+    return sorted(entry.name.removesuffix(".toml") for entry in entries if entry.name.endswith(".toml"))
 
 
-def read_set_file(source: Path | str, package: str, what: str) -> SetFile:
+def read_set_file(source: Path | str, package: str, what: str, *, folder: str = "sets") -> SetFile:
     """Read a set by the name of a packaged one or by the path of a file; ``what`` names its kind in errors.
 
     Raises
@@ -38,14 +38,14 @@ def read_set_file(source: Path | str, package: str, what: str) -> SetFile:
     ConfigurationError
         It is neither, or the file cannot be read as UTF-8 text.
     """
-    if isinstance(source, str) and source in packaged_sets(package):
-        text = (resources.files(package) / "sets" / f"{source}.toml").read_text("utf-8")
+    if isinstance(source, str) and source in packaged_sets(package, folder):
+        text = (resources.files(package) / folder / f"{source}.toml").read_text("utf-8")
         return SetFile(text, None, source)
     path = Path(source)
     if not path.is_file():
         raise ConfigurationError(
-            f"{what} '{source}' is neither a file nor a packaged set",
-            hint=f"the packaged sets are {', '.join(packaged_sets(package))}",
+            f"{what} '{source}' is neither a file nor a packaged one",
+            hint=f"the packaged ones are {', '.join(packaged_sets(package, folder))}",
         )
     try:
         return SetFile(path.read_text("utf-8"), path.parent, f"'{path}'")

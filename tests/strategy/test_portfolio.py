@@ -43,7 +43,7 @@ def fills_of(found):
     )
 
 
-@settings(max_examples=150, deadline=None, phases=[Phase.explicit, Phase.generate])
+@settings(max_examples=100, deadline=None, phases=[Phase.explicit, Phase.generate])
 @given(SEEDS)
 def test_the_engine_is_the_oracle_to_the_last_bit(seed):
     case = PortfolioCase(seed)
@@ -160,19 +160,10 @@ def test_a_margin_call_closes_the_largest_loss_first_at_the_next_open():
     bars["A"].iloc[2:, :4] = [90.0, 91.0, 89.0, 90.0]
     bars["B"].iloc[2:, :4] = [80.0, 81.0, 79.0, 80.0]
     bars["B"].iloc[3, :4] = [70.0, 71.0, 69.0, 70.0]
-    terms = SymbolTerms(margin=0.5, maintenance=0.4)
-    found = simulate_portfolio(
-        bars, wanted(bars, A=[60.0], B=[60.0], C=[60.0]), PortfolioSettings(capital=9_000.0, terms=terms)
-    )
-    closed = found.fills[found.fills["reason"] == "margin"]
-    # 9,000 - 600 - 1,200 = 7,200 is more than 40% of 16,200; after B's gap at its open 6,600 against 40% of 15,600.
-    assert closed.empty
-    found = simulate_portfolio(
-        bars, wanted(bars, A=[80.0], B=[70.0], C=[30.0]), PortfolioSettings(capital=9_000.0, terms=terms)
-    )
-    closed = found.fills[found.fills["reason"] == "margin"]
-    # 9,000 - 800 - 1,400 = 6,800 covers 15,800 * 0.4 = 6,320; a close at 70 leaves 6,100 for 6,040; nothing to do.
-    assert closed.empty
+    # With B at 80 equity is 6,800 of 15,800 held, at 70 it is 6,100 of 15,100: it covers 40%, not 45%.
+    targets = wanted(bars, A=[80.0], B=[70.0], C=[30.0])
+    enough = PortfolioSettings(capital=9_000.0, terms=SymbolTerms(margin=0.5, maintenance=0.4))
+    assert "margin" not in set(simulate_portfolio(bars, targets, enough).fills["reason"])
     terms = SymbolTerms(margin=0.5, maintenance=0.45)
     found = simulate_portfolio(
         bars, wanted(bars, A=[80.0], B=[70.0], C=[30.0]), PortfolioSettings(capital=9_000.0, terms=terms)

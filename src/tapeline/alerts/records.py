@@ -19,8 +19,8 @@ class RuleState:
     """Where one rule stands for one symbol.
 
     ``since`` is when it came into its phase and ``fired_at`` when it last fired, in nanoseconds of event time (0:
-    never); ``changes`` are the newest changes of truth, by which flapping is recognised; ``was_firing`` says of a silent
-    symbol's rule what it goes back to.
+    never); ``changes`` are the newest changes of truth, by which flapping is recognised; ``was_firing`` says of the
+    rule of a silent symbol what it goes back to.
     """
 
     rule: str

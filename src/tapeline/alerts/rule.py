@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import datetime, time, timedelta
+from datetime import UTC, datetime, time, timedelta
 from typing import Annotated, Any, Final, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -72,6 +72,14 @@ class Hours(_Part):
         if clock >= self.begin:
             return local.weekday() in self.days
         return clock < self.end and (local.weekday() - 1) % 7 in self.days
+
+    def ends(self, instant: datetime) -> datetime:
+        """When the span that holds at an instant ends."""
+        local = instant.astimezone(ZoneInfo(self.zone))
+        day = local.date()
+        if self.begin >= self.end and local.time().replace(tzinfo=None) >= self.begin:
+            day += timedelta(days=1)
+        return datetime.combine(day, self.end, ZoneInfo(self.zone)).astimezone(UTC)
 
 
 class Hysteresis(_Part):

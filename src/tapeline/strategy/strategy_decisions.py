@@ -1,8 +1,8 @@
 """What a strategy decides on one symbol's bars: signals with their verdicts, decisions with their reasons.
 
-Nothing looks ahead: what is decided at a close is the same whatever comes after it. A signal is judged at the close that
-gave it, sizes go by the capital and not by what was won since, and stops move by the plan and the bars alone; so the
-same call serves a history and a paper account, which asks again at each new bar.
+Nothing looks ahead: what is decided at a close is the same whatever comes after it. A signal is judged at the close
+that gave it, sizes go by the capital and not by what was won since, and stops move by the plan and the bars alone; so
+the same call serves a history and a paper account, which asks again at each new bar.
 """
 
 from __future__ import annotations
@@ -200,7 +200,7 @@ def realised_volatility(bars: pd.DataFrame, window: int) -> Floats:
     --------
     >>> from tapeline.core.example import example_bars
     >>> realised_volatility(example_bars(100, 101, 100), 2).round(3).tolist()
-    [nan, nan, 0.931]
+    [nan, nan, 0.932]
     """
     close = bars["close"].to_numpy(dtype=np.float64)
     closed = pd.DatetimeIndex(bars["close_ts"]).as_unit("ns").asi8

@@ -1,0 +1,1 @@
+"""Delivery: how a stored firing reaches people and bots, at least once, under one id and with one body."""

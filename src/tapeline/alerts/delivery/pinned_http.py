@@ -1,0 +1,104 @@
+"""One HTTP POST to an address that was checked, bounded in time and in what is read of the answer."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import socket
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from tapeline.alerts.delivery.ssrf import Target
+from tapeline.core.errors import TemporaryError
+from tapeline.monitoring.channels import seconds, within
+from tapeline.monitoring.notification import clean_text
+
+EXCERPT: Final = 256
+_MOST_READ: Final = 4 * EXCERPT
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What was answered: the status, the seconds of ``Retry-After`` where it was given, and at most 256 characters."""
+
+    status: int
+    retry_after: float | None
+    excerpt: str
+
+
+def post(
+    target: Target,
+    body: bytes,
+    headers: Mapping[str, str],
+    *,
+    timeout: float = 15.0,
+    context: ssl.SSLContext | None = None,
+) -> Answer:
+    """Send it to one of the target's own addresses; no redirect is followed and no proxy is asked.
+
+    TLS is made with the target's name: its certificate must be valid for it.
+
+    Parameters
+    ----------
+    timeout:
+        Seconds for all of it: a server that answers one byte at a time does not hold us.
+    context:
+        Which certificates are trusted; those of the system by default.
+
+    Raises
+    ------
+    TemporaryError
+        No whole answer came in time, or what came was no HTTP.
+    """
+    connection = _Connection(target, timeout, context)
+
+    def work() -> Answer:
+        connection.putrequest("POST", target.path, skip_host=True, skip_accept_encoding=True)
+        fixed = {"Host": target.authority, "User-Agent": "tapeline", "Accept-Encoding": "identity"}
+        for name, value in {**fixed, "Content-Length": str(len(body)), "Connection": "close", **headers}.items():
+            connection.putheader(name, value)
+        connection.endheaders(body)
+        response = connection.getresponse()
+        text = response.read(_MOST_READ).decode("utf-8", "replace")
+        excerpt = " ".join(clean_text(text).split())[:EXCERPT]
+        return Answer(response.status, seconds(response.headers.get("Retry-After")), excerpt)
+
+    try:
+        return within(timeout, work)
+    except TimeoutError:
+        raise TemporaryError(f"no answer within {timeout:g} s") from None
+    except ssl.SSLError as error:
+        raise TemporaryError(f"TLS failed: {error.reason or type(error).__name__}") from None
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        raise TemporaryError(f"the connection failed: {type(error).__name__}") from None
+    finally:
+        connection.abort()
+
+
+class _Connection(http.client.HTTPConnection):
+    def __init__(self, target: Target, timeout: float, context: ssl.SSLContext | None) -> None:
+        super().__init__(target.host, target.port, timeout=timeout)
+        self._target = target
+        self._context = context
+
+    def connect(self) -> None:
+        for position, address in enumerate(self._target.addresses, start=1):
+            try:
+                self.sock = socket.create_connection((address, self.port), self.timeout)
+                break
+            except OSError:
+                if position == len(self._target.addresses):
+                    raise
+        if self._target.scheme == "https":
+            context = self._context or ssl.create_default_context()
+            self.sock = context.wrap_socket(self.sock, server_hostname=self._target.host)
+
+    def abort(self) -> None:
+        """Close at once, also while the abandoned thread still reads."""
+        sock = self.sock
+        if sock is not None:
+            with contextlib.suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
+        self.close()

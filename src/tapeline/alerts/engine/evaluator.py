@@ -165,6 +165,13 @@ class Evaluator:
             raise DataError(f"rule number {number} is no longer in the table")
         return owner[1]
 
+    def owner(self, number: int) -> tuple[str, CompiledRule]:
+        """The symbol and the rule that a firing names; a clock for all closes bars of any symbol."""
+        owner = self._owners[number]
+        if owner is None:
+            raise DataError(f"rule number {number} is no longer in the table")
+        return self.names[owner[0]], owner[1]
+
     def place(self, symbol: str, indicator: Indicator) -> int:
         """Where an external value of a symbol goes: the ``sizes`` of a batch."""
         number = self._number(symbol)

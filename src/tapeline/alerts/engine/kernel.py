@@ -170,8 +170,8 @@ def _has_room(book: Any, symbol: Any, firings: Any, sides: Any, counters: Any) -
     """Whether all that one record of a symbol can bring has a place."""
     times = book.frame_end[book.layout[symbol]] - book.frame_begin[book.layout[symbol]] + 3
     return (
-        firings.size - counters[FIRINGS] >= times * book.rule_count[symbol]
-        and sides.size - counters[SIDE_COUNT] >= times * book.condition_count[symbol]
+        firings.size - counters[FIRINGS] >= 2 * times * book.rule_count[symbol]
+        and sides.size - counters[SIDE_COUNT] >= 2 * times * book.condition_count[symbol]
     )
 
 
@@ -345,7 +345,9 @@ def _evaluate(
             continue
         rule.state = new
         if rule.flags & WATCHED != 0:
-            if new != old:
+            # From unknown nothing crosses; what is asked at closes is told at each close at which it holds.
+            told = new != old and not (crosses and new == TRUE and old != FALSE)
+            if told or (new == TRUE and not crosses and rule.frequency == ONCE_PER_BAR_CLOSE):
                 _fire(book, one.rule, when, ts, tick, price, new, firings, sides, counters)
         elif new == TRUE and (old == FALSE if crosses else (old != TRUE or rule.frequency == ONCE_PER_BAR_CLOSE)):
             _try(book, one.rule, when, ts, tick, price, firings, sides, counters)
@@ -396,8 +398,11 @@ def _run(
         new = _value(book, rule.program, rule.first, False)
     rule.state = new
     if rule.flags & WATCHED != 0:
-        if value != old:
+        if value != old or (value == TRUE and rule.frequency == ONCE_PER_BAR_CLOSE):
             _fire(book, number, when, ts, tick, price, value, firings, sides, counters)
+        if new != value:
+            # What held only while it crossed is over with the same record.
+            _fire(book, number, when, ts, tick, price, new, firings, sides, counters)
     elif value == TRUE and (old != TRUE or rule.frequency == ONCE_PER_BAR_CLOSE):
         _try(book, number, when, ts, tick, price, firings, sides, counters)
 

@@ -1,0 +1,1 @@
+"""Feeds: several sources to one ordered stream of batches for the evaluator, kept on disk and replayed."""

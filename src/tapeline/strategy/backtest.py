@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -91,18 +91,10 @@ class BacktestResult:
 
     def tables(self) -> dict[str, list[tuple[TableSpec, pd.DataFrame]]]:
         """Rows of the tables in the zone ``strategy`` by symbol; the account's equity under :data:`ACCOUNT`."""
-        made: dict[str, list[tuple[TableSpec, pd.DataFrame]]] = {}
+        made = account_rows(self.run, self.simulation, self.symbols)
         for symbol, one in self.decided.items():
-            made[symbol] = [(SIGNALS, one.signal_rows(self.run)), (DECISIONS, one.decision_rows(self.run))]
-            for spec, number, frame in (
-                (ORDERS, "order", self.simulation.orders),
-                (FILLS, "fill", self.simulation.fills),
-                (TRADES, "trade", self.simulation.trades),
-            ):
-                rows = frame.assign(run=self.run, **{number: np.arange(len(frame))})[frame["symbol"] == symbol]
-                made[symbol].append((spec, rows[[name for name in spec.schema.names if name in rows]]))
-        equity = self.simulation.equity.rename_axis("ts").reset_index().assign(run=self.run)
-        made[str(ACCOUNT)] = [(EQUITY, equity[EQUITY.schema.names])]
+            own = [(SIGNALS, one.signal_rows(self.run)), (DECISIONS, one.decision_rows(self.run))]
+            made[symbol] = [*own, *made[symbol]]
         return made
 
     def verdict(self, *, trials: int = 1, sample: Sample = "unknown") -> str:
@@ -280,6 +272,39 @@ def _simulation(
     decided: Mapping[str, Decided],
     rates: ExchangeRates | None,
 ) -> Any:
+    late = strategy.content.costs.latency
+    instant = late.kind == "constant" and not late.median_ms
+    return portfolio_run(
+        bars,
+        {(name, strategy.name) if settings.hedging else name: one.decisions for name, one in decided.items()},
+        settings,
+        rates=rates,
+        latency=None if instant else {name: _delays(strategy, bars[name]) for name in bars},
+        **trading_terms(strategy, bars, settings),
+    )
+
+
+def account_rows(
+    run: str, simulation: PortfolioSimulation, symbols: Sequence[str]
+) -> dict[str, list[tuple[TableSpec, pd.DataFrame]]]:
+    """Rows of the tables of orders, fills and trades by symbol; the account's equity under :data:`ACCOUNT`."""
+    made: dict[str, list[tuple[TableSpec, pd.DataFrame]]] = {}
+    for symbol in symbols:
+        made[symbol] = []
+        for spec, number, frame in (
+            (ORDERS, "order", simulation.orders),
+            (FILLS, "fill", simulation.fills),
+            (TRADES, "trade", simulation.trades),
+        ):
+            rows = frame.assign(run=run, **{number: np.arange(len(frame))})[frame["symbol"] == symbol]
+            made[symbol].append((spec, rows[[name for name in spec.schema.names if name in rows]]))
+    equity = simulation.equity.rename_axis("ts").reset_index().assign(run=run)
+    made[str(ACCOUNT)] = [(EQUITY, equity[EQUITY.schema.names])]
+    return made
+
+
+def trading_terms(strategy: Strategy, bars: Mapping[str, pd.DataFrame], settings: PortfolioSettings) -> dict[str, Any]:
+    """What the engine takes beside bars, decisions and settings: limits of risk, spreads, and volatility if needed."""
     names = sorted(bars)
     limits = None
     if strategy.content.risk is not None:
@@ -289,18 +314,11 @@ def _simulation(
     models = [settings.terms_of(name).slippage for name in names]
     moving = not all(isinstance(model, FixedSlippage) for model in models)
     window = strategy.content.volatility_window
-    late = strategy.content.costs.latency
-    instant = late.kind == "constant" and not late.median_ms
-    return portfolio_run(
-        {name: bars[name] for name in names},
-        {(name, strategy.name) if settings.hedging else name: decided[name].decisions for name in names},
-        settings,
-        rates=rates,
-        limits=limits,
-        half_spread={name: half_spreads(strategy, bars[name], name) for name in names},
-        volatility={name: _deviation(bars[name], window) for name in names} if moving else None,
-        latency=None if instant else {name: _delays(strategy, bars[name]) for name in names},
-    )
+    return {
+        "limits": limits,
+        "half_spread": {name: half_spreads(strategy, bars[name], name) for name in names},
+        "volatility": {name: _deviation(bars[name], window) for name in names} if moving else None,
+    }
 
 
 def _past_returns(bars: Mapping[str, pd.DataFrame]) -> pd.DataFrame:

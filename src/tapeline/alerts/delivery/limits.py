@@ -57,7 +57,7 @@ class Limiter:
         self._lock = threading.Lock()
 
     def admit(self, keys: Iterable[tuple[str, Rate]]) -> float:
-        """Take one message's place in all of these buckets and return 0, or take nothing and return the seconds to wait."""
+        """Take one message's place in all of these buckets and return 0; else the seconds to wait, nothing taken."""
         with self._lock:
             buckets = [self._bucket(key, rate) for key, rate in keys]
             wait = max((bucket.reserve(0.0) for bucket in buckets), default=0.0)

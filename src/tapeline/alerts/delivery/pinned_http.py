@@ -7,7 +7,7 @@ import http.client
 import socket
 import ssl
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from tapeline.alerts.delivery.ssrf import Target
@@ -21,11 +21,15 @@ _MOST_READ: Final = 4 * EXCERPT
 
 @dataclass(frozen=True)
 class Answer:
-    """What was answered: the status, the seconds of ``Retry-After`` where it was given, and at most 256 characters."""
+    """What was answered: the status, the seconds of ``Retry-After`` where it was given, and at most 256 characters.
+
+    ``limits`` are the headers in which a service tells its rate limits, by their names in lower case.
+    """
 
     status: int
     retry_after: float | None
     excerpt: str
+    limits: Mapping[str, str] = field(default_factory=dict)
 
 
 def post(
@@ -63,7 +67,9 @@ def post(
         response = connection.getresponse()
         text = response.read(_MOST_READ).decode("utf-8", "replace")
         excerpt = " ".join(clean_text(text).split())[:EXCERPT]
-        return Answer(response.status, seconds(response.headers.get("Retry-After")), excerpt)
+        named = ((name.lower(), value[:100]) for name, value in response.headers.items())
+        limits = {name: value for name, value in named if name.startswith("x-ratelimit-")}
+        return Answer(response.status, seconds(response.headers.get("Retry-After")), excerpt, limits)
 
     try:
         return within(timeout, work)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import Phase, given, settings
+from hypothesis import Phase, example, given, settings
 from hypothesis import strategies as st
 
 from tapeline.core.errors import ConfigurationError, DataError
@@ -83,6 +83,7 @@ def test_one_symbol_without_limits_is_the_simulator(seed):
 
 @settings(max_examples=15, deadline=None)
 @given(SEEDS)
+@example(33157403)  # several books are financed at one instant
 def test_instants_one_at_a_time_are_the_history(seed):
     case = PortfolioCase(seed)
     stream = PortfolioStream(list(case.decisions), case.settings, limits=case.limits)

@@ -24,7 +24,7 @@ from tapeline.models.tracking import Tracking
 from tapeline.strategy.search_kernels import equity_block
 from tapeline.strategy.search_space import Allowed, ParameterDraws, Sampler, Space, neighbours
 from tapeline.strategy.search_walk import Decide, Statistic, choose_windows, decisions_of, statistic_of, walk_windows
-from tapeline.strategy.simulator import Simulation, SimulationSettings, _market, read_only, whole_targets
+from tapeline.strategy.simulator import Simulation, SimulationSettings, market_arrays, read_only, whole_targets
 from tapeline.strategy.sweep_kernels import SWEEP_COLUMNS
 
 Floats = NDArray[np.float64]
@@ -204,7 +204,7 @@ def search_backtest(
     ends = np.linspace(0, rows, plan.periods + 1).round().astype(np.int64)[1:] - 1
     edges = np.linspace(0, plan.periods, plan.windows + 1).round().astype(np.intp)
     draws = ParameterDraws(space, plan.sampler, trials=plan.trials, seed=plan.seed, allowed=allowed)
-    market = _market(bars, half_spread, volatility, (), ())
+    market = market_arrays(bars, half_spread, volatility, (), ())
     none, no_latency = read_only(np.empty(0)), read_only(np.empty(0, np.int64))
     sets: list[dict[str, Any]] = []
     figures: list[Floats] = []

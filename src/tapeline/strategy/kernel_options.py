@@ -10,3 +10,10 @@ BORROWED: Final[dict[str, Any]] = {"cache": True, "nogil": True, "_nrt": False}
 A call with a tuple of arrays otherwise counts each of them up and down with atomic instructions, which was nine tenths
 of what an order cost. Numba refuses to compile a kernel that would need the counting.
 """
+
+OWNING: Final[dict[str, Any]] = {"cache": True, "nogil": True, "_nrt": True}
+"""For kernels that make arrays and are called by borrowing ones.
+
+Said aloud, because Numba lets a kernel that is first compiled for its caller inherit the caller's options: without
+this, whether it compiles would depend on who was called first.
+"""

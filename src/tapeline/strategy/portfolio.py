@@ -12,10 +12,10 @@ from numpy.typing import ArrayLike, NDArray
 from tapeline.core.errors import ConfigurationError, DataError, TapelineError
 from tapeline.strategy.costs import ExchangeRates
 from tapeline.strategy.portfolio_account import BookKey, PortfolioAccount, PortfolioSettings
-from tapeline.strategy.portfolio_kernels import Path, Rows
 from tapeline.strategy.portfolio_report import PortfolioSimulation, report_portfolio
+from tapeline.strategy.portfolio_state import Path, Rows
 from tapeline.strategy.risk_kernels import RiskRules
-from tapeline.strategy.simulator import _decisions, _market, read_only
+from tapeline.strategy.simulator import decision_arrays, market_arrays, read_only
 from tapeline.strategy.simulator_kernels import Decisions, Market
 
 BySymbol = Mapping[str, ArrayLike] | float
@@ -89,13 +89,13 @@ def simulate_portfolio(
         late: Any = given.pop("latency")
         chosen = decisions.get(key if key in decisions else key.symbol) if not key.tag else decisions[key]
         try:
-            markets.append(_market(frame, **given))
+            markets.append(market_arrays(frame, **given))
             if (markets[-1].close_ts <= markets[-1].ts).any():
                 raise DataError("a bar closes when it opens", hint="drop bars without a duration")
             wanted.append(
                 _no_decisions()
                 if chosen is None
-                else _decisions(frame.index, chosen, settings.terms_of(key.symbol).lot, late)
+                else decision_arrays(frame.index, chosen, settings.terms_of(key.symbol).lot, late)
             )
         except TapelineError as error:
             name = f"{key.symbol} ({key.tag})" if key.tag else key.symbol

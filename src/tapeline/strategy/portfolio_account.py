@@ -10,10 +10,11 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from tapeline.core.errors import ConfigurationError
 from tapeline.strategy import account_kernels
-from tapeline.strategy import portfolio_kernels as kernels
+from tapeline.strategy import portfolio_state as state
 from tapeline.strategy.account_kernels import ROOM, Rules
 from tapeline.strategy.costs import Commission
-from tapeline.strategy.portfolio_kernels import Account, Books, Notes, Path, Risk, Rows, Terms
+from tapeline.strategy.portfolio_kernels import advance_portfolio
+from tapeline.strategy.portfolio_state import Account, Books, Notes, Path, Risk, Rows, Terms
 from tapeline.strategy.risk_kernels import RiskRules, begin_risk, no_limits
 from tapeline.strategy.simulator import larger_log, new_log
 from tapeline.strategy.simulator_kernels import Decisions, Market
@@ -162,8 +163,8 @@ class PortfolioAccount:
             np.array([symbols.index(book.symbol) for book in books], np.int64),
             np.array([places.get(each.currency, -1) for each in terms], np.int64),
         )
-        tallies = np.zeros(kernels.TALLIES, np.int64)
-        tallies[kernels.WATCHED_AT] = np.iinfo(np.int64).min
+        tallies = np.zeros(state.TALLIES, np.int64)
+        tallies[state.WATCHED_AT] = np.iinfo(np.int64).min
         self.shared = Account(
             settings.hedged_margin == "larger",
             any(each.margin > 0 for each in terms),
@@ -180,7 +181,7 @@ class PortfolioAccount:
     @property
     def cash(self) -> float:
         """Money after all that is settled."""
-        return float(self.shared.totals[kernels.CASH])
+        return float(self.shared.totals[state.CASH])
 
     def advance(
         self, market: Market, decisions: Decisions, rows: Rows, events: Any, instants: Any, rates: Any, path: Path
@@ -188,14 +189,14 @@ class PortfolioAccount:
         """Take all events; see :func:`tapeline.strategy.portfolio_kernels.advance_portfolio`."""
         at, end = 0, len(events)
         while True:
-            at = kernels.advance_portfolio(
+            at = advance_portfolio(
                 *(market, decisions, rows, events, instants, rates),
                 *(self._terms, self.books, self.shared, self._risk, self.log, self.notes, path, at, end),
             )
             if at == end:
                 return
             # What one event can bring must fit, however many decisions arrive in it.
-            self.log = larger_log(self.log, int(self.shared.tallies[kernels.NEEDED]))
+            self.log = larger_log(self.log, int(self.shared.tallies[state.NEEDED]))
             larger = _new_notes(self.log.fill_codes.shape[0])
             for old, new in zip(self.notes, larger, strict=True):
                 new[: len(old)] = old
@@ -210,7 +211,7 @@ def _terms_table(terms: Sequence[SymbolTerms]) -> Terms:
     rules = [each.compiled() for each in terms]
     tiers = max((each.schedule.thresholds.size for each in rules), default=1)
 
-    def padded(name: str, fill: float) -> kernels.Floats:
+    def padded(name: str, fill: float) -> state.Floats:
         table = np.full((len(rules), tiers), fill)
         for row, each in enumerate(rules):
             values = getattr(each.schedule, name)

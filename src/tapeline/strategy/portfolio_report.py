@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 from tapeline.core.errors import DataError
 from tapeline.strategy import account_kernels as codes
-from tapeline.strategy import portfolio_kernels as kernels
+from tapeline.strategy import portfolio_state as state
 from tapeline.strategy import round_trips as trips
 from tapeline.strategy.orders import KINDS, STATUSES
 from tapeline.strategy.portfolio_account import PortfolioAccount, PortfolioSettings
-from tapeline.strategy.portfolio_kernels import PORTFOLIO_REASONS, REFUSALS, Floats, Integers, Path
+from tapeline.strategy.portfolio_state import PORTFOLIO_REASONS, REFUSALS, Floats, Integers, Path
 from tapeline.strategy.simulator import FILL_COLUMNS, ORDER_COLUMNS, TRADE_COLUMNS, read_only
 from tapeline.strategy.simulator_kernels import Market
 
@@ -72,7 +72,7 @@ def report_portfolio(
 ) -> PortfolioSimulation:
     """The tables of a run; ``rows`` names each book's rows of the market, ``rates`` are by instant and currency."""
     tallies, log, notes = account.shared.tallies, account.log, account.notes
-    count, orders, refused = (int(tallies[name]) for name in (kernels.FILLS, kernels.ORDERS, kernels.REFUSED))
+    count, orders, refused = (int(tallies[name]) for name in (state.FILLS, state.ORDERS, state.REFUSED))
     book_of = np.empty(market.ts.size, np.int64)
     for book, own in enumerate(rows):
         book_of[own] = book
@@ -83,6 +83,8 @@ def report_portfolio(
     refusal_codes, asked = notes.refusal_codes[:refused], notes.refusal_amounts[:refused]
     fill_rows = fill_codes[:, codes.FILL_ROW]
     charged = np.flatnonzero(path.charged)
+    # A history and a stream have their rows in another order; the table is by time, and at one time by book.
+    charged = charged[np.lexsort((book_of[charged], market.ts[charged]))]
     return PortfolioSimulation(
         equity=pd.DataFrame(dict(zip(EQUITY_COLUMNS, path.amounts.T.copy(), strict=True)), index=at),
         fills=pd.DataFrame(
@@ -117,14 +119,14 @@ def report_portfolio(
                 "amount": path.charged[charged],
                 "rate": path.rate[charged] if path.rate.size else np.ones(charged.size),
             }
-        ).sort_values("ts", kind="stable", ignore_index=True),
+        ),
         refusals=pd.DataFrame(
             {
-                "ts": times[refusal_codes[:, kernels.REFUSAL_ROW]],
-                "decided_at": times[refusal_codes[:, kernels.REFUSAL_DECIDED]],
-                **_names(account, refusal_codes[:, kernels.REFUSAL_BOOK]),
-                "order": refusal_codes[:, kernels.REFUSAL_ORDER],
-                "reason": _words(REFUSALS, refusal_codes[:, kernels.REFUSAL_REASON]),
+                "ts": times[refusal_codes[:, state.REFUSAL_ROW]],
+                "decided_at": times[refusal_codes[:, state.REFUSAL_DECIDED]],
+                **_names(account, refusal_codes[:, state.REFUSAL_BOOK]),
+                "order": refusal_codes[:, state.REFUSAL_ORDER],
+                "reason": _words(REFUSALS, refusal_codes[:, state.REFUSAL_REASON]),
                 "asked": asked[:, 0],
                 "permitted": asked[:, 1],
             }

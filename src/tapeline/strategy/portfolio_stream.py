@@ -11,12 +11,12 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from tapeline.core.errors import DataError
-from tapeline.strategy import account_kernels, portfolio_kernels
+from tapeline.strategy import account_kernels
 from tapeline.strategy.costs import ExchangeRates
 from tapeline.strategy.portfolio import book_keys, in_order_of_time
 from tapeline.strategy.portfolio_account import FIRST_ROOM, BookKey, PortfolioAccount, PortfolioSettings
-from tapeline.strategy.portfolio_kernels import Path, Rows
 from tapeline.strategy.portfolio_report import PortfolioSimulation, report_portfolio
+from tapeline.strategy.portfolio_state import MARKED, Path, Rows
 from tapeline.strategy.risk_kernels import RiskRules
 from tapeline.strategy.simulator import read_only, whole_targets
 from tapeline.strategy.simulator_kernels import Decisions, Market
@@ -227,7 +227,7 @@ class PortfolioStream:
         self._account.advance(
             market, decisions, Rows(self._times[3], self._times[4]), events, instants, table, self._path()
         )
-        self._marks = int(self._account.shared.tallies[portfolio_kernels.MARKED])
+        self._marks = int(self._account.shared.tallies[MARKED])
 
     def _tell_rates(self, now: int, rates: Mapping[str, float] | None) -> None:
         if not self._account.currencies or not rates:

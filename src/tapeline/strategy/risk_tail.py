@@ -8,6 +8,7 @@ from typing import Any, Final
 import numpy as np
 from numba import njit
 
+from tapeline.strategy.kernel_options import OWNING
 from tapeline.strategy.value_at_risk import tail_of_losses
 
 WITHIN: Final = 0
@@ -20,7 +21,7 @@ _HALVINGS: Final = 40
 _SLACK: Final = 1e-9
 
 
-@njit(cache=True, nogil=True)
+@njit(**OWNING)
 def within_tail(
     returns: Any,
     least: Any,
@@ -98,7 +99,7 @@ def within_tail(
     return low * step, beyond
 
 
-@njit(cache=True, nogil=True)
+@njit(**OWNING)
 def _beyond(confidence: Any, most_at_risk: Any, most_shortfall: Any, losses: Any, own: Any, quantity: Any) -> Any:
     at_risk, shortfall = tail_of_losses(losses + quantity * own, confidence)
     if at_risk > most_at_risk:

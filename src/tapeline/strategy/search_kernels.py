@@ -19,7 +19,7 @@ from tapeline.strategy.account_kernels import (
     begin_state,
 )
 from tapeline.strategy.simulator_kernels import Decisions, advance
-from tapeline.strategy.sweep_kernels import _figures, _make_room
+from tapeline.strategy.sweep_kernels import figures, make_room
 
 
 @njit(cache=True, nogil=True)
@@ -55,9 +55,9 @@ def equity_block(
                 paid += log.fill_amounts[fill, FILL_COMMISSION]
             fills += counts[FILL_COUNT]
             if row < rows:
-                _make_room(counts, log)
+                make_room(counts, log)
         found[which, 0], found[which, 2], found[which, 3] = equity[rows - 1], fills, paid
-        found[which, 1], found[which, 4], found[which, 5] = _figures(equity, capital)
+        found[which, 1], found[which, 4], found[which, 5] = figures(equity, capital)
         for place in range(last.size):
             marked[which, place] = equity[last[place]]
     return found, marked

@@ -158,8 +158,8 @@ def simulate(
     [10000.0, 10000.0, 10045.0, 10045.0]
     """
     settings = settings or SimulationSettings()
-    market = _market(bars, half_spread, volatility, long_rate, short_rate)
-    wanted = _decisions(bars.index, decisions, settings.lot, latency)
+    market = market_arrays(bars, half_spread, volatility, long_rate, short_rate)
+    wanted = decision_arrays(bars.index, decisions, settings.lot, latency)
     rows = len(bars)
     equity = np.empty(rows)
     charged = np.zeros(rows if market.long_rate.size or market.short_rate.size else 0)
@@ -208,7 +208,7 @@ def sweep(
     """
     settings = settings or SimulationSettings()
     rules = settings.compiled()
-    market = _market(bars, half_spread, volatility, (), ())
+    market = market_arrays(bars, half_spread, volatility, (), ())
     rows = len(bars)
     stops, takes = (read_only(_per_row(*each)) for each in ((stop, rows, "stop"), (take, rows, "take")))
     none, no_latency = read_only(np.empty(0)), read_only(np.empty(0, np.int64))
@@ -355,9 +355,10 @@ def _words(words: Any, codes: NDArray[np.int64]) -> Any:
     return pd.Categorical.from_codes(known, dtype=words, validate=False)
 
 
-def _market(
+def market_arrays(
     bars: pd.DataFrame, half_spread: ArrayLike, volatility: ArrayLike, long_rate: ArrayLike, short_rate: ArrayLike
 ) -> Market:
+    """Bars and what is known of trading in them, checked and read-only, as kernels take them."""
     absent = [name for name in ("open", "high", "low", "close", "volume", "close_ts") if name not in bars.columns]
     if absent:
         raise DataError(f"bars lack the columns {absent}")
@@ -375,7 +376,8 @@ def _market(
     return Market(*(read_only(array) for array in (opens, closes, *prices, *arrays)))
 
 
-def _decisions(index: pd.Index, decisions: pd.DataFrame, lot: float, latency: ArrayLike) -> Decisions:
+def decision_arrays(index: pd.Index, decisions: pd.DataFrame, lot: float, latency: ArrayLike) -> Decisions:
+    """Decisions by row of the bars, checked and read-only, as kernels take them."""
     if "target" not in decisions.columns:
         raise DataError("decisions lack the column 'target'")
     unknown = [name for name in decisions.columns if name not in ("target", *OPTIONAL_DECISIONS)]

@@ -53,14 +53,14 @@ def sweep_block(
                 paid += log.fill_amounts[fill, FILL_COMMISSION]
             fills += counts[FILL_COUNT]
             if row < rows:
-                _make_room(counts, log)
+                make_room(counts, log)
         found[which, 0], found[which, 2], found[which, 3] = equity[rows - 1] if rows else capital, fills, paid
-        found[which, 1], found[which, 4], found[which, 5] = _figures(equity, capital)
+        found[which, 1], found[which, 4], found[which, 5] = figures(equity, capital)
     return found
 
 
 @njit(cache=True, nogil=True)
-def _make_room(counts: Any, log: Any) -> None:
+def make_room(counts: Any, log: Any) -> None:
     """Forget what is over and move the orders that still work to the front."""
     codes, amounts = np.empty((3, ORDER_CODE_COLUMNS), np.int64), np.empty((3, ORDER_AMOUNT_COLUMNS))
     kept = 0
@@ -74,7 +74,7 @@ def _make_room(counts: Any, log: Any) -> None:
 
 
 @njit(cache=True, nogil=True)
-def _figures(equity: Any, capital: Any) -> Any:
+def figures(equity: Any, capital: Any) -> Any:
     """Drawdown, and mean and standard deviation of the changes from close to close."""
     highest, before, drawdown, total, squares = capital, capital, 0.0, 0.0, 0.0
     for value in equity:

@@ -83,9 +83,9 @@ def bring(strategy: Strategy, jobs: list[Job]) -> None:
 
 def tell(report: BacktestReport) -> None:
     """Print the figures, the cost ladder, the verdict and where the tear sheet lies."""
-    print_table(report.title, report.statistics)
-    print_table("Trades", report.trades)
-    print_table("What each cost took", report.ladder)
+    for title, table in ((report.title, report.statistics), ("Trades", report.trades), ("Costs", report.ladder)):
+        # Their first column names what the others say.
+        print_table(title, table, right=list(table.columns[1:]))
     if len(report.refused):
         print_table("Refused", report.refused)
     say(f"Verdict     {report.verdict}")

@@ -297,7 +297,7 @@ def trades_table(result: BacktestResult) -> pd.DataFrame:
         ("p-value of a mean of 0", f"{found['p_value']:.3f}"),
         ("longest losing streak", f"{found['losing_streak']}"),
     ]
-    return pd.DataFrame(rows, columns=["trades", "value"])
+    return pd.DataFrame(rows, columns=["figure", "value"])
 
 
 def refused_table(result: BacktestResult) -> pd.DataFrame:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -53,11 +54,11 @@ def terminal() -> Any:
     return Console(markup=False, highlight=False, width=None if sys.stdout.isatty() else FILE_WIDTH)
 
 
-def print_table(title: str, frame: pd.DataFrame) -> None:
-    """Print a frame as a table: numbers to the right, floats with five digits, a missing number as a dash."""
+def print_table(title: str, frame: pd.DataFrame, *, right: Collection[str] = ()) -> None:
+    """Print a frame as a table: numbers and the columns ``right`` to the right, floats with five digits."""
     from pandas.api.types import is_numeric_dtype
 
-    numeric = [str(name) for name in frame.columns if is_numeric_dtype(frame[name])]
+    numeric = [str(name) for name in frame.columns if name in right or is_numeric_dtype(frame[name])]
     table = new_table(title, [str(column) for column in frame.columns], right=numeric)
     for row in frame.itertuples(index=False):
         table.add_row(*(cell(value) for value in row))

@@ -11,6 +11,8 @@ from __future__ import annotations
 import io
 import json
 import math
+import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -319,7 +321,7 @@ class PaperAccount:
                         raise DataError(f"the account's book of {symbol} has {one['warm']} of {len(bars)} warm bars")
                     books[symbol] = PaperBook(bars.assign(close_ts=closes), int(one["warm"]), decisions, signals)
             return cls(PaperTerms.model_validate(said["terms"]), books, int(said["reached"]), int(said["late_bars"]))
-        except (KeyError, TypeError, ValueError, OSError, EOFError, ValidationError) as error:
+        except (KeyError, TypeError, ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
             raise DataError(f"this is no paper account: {type(error).__name__}: {error}") from error
 
     def _require(self, strategy: Strategy) -> None:

@@ -421,11 +421,11 @@ class Store(Protocol):
 
     # -- upkeep
 
-    def remove_before(self, before: int, *, limit: int = 10_000) -> Removed:
-        """Remove finished deliveries made before ``before`` and firings detected before it, at most ``limit`` each.
+    def remove_before(self, before: int, *, limit: int = 1_000) -> Removed:
+        """Remove finished deliveries made before ``before`` and firings whose event was, at most ``limit`` of each.
 
-        A firing with a delivery that is not finished stays, and so does every delivery that is not finished. Dead
-        letters are finished. Call again while it removes as many as ``limit``.
+        A firing of which a delivery remains stays, and so does every delivery that is not finished. Dead letters are
+        finished. Call again while it removes as many as ``limit``.
         """
         ...
 

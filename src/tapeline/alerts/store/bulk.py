@@ -1,0 +1,51 @@
+"""The statements that carry the load, written once from the metadata: insert what is new, replace what may change."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from sqlalchemy import ARRAY, Dialect, Table, bindparam, func, literal_column, select
+from sqlalchemy.dialects import postgresql, sqlite
+
+from tapeline.alerts.store.metadata import delivery, firing, position, rule_state
+
+NEW: Final = (firing,)
+"""Tables whose rows are inserted once and stay."""
+REPLACED: Final[Mapping[Table, tuple[str, ...]]] = {
+    # Only what is still held may be written anew: a digest that grows, or is let go.
+    delivery: ("body", "not_before", "expires_at", "priority", "state", "finished_at"),
+    rule_state: ("phase", "body"),
+    position: ("position",),
+}
+"""Tables whose rows may be replaced, and what of them."""
+
+
+def sqlite_statement(table: Table, dialect: Dialect) -> str:
+    """The insertion of one row, its values in the order of the table's columns."""
+    return str(_resolved(sqlite.insert(table), table).compile(dialect=dialect))
+
+
+def postgresql_statement(table: Table, dialect: Dialect) -> str:
+    """The insertion of any number of rows that come as one array a column: one statement, parsed and planned once."""
+    names = table.columns.keys()
+    arrays = (bindparam(column.name, type_=ARRAY(column.type)) for column in table.columns)
+    rows = func.unnest(*arrays).table_valued(*names).render_derived()
+    insertion = postgresql.insert(table).from_select(names, select(*(rows.c[name] for name in names)))
+    return str(_resolved(insertion, table).compile(dialect=dialect))
+
+
+def _resolved(insertion: Any, table: Table) -> Any:
+    if table in NEW:
+        return insertion.on_conflict_do_nothing()
+    new = insertion.excluded
+    condition = None
+    if table is delivery:
+        condition = delivery.c.state == literal_column("'held'")
+    elif table is position:
+        condition = position.c.position < new.position
+    return insertion.on_conflict_do_update(
+        index_elements=list(table.primary_key.columns),
+        set_={name: new[name] for name in REPLACED[table]},
+        where=condition,
+    )

@@ -1,0 +1,156 @@
+"""Questions to the store as statements: filters, pages by key, and what a channel may take next."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from typing import Any, Final
+
+from sqlalchemy import ColumnElement, Select, and_, exists, literal_column, or_, select, tuple_
+
+from tapeline.alerts.store.metadata import acknowledgement, delivery, firing
+from tapeline.alerts.store.store import LARGEST_PAGE, FiringQuery
+from tapeline.core.errors import DataError
+
+_LARGEST: Final = 2**63 - 1
+# Written out, not bound: the index of dead letters is for exactly this condition.
+DEAD: Final[ColumnElement[str]] = literal_column("'dead'")
+
+
+def page_size(limit: int) -> int:
+    """A limit as it is used.
+
+    Raises
+    ------
+    DataError
+        It is not between 1 and ``LARGEST_PAGE``.
+    """
+    if not 1 <= limit <= LARGEST_PAGE:
+        raise DataError(f"limit = {limit} is not between 1 and {LARGEST_PAGE}")
+    return limit
+
+
+def cursor_of(time: int, number: int) -> str:
+    """The place in an answer after the row of this time and number, as text that says nothing to its holder.
+
+    Examples
+    --------
+    >>> place_of(cursor_of(1_700_000_000_000_000_000, 42))
+    (1700000000000000000, 42)
+    """
+    return base64.urlsafe_b64encode(f"{time}.{number}".encode()).decode().rstrip("=")
+
+
+def place_of(cursor: str) -> tuple[int, int]:
+    """The time and number of a cursor.
+
+    Raises
+    ------
+    DataError
+        It is none that :func:`cursor_of` made.
+    """
+    try:
+        if len(cursor) > 64:
+            raise ValueError(cursor)
+        time, number = base64.b64decode(cursor + "=" * (-len(cursor) % 4), b"-_", validate=True).decode().split(".")
+        place = int(time), int(number)
+        if cursor_of(*place) != cursor or not all(-_LARGEST <= part <= _LARGEST for part in place):
+            raise ValueError(cursor)
+    except (ValueError, binascii.Error):
+        raise DataError(f"cursor {cursor[:80]!r} is not one of ours", hint="begin without a cursor") from None
+    return place
+
+
+def matching(query: FiringQuery | None) -> list[ColumnElement[bool]]:
+    """What a query asks of a firing."""
+    if query is None:
+        return []
+    wanted = [
+        (query.rule, firing.c.rule),
+        (query.symbol, firing.c.symbol),
+        (query.owner, firing.c.owner),
+    ]
+    conditions: list[ColumnElement[bool]] = [column == value for value, column in wanted if value is not None]
+    if query.kinds:
+        conditions.append(firing.c.kind.in_(query.kinds))
+    if query.since is not None:
+        conditions.append(firing.c.ts >= query.since)
+    if query.until is not None:
+        conditions.append(firing.c.ts < query.until)
+    return conditions
+
+
+def firings() -> Select[Any]:
+    """Firings beside who acknowledged them."""
+    return select(firing, acknowledgement.c.acknowledged_by, acknowledgement.c.acknowledged_at).select_from(
+        firing.outerjoin(acknowledgement, acknowledgement.c.firing == firing.c.id)
+    )
+
+
+def firing_page(query: FiringQuery | None, cursor: str | None, limit: int, *, oldest_first: bool) -> Select[Any]:
+    """One page by time: it goes on from a row, not from a count, so that new rows shift nothing."""
+    key = tuple_(firing.c.ts, firing.c.number)
+    statement = firings().where(*matching(query)).limit(limit)
+    if oldest_first:
+        statement = statement.order_by(firing.c.ts, firing.c.number)
+    else:
+        statement = statement.order_by(firing.c.ts.desc(), firing.c.number.desc())
+    if cursor is None:
+        return statement
+    place = tuple_(*place_of(cursor))
+    return statement.where(key > place if oldest_first else key < place)
+
+
+def dead_page(channel: str | None, endpoint: str | None, cursor: str | None, limit: int) -> Select[Any]:
+    """One page of dead letters, the newest first."""
+    key = tuple_(delivery.c.finished_at, delivery.c.number)
+    statement = select(delivery).where(*dead(channel, endpoint)).limit(limit)
+    if cursor is not None:
+        statement = statement.where(key < tuple_(*place_of(cursor)))
+    return statement.order_by(delivery.c.finished_at.desc(), delivery.c.number.desc())
+
+
+def dead(channel: str | None, endpoint: str | None) -> list[ColumnElement[bool]]:
+    """Dead letters of a channel and an endpoint, where they are given."""
+    conditions = [delivery.c.state == DEAD]
+    if channel is not None:
+        conditions.append(delivery.c.channel == channel)
+    if endpoint is not None:
+        conditions.append(delivery.c.endpoint == endpoint)
+    return conditions
+
+
+def unfinished(now: int) -> ColumnElement[bool]:
+    """Rows that nobody holds at ``now``."""
+    return and_(
+        delivery.c.finished_at.is_(None),
+        or_(delivery.c.state != "inflight", delivery.c.lease_until <= now),
+    )
+
+
+def outdated(now: int) -> ColumnElement[bool]:
+    """Rows that nobody holds and that are past their expiry."""
+    return and_(unfinished(now), delivery.c.expires_at > 0, delivery.c.expires_at <= now)
+
+
+def due(channel: str, endpoint: str | None, now: int, limit: int) -> Select[Any]:
+    """What may be claimed: due, held by nobody, and the first unfinished of its order.
+
+    An earlier row never becomes unfinished again (one taken back from the dead letters gets a new number), so what a
+    statement sees as first is first, however many claim at the same time.
+    """
+    earlier = delivery.alias("earlier")
+    first = or_(
+        delivery.c.order_key == "",
+        ~exists().where(
+            earlier.c.order_key == delivery.c.order_key,
+            earlier.c.finished_at.is_(None),
+            earlier.c.number < delivery.c.number,
+        ),
+    )
+    statement = select(delivery).where(
+        delivery.c.channel == channel, unfinished(now), delivery.c.not_before <= now, first
+    )
+    if endpoint is not None:
+        statement = statement.where(delivery.c.endpoint == endpoint)
+    return statement.order_by(delivery.c.number).limit(limit).with_for_update(skip_locked=True, of=delivery)

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from tapeline.alerts.firing import Firing
-from tapeline.alerts.rule import LONGEST_TEMPLATE
+from tapeline.alerts.rule import LONGEST_TEMPLATE, Rule
 from tapeline.core.errors import ConfigurationError, DataError
 from tapeline.monitoring.notification import Notification, Severity, clean_text, shorten
 
@@ -170,6 +170,11 @@ def event_body(firing: Firing, *, name: str | None = None, template: str | None 
     'BTCUSDT at 60001'
     """
     return json.dumps(event(firing, name=name, template=template), ensure_ascii=False, separators=(",", ":"))
+
+
+def render(firing: Firing, rule: Rule, route: object = None) -> str:
+    """The body of a firing of a rule, in the rule's own words where it has some: what the router writes."""
+    return event_body(firing, name=rule.name, template=rule.template)
 
 
 def read_event(body: str) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from tapeline.core.timeframe import Timeframe
 from tapeline.lake.content import content_hash
 from tapeline.strategy.backtest import ACCOUNT, BacktestResult, cost_sentences, run_backtest
 from tapeline.strategy.costs import ExchangeRates
+from tapeline.strategy.financing import Financing
 from tapeline.strategy.portfolio_report import reconcile
 from tapeline.strategy.signal_sources import Surroundings
 from tapeline.strategy.simulator import SimulationSettings, simulate
@@ -72,6 +73,21 @@ def test_late_orders_fill_at_later_opens(ran: BacktestResult):
     # A millisecond after the close the next open has passed.
     assert first[1] - first[0] == pd.Timedelta("1h")
     assert late.ladder.table["net"].iloc[3] != late.ladder.table["net"].iloc[4]
+
+
+def test_holding_is_charged_where_the_file_says_so(ran: BacktestResult):
+    nights = {"half_spread_bps": 1, "financing": {"EURUSD": {"swap_long": -1e-4, "swap_short": -2e-4}}}
+    found = run_backtest(strategy(costs=nights), {"EURUSD": BARS}, H1)
+    assert found.simulation.fills["price"].tolist() == ran.simulation.fills["price"].tolist()
+    opens = pd.DatetimeIndex(BARS.index)
+    carried = np.r_[0.0, ran.simulation.positions["quantity"].to_numpy()[:-1]]
+    night = nights["financing"]["EURUSD"]
+    charge = np.where(carried > 0, -night["swap_long"], -night["swap_short"]) * np.abs(carried)
+    paid = (charge * Financing().carry(opens).nights).sum()
+    assert paid > 100
+    lost = ran.simulation.equity["equity"].iloc[-1] - found.simulation.equity["equity"].iloc[-1]
+    assert lost == pytest.approx(paid, rel=1e-9)
+    assert found.ladder.table["taken"].iloc[1] == pytest.approx(paid + ran.ladder.table["taken"].iloc[1], rel=1e-6)
 
 
 def test_a_run_is_known_by_what_it_is_made_of(ran: BacktestResult):
@@ -145,7 +161,7 @@ def test_the_verdict_says_trials_and_sample(ran: BacktestResult):
 def test_costs_are_told_in_words(ran: BacktestResult):
     told = cost_sentences(ran.strategy, ran.symbols, ran.settings)
     assert told[0] == "Commission 0.5 bp taker, 0 bp maker (USD); half spread 1 bp of the open; slippage 0.3 bp."
-    assert "No financing" in told[-1]
+    assert told[2] == "Holding a position costs nothing."
     late = strategy(costs={"latency": {"kind": "lognormal", "median_ms": 5, "sigma": 1, "seed": 3}})
     assert "delay of kind 'lognormal', seed 3" in cost_sentences(late, ("EURUSD",), ran.settings)[1]
 

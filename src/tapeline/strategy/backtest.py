@@ -262,7 +262,9 @@ def cost_sentences(strategy: Strategy, symbols: tuple[str, ...], settings: Portf
         if instant
         else f"Orders arrive late by a delay of kind '{late.kind}', seed {late.seed}."
     )
-    return [*sentences, "No financing, no borrow fee and no dividend is charged or paid."]
+    charged = [symbol for symbol in symbols if symbol in strategy.content.costs.financing]
+    sentences.append(f"Holding is charged in {', '.join(charged)}." if charged else "Holding a position costs nothing.")
+    return [*sentences, "No dividend is paid."]
 
 
 def _simulation(
@@ -304,7 +306,7 @@ def account_rows(
 
 
 def trading_terms(strategy: Strategy, bars: Mapping[str, pd.DataFrame], settings: PortfolioSettings) -> dict[str, Any]:
-    """What the engine takes beside bars, decisions and settings: limits of risk, spreads, and volatility if needed."""
+    """What the engine takes beside bars, decisions and settings: limits of risk, spreads, volatility, holding costs."""
     names = sorted(bars)
     limits = None
     if strategy.content.risk is not None:
@@ -314,10 +316,17 @@ def trading_terms(strategy: Strategy, bars: Mapping[str, pd.DataFrame], settings
     models = [settings.terms_of(name).slippage for name in names]
     moving = not all(isinstance(model, FixedSlippage) for model in models)
     window = strategy.content.volatility_window
+    charged = {
+        name: terms.position_rates(pd.DatetimeIndex(bars[name].index), bars[name]["close"].to_numpy(dtype=np.float64))
+        for name, terms in strategy.content.costs.financing.items()
+        if name in bars
+    }
     return {
         "limits": limits,
         "half_spread": {name: half_spreads(strategy, bars[name], name) for name in names},
         "volatility": {name: _deviation(bars[name], window) for name in names} if moving else None,
+        "long_rate": {name: rates[0] for name, rates in charged.items()} or None,
+        "short_rate": {name: rates[1] for name, rates in charged.items()} or None,
     }
 
 

@@ -20,6 +20,7 @@ from tapeline.core.timeframe import Timeframe
 from tapeline.core.versions import code_digest, digest
 from tapeline.strategy.decision_rules import RuleSet, load_rules
 from tapeline.strategy.direction_filter import DirectionRules
+from tapeline.strategy.financing import Financing
 from tapeline.strategy.latency import Latency
 from tapeline.strategy.portfolio_account import PortfolioSettings, SymbolTerms
 from tapeline.strategy.position_sizer import (
@@ -100,12 +101,15 @@ class TradingCosts(_Part):
     symbols:
         The same by symbol.
     latency:
-        From a bar's close to the order's arrival, by the number of the decision.
+        From a bar's close to the order's arrival, by the number of the bar.
+    financing:
+        By symbol, what holding a position costs; a symbol that is not named costs nothing to hold.
     """
 
     half_spread_bps: Annotated[float, Field(ge=0, le=1000)] = 0.0
     symbols: dict[str, Annotated[float, Field(ge=0, le=1000)]] = {}
     latency: Latency = Latency()
+    financing: dict[str, Financing] = {}
 
 
 class _Content(_Part):
@@ -127,7 +131,7 @@ class _Content(_Part):
     @model_validator(mode="after")
     def _goes_together(self) -> _Content:
         by_rules, by_scores = self.signals.source == "rules", self.signals.source == "scores"
-        for named in (*self.symbols, *self.costs.symbols):
+        for named in (*self.symbols, *self.costs.symbols, *self.costs.financing):
             Symbol.parse(named)
         if any(one.protect_by_distance for one in (self.terms, *self.symbols.values())):
             raise ValueError("protect_by_distance follows from [protection]; leave it out")

@@ -39,6 +39,7 @@ NO_SOURCE: Final = 0xFFFF
 SECOND: Final = 1_000_000_000
 _PACK: Final = struct.Struct("<iBBHqddq")
 _EARLIEST: Final = -(2**62)
+_FOR_GOOD: Final = 2**62
 
 
 class Tick(NamedTuple):
@@ -223,10 +224,29 @@ class Batcher:
         with self._changed:
             self._reach(ts)
 
-    def hold(self, symbol: str) -> None:
-        """Stop the clock for a symbol whose records are on their way: its bars wait for them."""
+    def knows(self, symbol: str) -> bool:
+        """Whether the evaluator has such a symbol."""
+        return symbol in self._numbers
+
+    def hold(self, symbol: str, *, for_good: bool = False) -> None:
+        """Stop the clock for a symbol whose records are on their way: its bars wait for them.
+
+        Parameters
+        ----------
+        for_good:
+            Its records always come late: only :meth:`reach` moves its clock, until :meth:`release`.
+        """
         with self._changed:
-            self._held.setdefault(self._number(symbol), self._newest)
+            number = self._number(symbol)
+            if for_good:
+                self._held[number] = _FOR_GOOD
+            else:
+                self._held.setdefault(number, self._newest)
+
+    def reach(self, symbol: str, ts: int) -> None:
+        """Put a clock record of one symbol: nothing of it before this instant is still to come."""
+        with self._changed:
+            self._put(_PACK.pack(self._number(symbol), CLOCK, 0, NO_SOURCE, ts, 0.0, 0.0, -1))
 
     def release(self, symbol: str) -> None:
         """Let the clock of a symbol catch up with that of the others."""

@@ -39,11 +39,15 @@ class SourceName:
         What it calls the symbol, such as ``BTC-USD``.
     stale_after:
         Seconds of silence after which the next source takes over.
+    own_clock:
+        Its records come later than the lateness of the batcher, as those of a source that is polled: while it speaks,
+        a symbol's bars close as :meth:`DataManager.reach` says, not by the clock of all.
     """
 
     source: str
     name: str
     stale_after: float = 10.0
+    own_clock: bool = False
 
     def __post_init__(self) -> None:
         Symbol.parse(self.name)
@@ -177,9 +181,12 @@ class DataManager:
         Raises
         ------
         ConfigurationError
-            There is no source, one is named twice, or its name there is another symbol's already.
+            There is no source, one is named twice, or its name there is another symbol's already; or the evaluator
+            has no such symbol.
         """
         Symbol.parse(symbol)
+        if not self.batcher.knows(symbol):
+            raise ConfigurationError(f"{symbol} is not a symbol of the evaluator", hint="add_symbols first")
         keys = [(one.source, one.name) for one in sources]
         if not keys or len({source for source, _ in keys}) < len(keys):
             raise ConfigurationError(f"{symbol}: name at least one source, and each once")
@@ -200,6 +207,7 @@ class DataManager:
                     route.last, route.newest = held[named.source].last, held[named.source].newest
                 instrument.routes.append(route)
                 self._routes[named.source, named.name] = route
+            self._set_clock(instrument)
 
     def unwatch(self, symbol: str) -> None:
         """Follow a symbol no more; how far its sources are is remembered."""
@@ -260,26 +268,31 @@ class DataManager:
             self.batcher.value(symbol, key, ts, value, event=event, sequence=sequence, source=source)
             self.counters.values += 1
 
+    # The four below take no lock: an event loop calls them while a taker may wait for room.
+
     def heard(self, source: str, name: str) -> None:
         """A source is alive for a symbol though it has no new record."""
-        with self._lock:
-            route = self._routes.get((source, name))
-            if route is not None:
-                route.heard = self.timing.monotonic()
+        route = self._routes.get((source, name))
+        if route is not None:
+            route.heard = self.timing.monotonic()
+
+    def reach(self, source: str, name: str, ts: int) -> None:
+        """Nothing of a symbol before this instant is still to come from a source with its own clock."""
+        route = self._routes.get((source, name))
+        if route is not None and route.named.own_clock and route.rank == route.instrument.active:
+            self.batcher.reach(route.instrument.symbol, ts)
 
     def hold(self, source: str, name: str) -> None:
         """Records of a symbol are on their way: its bars stay open for them, see ``Batcher.hold``."""
-        with self._lock:
-            route = self._routes.get((source, name))
-            if route is not None and route.rank == route.instrument.active:
-                self.batcher.hold(route.instrument.symbol)
+        route = self._routes.get((source, name))
+        if route is not None and route.rank == route.instrument.active:
+            self.batcher.hold(route.instrument.symbol)
 
     def release(self, source: str, name: str) -> None:
         """They have come."""
-        with self._lock:
-            route = self._routes.get((source, name))
-            if route is not None:
-                self.batcher.release(route.instrument.symbol)
+        route = self._routes.get((source, name))
+        if route is not None and route.rank == route.instrument.active:
+            self._set_clock(route.instrument)
 
     def check(self) -> None:
         """Look for sources that fell silent, and let event time go on where everything is quiet."""
@@ -310,13 +323,9 @@ class DataManager:
 
     def positions(self) -> dict[str, int]:
         """By ``source:symbol`` the last sequence seen."""
-        with self._lock:
-            seen = {
-                f"{source}:{route.instrument.symbol}": route.last
-                for (source, _), route in self._routes.items()
-                if route.last >= 0
-            }
-            return {**self._positions, **seen}
+        routes = list(self._routes.values())
+        seen = {f"{one.named.source}:{one.instrument.symbol}": one.last for one in routes if one.last >= 0}
+        return {**self._positions, **seen}
 
     def metrics(self) -> dict[str, Any]:
         """Every counter by name."""
@@ -396,7 +405,13 @@ class DataManager:
 
     def _switch(self, instrument: _Instrument, route: _Route) -> None:
         instrument.active, instrument.cut = route.rank, instrument.newest
-        self.batcher.release(instrument.symbol)
+        self._set_clock(instrument)
+
+    def _set_clock(self, instrument: _Instrument) -> None:
+        if instrument.routes[instrument.active].named.own_clock:
+            self.batcher.hold(instrument.symbol, for_good=True)
+        else:
+            self.batcher.release(instrument.symbol)
 
     def _gap(self, route: _Route, ts: int, detail: str) -> None:
         instrument = route.instrument

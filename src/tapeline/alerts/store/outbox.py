@@ -114,9 +114,8 @@ class Outbox:
             if not held:
                 return ()
             ids = [claim.delivery.id for claim in held]
-            counts = dict(
-                db.execute(select(delivery.c.id, delivery.c.attempts).where(delivery.c.id.in_(ids))).tuples().all()
-            )
+            statement = select(delivery.c.id, delivery.c.attempts).where(delivery.c.id.in_(ids))
+            counts = {row.id: row.attempts for row in db.execute(statement)}
             begun = tuple(Attempt(id, counts[id] + 1, now, 0, "begun") for id in ids)
             db.execute(_TRY, [{"key": id} for id in ids])
             db.execute(insert(attempt), [_attempt_values(one) for one in begun])

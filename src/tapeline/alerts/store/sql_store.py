@@ -95,7 +95,7 @@ class SqlStore(FiringHistory, Outbox, RuleBook):
     def positions(self) -> dict[str, int]:
         """How far each feed has been taken."""
         statement = select(position.c.feed, position.c.position).order_by(position.c.feed)
-        return self._database.read(lambda db: dict(db.execute(statement).tuples().all()))
+        return self._database.read(lambda db: {row.feed: row.position for row in db.execute(statement)})
 
     def rewind(self, feed: str, position: int) -> None:
         """Set a feed's position, backwards too."""

@@ -1,7 +1,10 @@
-"""The kernel: ticks in, firings out, in one pass that can stop where the firings have no more room and go on there.
+"""The kernel: records in, firings out, in one pass that can stop where the firings have no more room and go on there.
 
-Order of one tick: bars that ended at or before it close, in the order of their ends, and what is asked at closes is
-asked; then the tick enters the forming bars, the indicators follow, and what is asked at each tick is asked.
+Order of one trade: bars that ended at or before it close, in the order of their ends, and what is asked at closes is
+asked; then the trade enters the forming bars, the indicators follow, and what is asked at each tick is asked.
+
+A trade is late where it is older than its symbol's newest trade or than the end of a bar that has closed: it enters
+high, low and volume of the bars that are still open; the close stays the newest trade's.
 """
 
 from __future__ import annotations
@@ -13,483 +16,301 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from tapeline.alerts.engine.history import close_bar
-from tapeline.alerts.engine.indicators import (
-    ADD,
-    BAR_CLOSE,
-    BAR_HIGH,
-    BAR_LOW,
-    BAR_OPEN,
-    BAR_VOLUME,
-    DIVIDE,
-    EXTERNAL,
-    MULTIPLY,
-    SUBTRACT,
-    TRAILING_HIGH,
-    TRAILING_LOW,
-    forming,
+from tapeline.alerts.engine.asking import ask, forget_sides, once_a_bar, truth_of
+from tapeline.alerts.engine.computing import compute
+from tapeline.alerts.engine.fields import (
+    AHEAD, AHEAD_LIMIT, BASE, CLOCK_AT, CLOCK_TIME, FIRINGS, LATE, NEWEST, NEXT_END, NEXT_SYMBOL, OPENED, PLACE, PRICE,
+    RECORD, REFUSED, REFUSED_FIRST, S_COMPUTED, S_COMPUTED_END, S_CONDITION, S_CONDITION_END, S_FLAGS, S_FRAME,
+    S_FRAMES, S_GROUP, S_MEMBER, S_ONCE_A_BAR, S_ROW, S_RULE, S_RULE_END, S_SPAN, SET, SIDE_COUNT, SIZE, SYMBOL, TIME,
+    TOO_LATE, TRUTH_AT,
 )  # fmt: skip
-from tapeline.alerts.engine.layout import CLOCK_SLOTS, FAR
-from tapeline.alerts.engine.table import (
-    ABOVE,
-    AND,
-    AT_LEAST,
-    AT_MOST,
-    BELOW,
-    CROSSING,
-    DIRTY,
-    DISABLED,
-    EACH_TICK,
-    END,
-    EQUAL,
-    FALSE,
-    LEVEL,
-    NO_READING,
-    NOT,
-    ONCE,
-    ONCE_PER_BAR,
-    ONCE_PER_BAR_CLOSE,
-    PULSE,
-    TRUE,
-    UNKNOWN,
-    WATCHED,
-)  # fmt: skip
+from tapeline.alerts.engine.history import close_bar, open_bar
+from tapeline.alerts.engine.forming import form_prices, form_volumes
+from tapeline.alerts.engine.indicators import BAR_CLOSE, BAR_HIGH, BAR_LOW, BAR_OPEN, BAR_VOLUME, EXTERNAL
+from tapeline.alerts.engine.layout import CLOCK_SLOTS, F_DURATION, F_OPENING, FAR, READS_RECORD, TELLS_TIME
+from tapeline.alerts.engine.options import BORROWED
+from tapeline.alerts.engine.table import EACH_TICK, NEVER, NO_READING, TRUE
 
 # What a record of a batch is.
 TRADE, VALUE, EVENT, CLOCK, GAP = range(5)
 """A trade; a new value of an external series (its place in ``size``); one that holds only for this record; a time that
 has been reached (symbol -1: by all), with which bars close; a gap in the feed: what was on which side is not known."""
 
-FIRINGS, SIDE_COUNT, LATE, NEXT_SYMBOL = range(4)
-"""Counters: firings and sides written; ticks that came after their bar had closed; where a clock record goes on."""
-COUNTERS: Final = 4
-NANOSECONDS: Final = 1_000_000_000
-MILLISECONDS: Final = 1_000_000
+EARLIEST: Final = 0
+LATEST: Final = 7_258_118_400_000_000_000
 
 
 class Book(NamedTuple):
-    """All that the engine keeps, by symbol where not said otherwise.
-
-    ``arena`` holds the blocks, ``base`` says where each begins; ``clocks`` and ``clock_base`` the same for times.
-    ``layout`` numbers the symbol's layout; ``frame_*`` and ``indicator_*`` say where a layout's rows stand.
-    ``condition_*`` and ``rule_*`` are the symbol's regions in ``conditions`` and ``rules``.
-    """
+    """All that the engine keeps. What changes with each tick: ``arena`` (blocks), ``clocks``, ``symbols`` (rows of
+    ``SYMBOL_FIELDS``), ``truths`` (of conditions), ``status`` and ``fired_at`` (of rules). What stays: ``sets``,
+    ``frames``, ``rows``, ``spans`` and ``constants`` of layouts, ``conditions``, ``rules`` and ``programs``."""
 
     arena: NDArray[np.float64]
-    base: NDArray[np.int64]
     clocks: NDArray[np.int64]
-    clock_base: NDArray[np.int64]
-    price: NDArray[np.float64]
-    layout: NDArray[np.int32]
-    frames: NDArray[np.void]
-    frame_begin: NDArray[np.int32]
-    frame_end: NDArray[np.int32]
-    indicators: NDArray[np.void]
-    indicator_begin: NDArray[np.int32]
-    computed_begin: NDArray[np.int32]
-    computed_end: NDArray[np.int32]
+    symbols: NDArray[np.int64]
+    truths: NDArray[np.uint8]
+    status: NDArray[np.uint8]
+    fired_at: NDArray[np.int64]
+    sets: NDArray[np.int64]
+    frames: NDArray[np.int64]
+    rows: NDArray[np.void]
+    spans: NDArray[np.int32]
+    constants: NDArray[np.float64]
     conditions: NDArray[np.void]
-    condition_begin: NDArray[np.int64]
-    condition_count: NDArray[np.int32]
     rules: NDArray[np.void]
-    rule_begin: NDArray[np.int64]
-    rule_count: NDArray[np.int32]
     programs: NDArray[np.int16]
     stack: NDArray[np.int64]
-    dirty: NDArray[np.int32]
+    dirty: NDArray[np.int64]
 
 
-@njit(cache=True, nogil=True)
+@njit(**BORROWED)
 def process(
-    symbols: Any,
-    times: Any,
-    prices: Any,
-    sizes: Any,
-    records: Any,
-    book: Any,
-    firings: Any,
-    sides: Any,
-    counters: Any,
-    begin: Any,
-) -> Any:
+    symbols: Any, times: Any, prices: Any, sizes: Any, records: Any, book: Any, firings: Any, sides: Any,
+    refusals: Any, counters: Any, begin: Any,
+) -> Any:  # fmt: skip
     """Take the records from ``begin`` on; the one at which it stopped for want of room, else their number."""
-    # Arrays by themselves: handing the whole book to a function at each tick would cost more than all its work.
-    arena, clocks, frames, indicators, conditions = (
-        book.arena, book.clocks, book.frames, book.indicators, book.conditions
-    )  # fmt: skip
+    arena, clocks, table, sets = book.arena, book.clocks, book.symbols, book.sets
     for tick in range(begin, symbols.size):
-        symbol, ts, record = symbols[tick], times[tick], records[tick]
-        if symbol < 0:
-            for one in range(counters[NEXT_SYMBOL], book.base.size):
-                if not _has_room(book, one, firings, sides, counters):
-                    counters[NEXT_SYMBOL] = one
-                    return tick
-                _close_until(book, one, ts, tick, firings, sides, counters)
-            counters[NEXT_SYMBOL] = 0
+        symbol, ts, record = np.int64(symbols[tick]), times[tick], records[tick]
+        reason = _reason(symbol, ts, record, prices[tick], sizes[tick], table.shape[0], counters)
+        if reason >= 0:
+            _refuse(tick, reason, refusals, counters)
             continue
-        if not _has_room(book, symbol, firings, sides, counters):
+        if symbol < 0:
+            for one in range(counters[NEXT_SYMBOL], table.shape[0]):
+                if table[one, NEXT_END] <= ts or sets[table[one, SET], S_FLAGS] & TELLS_TIME != 0:
+                    if not _has_room(sets, table[one, SET], firings, sides, counters):
+                        counters[NEXT_SYMBOL] = one
+                        return tick
+                    _reach_time(book, one, ts, tick, firings, sides, counters)
+            counters[NEXT_SYMBOL] = 0
+            counters[CLOCK_TIME] = max(counters[CLOCK_TIME], ts)
+            continue
+        number = table[symbol, SET]
+        if not _has_room(sets, number, firings, sides, counters):
             return tick
-        base = book.base[symbol]
+        base = table[symbol, BASE]
         if record == TRADE:
-            layout, clock, price = book.layout[symbol], book.clock_base[symbol], prices[tick]
-            first, last, start = book.frame_begin[layout], book.frame_end[layout], book.indicator_begin[layout]
-            closed = _is_due(clocks, clock, last - first, ts)
-            if closed:
+            price, size = prices[tick], sizes[tick]
+            if table[symbol, NEXT_END] <= ts:
                 _close_until(book, symbol, ts, tick, firings, sides, counters)
-            if _take(arena, base, clocks, clock, frames, first, last, indicators, start, ts, price, sizes[tick]):
+            frames = sets[number, S_FRAMES]
+            flags = sets[number, S_FLAGS]
+            began = False
+            if ts < table[symbol, NEWEST]:
+                if not _take_late(book, symbol, ts, price, size):
+                    _refuse(tick, TOO_LATE, refusals, counters)
+                    continue
                 counters[LATE] += 1
-            book.price[symbol] = price
-            if book.computed_begin[layout] < book.computed_end[layout]:
-                _compute(book, symbol)
-            begin_at = book.condition_begin[symbol]
-            end_at = begin_at + book.condition_count[symbol]
-            changed = _next_change(arena, base, conditions, begin_at, end_at)
-            if changed < end_at or closed:
-                _evaluate(book, symbol, EACH_TICK, changed, ts, tick, price, closed, firings, sides, counters)
+                ts, price = table[symbol, NEWEST], arena[base]
+            else:
+                if table[symbol, OPENED] == 0:
+                    began = _open_bars(book, symbol, ts, price)
+                table[symbol, NEWEST] = ts
+                moved = began or price != arena[base]
+                arena[base] = price
+                bars, count = np.uintp(base + 1), np.uintp(frames)
+                high, low = bars + BAR_HIGH * count, bars + BAR_LOW * count
+                close, volume = bars + BAR_CLOSE * count, bars + BAR_VOLUME * count
+                for frame in range(count):
+                    arena[volume + frame] += size
+                if moved:
+                    for frame in range(count):
+                        arena[high + frame] = max(arena[high + frame], price)
+                        arena[low + frame] = min(arena[low + frame], price)
+                        arena[close + frame] = price
+                    form_prices(arena, base, sets, number, book.spans, sets[number, S_SPAN], book.constants, price)
+                elif flags & READS_RECORD == 0:
+                    continue
+                if flags & READS_RECORD != 0:
+                    form_volumes(arena, base, sets, number, book.spans, sets[number, S_SPAN], book.constants)
+                    if sets[number, S_COMPUTED] < sets[number, S_COMPUTED_END]:
+                        compute(book, base, number, table[symbol, CLOCK_AT], ts, NEVER)
+            at = _next_change(
+                arena, base, book.conditions, sets[number, S_CONDITION], sets[number, S_CONDITION_END], book.truths,
+                table[symbol, TRUTH_AT],
+            )  # fmt: skip
+            if at < sets[number, S_CONDITION_END]:
+                ask(book, symbol, EACH_TICK, at, ts, tick, price, firings, sides, counters)
+            if began and sets[number, S_ONCE_A_BAR] != 0:
+                once_a_bar(book, symbol, ts, tick, price, firings, sides, counters)
         elif record == CLOCK:
-            _close_until(book, symbol, ts, tick, firings, sides, counters)
+            _reach_time(book, symbol, ts, tick, firings, sides, counters)
         elif record == GAP:
-            _forget_sides(book, symbol)
+            forget_sides(book, symbol)
         else:
-            closed = _close_until(book, symbol, ts, tick, firings, sides, counters)
-            place = base + np.int64(sizes[tick])
-            before = book.arena[place]
-            book.arena[place] = prices[tick]
-            _compute(book, symbol)
-            at = book.condition_begin[symbol]
-            _evaluate(book, symbol, EACH_TICK, at, ts, tick, book.price[symbol], closed, firings, sides, counters)
+            place = np.int64(sizes[tick])
+            if not _is_external(book, number, place):
+                _refuse(tick, PLACE, refusals, counters)
+                continue
+            _close_until(book, symbol, ts, tick, firings, sides, counters)
+            ts = max(ts, table[symbol, NEWEST])
+            before = arena[base + place]
+            arena[base + place] = prices[tick]
+            _ask_all(book, symbol, ts, tick, firings, sides, counters)
             if record == EVENT:
-                book.arena[place] = before
-                _compute(book, symbol)
-                _evaluate(book, symbol, EACH_TICK, at, ts, tick, book.price[symbol], False, firings, sides, counters)
+                arena[base + place] = before
+                _ask_all(book, symbol, ts, tick, firings, sides, counters)
     return symbols.size
 
 
-@njit(cache=True, nogil=True, inline="always")
-def _has_room(book: Any, symbol: Any, firings: Any, sides: Any, counters: Any) -> Any:
+@njit(**BORROWED)
+def _reason(symbol: Any, ts: Any, record: Any, price: Any, size: Any, known: Any, counters: Any) -> Any:
+    """Why a record cannot be taken, -1 where it can."""
+    if record == TRADE:
+        if not 0.0 < price < math.inf:
+            return PRICE
+        if not 0.0 <= size < math.inf:
+            return SIZE
+    elif record > GAP:
+        return RECORD
+    elif record <= EVENT and not 0.0 <= size < 2.0**31:
+        return PLACE
+    if symbol >= known or (symbol < 0 and not (symbol == -1 and record == CLOCK)):
+        return SYMBOL
+    if not EARLIEST <= ts <= LATEST:
+        return TIME
+    if counters[AHEAD_LIMIT] > 0 and counters[CLOCK_TIME] > 0 and symbol >= 0:
+        if ts - counters[CLOCK_TIME] > counters[AHEAD_LIMIT]:
+            return AHEAD
+    return -1
+
+
+@njit(**BORROWED)
+def _refuse(tick: Any, reason: Any, refusals: Any, counters: Any) -> None:
+    at = counters[REFUSED]
+    refusals[at, 0], refusals[at, 1] = tick, reason
+    counters[REFUSED] = at + 1
+    counters[REFUSED_FIRST + reason] += 1
+
+
+@njit(**BORROWED)
+def _has_room(sets: Any, number: Any, firings: Any, sides: Any, counters: Any) -> Any:
     """Whether all that one record of a symbol can bring has a place."""
-    times = book.frame_end[book.layout[symbol]] - book.frame_begin[book.layout[symbol]] + 3
-    return (
-        firings.size - counters[FIRINGS] >= 2 * times * book.rule_count[symbol]
-        and sides.size - counters[SIDE_COUNT] >= 2 * times * book.condition_count[symbol]
-    )
+    times = sets[number, S_FRAMES] + 3
+    return firings.size - counters[FIRINGS] >= times * (
+        sets[number, S_RULE_END] - sets[number, S_RULE]
+    ) and sides.size - counters[SIDE_COUNT] >= times * (sets[number, S_CONDITION_END] - sets[number, S_CONDITION])
 
 
-@njit(cache=True, nogil=True)
-def _close_until(book: Any, symbol: Any, ts: Any, tick: Any, firings: Any, sides: Any, counters: Any) -> Any:
-    """Close the bars that ended by ``ts``, those that ended first before the others; whether any did."""
-    layout = book.layout[symbol]
-    first, last = book.frame_begin[layout], book.frame_end[layout]
-    clock, base, start = book.clock_base[symbol], book.base[symbol], book.indicator_begin[layout]
-    closed = False
-    while True:
-        ended = FAR
-        for frame in range(last - first):
-            ended = min(ended, book.clocks[clock + CLOCK_SLOTS * frame + 1])
-        if ended > ts:
-            return closed
-        closed = True
-        for frame in range(last - first):
-            if book.clocks[clock + CLOCK_SLOTS * frame + 1] == ended:
-                close_bar(book.arena, base, book.frames[first + frame], book.indicators, start)
-        for frame in range(last - first):
-            at = clock + CLOCK_SLOTS * frame
-            if book.clocks[at + 1] == ended:
-                book.clocks[at + 1], book.clocks[at + 2] = FAR, ended
-        _compute(book, symbol)
-        for frame in range(last - first):
-            # Between its end, which stands in the third slot now, and the next bar that a tick will begin.
-            at = clock + CLOCK_SLOTS * frame
-            if book.clocks[at + 2] == ended and book.clocks[at + 1] == FAR:
-                price = book.price[symbol]
-                at = book.condition_begin[symbol]
-                _evaluate(book, symbol, frame + 1, at, ended, tick, price, False, firings, sides, counters)
-
-
-@njit(cache=True, nogil=True)
-def _is_due(clocks: Any, clock: Any, frames: Any, ts: Any) -> Any:
-    """Whether a bar ended by ``ts``."""
-    for frame in range(frames):  # noqa: SIM110 - numba has no any()
-        if clocks[clock + CLOCK_SLOTS * frame + 1] <= ts:
+@njit(**BORROWED)
+def _is_external(book: Any, number: Any, place: Any) -> Any:
+    """Whether a place of a block is an external value's."""
+    for row in range(book.sets[number, S_COMPUTED], book.sets[number, S_COMPUTED_END]):
+        one = book.rows[row]
+        if one.kind == EXTERNAL and one.out == place:
             return True
     return False
 
 
-@njit(cache=True, nogil=True)
-def _take(
-    arena: Any,
-    base: Any,
-    clocks: Any,
-    clock: Any,
-    frames: Any,
-    first: Any,
-    last: Any,
-    indicators: Any,
-    start: Any,
-    ts: Any,
-    price: Any,
-    size: Any,
-) -> Any:
-    """Let a trade enter the forming bars, and their indicators follow; whether it came too late for one."""
-    late = False
-    at = clock
-    for number in range(first, last):
-        row = frames[number]
-        bar = base + row.bar
-        if clocks[at + 1] == FAR:
-            opened = ts - ts % row.duration
-            if opened < clocks[at + 2]:
-                late = True
-                at += CLOCK_SLOTS
-                continue
-            clocks[at], clocks[at + 1] = opened, opened + row.duration
-            arena[bar + BAR_OPEN], arena[bar + BAR_HIGH], arena[bar + BAR_LOW] = price, price, price
-            arena[bar + BAR_CLOSE], arena[bar + BAR_VOLUME] = price, size
-        elif ts < clocks[at]:
-            late = True
-            at += CLOCK_SLOTS
-            continue
-        else:
-            arena[bar + BAR_HIGH] = max(arena[bar + BAR_HIGH], price)
-            arena[bar + BAR_LOW] = min(arena[bar + BAR_LOW], price)
-            arena[bar + BAR_CLOSE] = price
-            arena[bar + BAR_VOLUME] += size
-        at += CLOCK_SLOTS
-        for place in range(start + row.begin, start + row.end):
-            one = indicators[place]
-            forming(one, arena, base + one.state, bar, base + one.out)
-    return late
-
-
-@njit(cache=True, nogil=True)
-def _next_change(arena: Any, base: Any, conditions: Any, begin: Any, end: Any) -> Any:
+@njit(**BORROWED)
+def _next_change(
+    arena: Any, base: Any, conditions: Any, begin: Any, end: Any, truths: Any, truth_at: Any
+) -> Any:  # fmt: skip
     """The first condition asked at each tick whose truth is another than before; ``end`` where there is none."""
+    shift = truth_at - begin
     for number in range(begin, end):
-        one = conditions[number]
-        right = one.threshold if one.right == NO_READING else arena[base + one.right]
-        old = one.state
-        hysteresis = one.hysteresis if old == TRUE else np.float32(0.0)
-        if _holds(one.comparison, arena[base + one.left] - right, hysteresis) != old and one.when == EACH_TICK:
-            return number
+        one = conditions[np.uintp(number)]
+        right = one.threshold if one.right == NO_READING else arena[np.uintp(base + one.right)]
+        old = truths[np.uintp(shift + number)]
+        difference = arena[np.uintp(base + one.left)] - right
+        if truth_of(one.comparison, difference, one.hysteresis if old == TRUE else 0.0) != old:
+            if one.when == EACH_TICK:
+                return number
     return end
 
 
-@njit(cache=True, nogil=True, inline="always")
-def _compute(book: Any, symbol: Any) -> None:
-    """Arithmetic of readings, and extremes since a rule began."""
-    layout = book.layout[symbol]
-    if book.computed_begin[layout] == book.computed_end[layout]:
-        return
-    arena, base = book.arena, book.base[symbol]
-    for number in range(book.computed_begin[layout], book.computed_end[layout]):
-        one = book.indicators[number]
-        kind = one.kind
-        if kind == EXTERNAL:
-            continue
-        left = arena[base + one.left] if one.left >= 0 else book.price[symbol]
-        right = arena[base + one.right] if one.right >= 0 else one.factor
-        if kind == ADD:
-            value = left + right
-        elif kind == SUBTRACT:
-            value = left - right
-        elif kind == MULTIPLY:
-            value = left * right
-        elif kind == DIVIDE:
-            value = left / right if right != 0.0 else np.nan
-        else:
-            value = arena[base + one.out]
-            if math.isnan(left):
-                continue
-            if (kind == TRAILING_HIGH and not left <= value) or (kind == TRAILING_LOW and not left >= value):
-                value = left
-        arena[base + one.out] = value
-
-
-@njit(cache=True, nogil=True)
-def _evaluate(
-    book: Any,
-    symbol: Any,
-    when: Any,
-    at: Any,
-    ts: Any,
-    tick: Any,
-    price: Any,
-    closed: Any,
-    firings: Any,
-    sides: Any,
-    counters: Any,
-) -> None:
-    """Ask the symbol's conditions of one kind of moment, from ``at`` on; fire where a rule became true."""
-    arena, base, conditions = book.arena, book.base[symbol], book.conditions
-    first = book.condition_begin[symbol]
-    dirty = 0
-    for number in range(at, first + book.condition_count[symbol]):
-        one = conditions[number]
-        if one.when != when:
-            continue
-        difference = arena[base + one.left] - (one.threshold if one.right == NO_READING else arena[base + one.right])
-        old = one.state
-        new = _holds(one.comparison, difference, one.hysteresis if old == TRUE else np.float32(0.0))
-        if new == old and when == EACH_TICK:
-            continue
-        one.state = new
-        crosses = one.flags & CROSSING != 0
-        rule = book.rules[one.rule]
-        if rule.program >= 0:
-            if crosses and new == TRUE and old == FALSE:
-                one.state = new | PULSE
-            if rule.flags & DIRTY == 0:
-                rule.flags |= DIRTY
-                book.dirty[dirty] = one.rule
-                dirty += 1
-            continue
-        rule.state = new
-        if rule.flags & WATCHED != 0:
-            # From unknown nothing crosses; what is asked at closes is told at each close at which it holds.
-            told = new != old and not (crosses and new == TRUE and old != FALSE)
-            if told or (new == TRUE and not crosses and rule.frequency == ONCE_PER_BAR_CLOSE):
-                _fire(book, one.rule, when, ts, tick, price, new, firings, sides, counters)
-        elif new == TRUE and (old == FALSE if crosses else (old != TRUE or rule.frequency == ONCE_PER_BAR_CLOSE)):
-            _try(book, one.rule, when, ts, tick, price, firings, sides, counters)
-    for place in range(dirty):
-        _run(book, book.dirty[place], when, ts, tick, price, firings, sides, counters)
-    if closed:
-        # A bar began: what fires once a bar, and still holds, fires again.
-        begin = book.rule_begin[symbol]
-        for number in range(begin, begin + book.rule_count[symbol]):
-            rule = book.rules[number]
-            if rule.frequency == ONCE_PER_BAR and rule.flags & LEVEL != 0 and rule.state == TRUE:
-                _try(book, number, when, ts, tick, price, firings, sides, counters)
-
-
-@njit(cache=True, nogil=True, inline="always")
-def _holds(comparison: Any, difference: Any, hysteresis: Any) -> Any:
-    """Whether a comparison holds, by the difference of its sides; one that held lets go ``hysteresis`` later."""
-    if math.isnan(difference):
-        return np.uint8(UNKNOWN)
-    if comparison == ABOVE:
-        held = difference > -hysteresis
-    elif comparison == BELOW:
-        held = difference < hysteresis
-    elif comparison == AT_LEAST:
-        held = difference >= -hysteresis
-    elif comparison == AT_MOST:
-        held = difference <= hysteresis
-    elif comparison == EQUAL:
-        held = difference == 0.0
-    else:
-        held = difference != 0.0
-    return np.uint8(TRUE) if held else np.uint8(FALSE)
-
-
-@njit(cache=True, nogil=True)
-def _run(
-    book: Any, number: Any, when: Any, ts: Any, tick: Any, price: Any, firings: Any, sides: Any, counters: Any
-) -> None:
-    """A rule of several conditions, one of which has changed."""
-    rule = book.rules[number]
-    rule.flags &= ~np.uint8(DIRTY)
-    old = rule.state
-    value = _value(book, rule.program, rule.first, True)
-    new = value
-    if rule.flags & LEVEL == 0:
-        for at in range(rule.first, rule.first + rule.count):
-            book.conditions[at].state &= np.uint8(3)
-        new = _value(book, rule.program, rule.first, False)
-    rule.state = new
-    if rule.flags & WATCHED != 0:
-        if value != old or (value == TRUE and rule.frequency == ONCE_PER_BAR_CLOSE):
-            _fire(book, number, when, ts, tick, price, value, firings, sides, counters)
-        if new != value:
-            # What held only while it crossed is over with the same record.
-            _fire(book, number, when, ts, tick, price, new, firings, sides, counters)
-    elif value == TRUE and (old != TRUE or rule.frequency == ONCE_PER_BAR_CLOSE):
-        _try(book, number, when, ts, tick, price, firings, sides, counters)
-
-
-@njit(cache=True, nogil=True)
-def _value(book: Any, program: Any, first: Any, pulses: Any) -> Any:
-    """Kleene's value of a program: unknown wherever what is unknown decides."""
-    stack, height = book.stack, 0
-    while True:
-        step = book.programs[program]
-        program += 1
-        if step >= 0:
-            one = book.conditions[first + step]
-            state = one.state & 3
-            if one.flags & CROSSING != 0 and state == TRUE and not (pulses and one.state & PULSE != 0):
-                state = FALSE
-            stack[height] = state
-            height += 1
-        elif step == NOT:
-            if stack[height - 1] != UNKNOWN:
-                stack[height - 1] = TRUE if stack[height - 1] == FALSE else FALSE
-        elif step == END:
-            return np.uint8(stack[0])
-        else:
-            height -= 1
-            left, right = stack[height - 1], stack[height]
-            deciding = FALSE if step == AND else TRUE
-            if left == deciding or right == deciding:
-                stack[height - 1] = deciding
-            elif left == UNKNOWN or right == UNKNOWN:
-                stack[height - 1] = UNKNOWN
+@njit(**BORROWED)
+def _close_until(book: Any, symbol: Any, ts: Any, tick: Any, firings: Any, sides: Any, counters: Any) -> None:
+    """Close the bars that ended by ``ts``, those that ended first before the others."""
+    number, clock, base = book.symbols[symbol, SET], book.symbols[symbol, CLOCK_AT], book.symbols[symbol, BASE]
+    count, first = book.sets[number, S_FRAMES], book.sets[number, S_FRAME]
+    clocks = book.clocks
+    while book.symbols[symbol, NEXT_END] <= ts:
+        ended = book.symbols[symbol, NEXT_END]
+        after = FAR
+        for frame in range(count):
+            end = clocks[clock + CLOCK_SLOTS * frame]
+            if end == ended:
+                close_bar(
+                    book.arena, base, book.frames, first + frame, frame, count, book.rows, book.sets[number, S_ROW],
+                    ended,
+                )  # fmt: skip
+                clocks[clock + CLOCK_SLOTS * frame], clocks[clock + CLOCK_SLOTS * frame + 1] = FAR, ended
             else:
-                stack[height - 1] = left
+                after = min(after, end)
+        book.symbols[symbol, NEXT_END], book.symbols[symbol, OPENED] = after, 0
+        book.symbols[symbol, NEWEST] = max(book.symbols[symbol, NEWEST], ended)
+        if book.sets[number, S_COMPUTED] < book.sets[number, S_COMPUTED_END]:
+            compute(book, base, number, clock, ended, ended)
+        for frame in range(count):
+            # Between its end, which stands in the second slot now, and the next bar that a trade will begin.
+            at = clock + CLOCK_SLOTS * frame
+            if clocks[at + 1] == ended and clocks[at] == FAR:
+                ask(
+                    book, symbol, frame + 1, book.sets[number, S_CONDITION], ended, tick, book.arena[base], firings,
+                    sides, counters,
+                )  # fmt: skip
 
 
-@njit(cache=True, nogil=True)
-def _try(
-    book: Any, number: Any, when: Any, ts: Any, tick: Any, price: Any, firings: Any, sides: Any, counters: Any
-) -> None:
-    """Fire, unless the rule is off, has fired in this bar, or cools down."""
-    rule = book.rules[number]
-    if rule.flags & DISABLED != 0:
-        return
-    if rule.frequency == ONCE_PER_BAR:
-        bar = np.int64(rule.bar) * NANOSECONDS
-        if rule.fired_at // bar == ts // bar:
-            return
-    if rule.cooldown > 0 and ts - rule.fired_at < np.int64(rule.cooldown) * MILLISECONDS:
-        return
-    if rule.frequency == ONCE:
-        rule.flags |= DISABLED
-    rule.fired_at = ts
-    _fire(book, number, when, ts, tick, price, np.uint8(TRUE), firings, sides, counters)
+@njit(**BORROWED)
+def _reach_time(book: Any, symbol: Any, ts: Any, tick: Any, firings: Any, sides: Any, counters: Any) -> None:
+    """A time has been reached: bars close, and what counts the time that has passed is asked."""
+    _close_until(book, symbol, ts, tick, firings, sides, counters)
+    if book.sets[book.symbols[symbol, SET], S_FLAGS] & TELLS_TIME != 0:
+        _ask_all(book, symbol, max(ts, book.symbols[symbol, NEWEST]), tick, firings, sides, counters)
 
 
-@njit(cache=True, nogil=True)
-def _fire(
-    book: Any,
-    number: Any,
-    when: Any,
-    ts: Any,
-    tick: Any,
-    price: Any,
-    truth: Any,
-    firings: Any,
-    sides: Any,
-    counters: Any,
-) -> None:
-    rule = book.rules[number]
-    base = book.base[rule.symbol]
-    at, side = counters[FIRINGS], counters[SIDE_COUNT]
-    one = firings[at]
-    one.ts, one.price, one.rule, one.tick = ts, price, number, tick
-    one.sides, one.count, one.truth, one.at_close = side, rule.count, truth, when
-    for offset in range(rule.count):
-        condition = book.conditions[rule.first + offset]
-        entry = sides[side + offset]
-        entry.left = book.arena[base + condition.left]
-        entry.right = condition.threshold if condition.right == NO_READING else book.arena[base + condition.right]
-        entry.truth = condition.state & 3
-    counters[FIRINGS], counters[SIDE_COUNT] = at + 1, side + rule.count
+@njit(**BORROWED)
+def _ask_all(book: Any, symbol: Any, ts: Any, tick: Any, firings: Any, sides: Any, counters: Any) -> None:
+    number, base = book.symbols[symbol, SET], book.symbols[symbol, BASE]
+    compute(book, base, number, book.symbols[symbol, CLOCK_AT], ts, NEVER)
+    at, price = book.sets[number, S_CONDITION], book.arena[base]
+    ask(book, symbol, EACH_TICK, at, ts, tick, price, firings, sides, counters)
 
 
-@njit(cache=True, nogil=True)
-def _forget_sides(book: Any, symbol: Any) -> None:
-    """After a gap nothing is known to have been on either side, so nothing crosses with the next tick."""
-    begin = book.condition_begin[symbol]
-    for number in range(begin, begin + book.condition_count[symbol]):
-        if book.conditions[number].flags & CROSSING != 0:
-            book.conditions[number].state = np.uint8(UNKNOWN)
+@njit(**BORROWED)
+def _open_bars(book: Any, symbol: Any, ts: Any, price: Any) -> Any:
+    """Begin the bars that are not under way; whether any began."""
+    number, clock, base = book.symbols[symbol, SET], book.symbols[symbol, CLOCK_AT], book.symbols[symbol, BASE]
+    count, first = book.sets[number, S_FRAMES], book.sets[number, S_FRAME]
+    began, after = False, FAR
+    for frame in range(count):
+        at = clock + CLOCK_SLOTS * frame
+        if book.clocks[at] == FAR:
+            began = True
+            duration = book.frames[first + frame, F_DURATION]
+            opened = ts - ts % duration
+            book.clocks[at] = opened + duration
+            bar = base + 1 + frame
+            book.arena[bar + BAR_OPEN * count] = price
+            book.arena[bar + BAR_HIGH * count] = price
+            book.arena[bar + BAR_LOW * count] = price
+            book.arena[bar + BAR_VOLUME * count] = 0.0
+            if book.frames[first + frame, F_OPENING] != 0:
+                open_bar(book.arena, base, book.frames, first + frame, book.rows, book.sets[number, S_ROW], opened)
+        after = min(after, book.clocks[at])
+    book.symbols[symbol, NEXT_END], book.symbols[symbol, OPENED] = after, 1
+    return began
+
+
+@njit(**BORROWED)
+def _take_late(book: Any, symbol: Any, ts: Any, price: Any, size: Any) -> Any:
+    """Let a late trade enter the bars that are open at its time; whether there was one."""
+    number, clock, base = book.symbols[symbol, SET], book.symbols[symbol, CLOCK_AT], book.symbols[symbol, BASE]
+    count, first = book.sets[number, S_FRAMES], book.sets[number, S_FRAME]
+    entered = False
+    for frame in range(count):
+        end = book.clocks[clock + CLOCK_SLOTS * frame]
+        if end != FAR and end - book.frames[first + frame, F_DURATION] <= ts < end:
+            entered = True
+            bar = base + 1 + frame
+            book.arena[bar + BAR_HIGH * count] = max(book.arena[bar + BAR_HIGH * count], price)
+            book.arena[bar + BAR_LOW * count] = min(book.arena[bar + BAR_LOW * count], price)
+            book.arena[bar + BAR_VOLUME * count] += size
+            form_volumes(
+                book.arena, base, book.sets, number, book.spans, book.sets[number, S_SPAN] + 1 + frame, book.constants
+            )
+    if entered and book.sets[number, S_COMPUTED] < book.sets[number, S_COMPUTED_END]:
+        compute(book, base, number, clock, book.symbols[symbol, NEWEST], NEVER)
+    return entered

@@ -1,4 +1,4 @@
-"""Rules as arrays: conditions, programs and what each rule remembers, in regions by symbol."""
+"""Rules as arrays: conditions, programs and what each rule remembers, what symbols with the same rules share, and what each remembers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 # What a condition compares: left with the right reading, or with the threshold where right is NO_READING.
 ABOVE, BELOW, AT_LEAST, AT_MOST, EQUAL, UNEQUAL = range(6)
 COMPARISONS: Final = (">", "<", ">=", "<=", "==", "!=")
-NO_READING: Final = 0xFFFF
+NO_READING: Final = -1
 
 # Truth, three-valued.
 UNKNOWN, FALSE, TRUE = range(3)
@@ -27,9 +27,13 @@ CROSSING: Final = 1
 EVERY_TIME, ONCE, ONCE_PER_BAR, ONCE_PER_BAR_CLOSE = range(4)
 FREQUENCIES: Final = ("every_time", "once", "once_per_bar", "once_per_bar_close")
 
-# Flags of a rule.
-DISABLED, WATCHED, LEVEL, DIRTY = 1, 2, 4, 8
+# Flags of a rule in its set.
+WATCHED, LEVEL = 1, 2
 """Watched: each change of truth is told and nothing is held back here. Level: no condition of it is a crossing."""
+
+# What a symbol remembers of a rule: its truth, and beside it
+OFF, DIRTY = 4, 8
+"""Off: it fired once and shall not again. Dirty: a condition of it has just changed."""
 
 # Steps of a program, in reverse Polish notation: a number from 0 is a condition (counted from the rule's first).
 AND, OR, NOT, END = -1, -2, -3, -4
@@ -39,34 +43,34 @@ DEEPEST: Final = 32
 CONDITION: Final = np.dtype(
     [
         ("threshold", "f8"),
-        ("hysteresis", "f4"),
+        ("hysteresis", "f8"),
+        ("left", "i4"),
+        ("right", "i4"),
         ("rule", "i4"),
-        ("left", "u2"),
-        ("right", "u2"),
         ("comparison", "u1"),
-        ("state", "u1"),
         ("when", "u1"),
         ("flags", "u1"),
+        ("pad", "u1"),
     ]
 )
-"""24 bytes. ``hysteresis`` is in units of the difference: what it must fall back before it is false again."""
+"""A condition of a set. ``hysteresis``: what the difference must fall back before it is false again; ``rule``: counted
+from the set's first."""
 
 RULE: Final = np.dtype(
     [
-        ("fired_at", "i8"),
-        ("cooldown", "u4"),
-        ("bar", "u4"),
+        ("cooldown", "i8"),
+        ("bar", "i8"),
         ("program", "i4"),
         ("first", "i4"),
-        ("symbol", "i4"),
         ("count", "u1"),
         ("frequency", "u1"),
-        ("state", "u1"),
         ("flags", "u1"),
+        ("pad", "u1", (5,)),
     ]
 )
-"""32 bytes. ``cooldown`` in milliseconds; ``bar`` in seconds, of the bars by which it counts; ``program`` -1: its one
-condition is the rule; ``first`` and ``count``: its conditions."""
+"""A rule of a set, which all symbols with the same rules share. ``cooldown`` and ``bar``, by which it counts, in
+nanoseconds; ``program`` -1: its one condition is the rule; ``first`` and ``count``: its conditions, counted from the
+set's first."""
 
 FIRING: Final = np.dtype(
     [
@@ -75,6 +79,7 @@ FIRING: Final = np.dtype(
         ("rule", "i4"),
         ("tick", "i4"),
         ("sides", "i4"),
+        ("symbol", "i4"),
         ("count", "u1"),
         ("truth", "u1"),
         ("at_close", "u1"),
@@ -82,7 +87,7 @@ FIRING: Final = np.dtype(
 )
 """One firing, or of a watched rule one change of truth.
 
-``ts``: the tick's time, or the close of the bar. ``tick``: its place in the batch. ``sides`` and ``count``: where the
+``ts``: the tick's time (of a late one the newest trade's or close's before it), or the close of the bar. ``tick``: its place in the batch. ``sides`` and ``count``: where the
 values of its conditions stand. ``at_close``: 0, or 1 + the place of the timeframe whose bar closed.
 """
 

@@ -1,0 +1,211 @@
+"""Conditions and rules of one symbol: what holds, what has changed, what fires."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+from tapeline.alerts.engine.fields import (
+    BASE, FIRINGS, S_CONDITION, S_CONDITION_END, S_RULE, S_RULE_END, SET, SIDE_COUNT, SLOT, TRUTH_AT,
+)  # fmt: skip
+from tapeline.alerts.engine.options import BORROWED
+from tapeline.alerts.engine.table import (
+    ABOVE, AND, AT_LEAST, AT_MOST, BELOW, CROSSING, DIRTY, EACH_TICK, END, EQUAL, FALSE, LEVEL, NO_READING, NOT, OFF,
+    ONCE, ONCE_PER_BAR, ONCE_PER_BAR_CLOSE, PULSE, TRUE, UNKNOWN, WATCHED,
+)  # fmt: skip
+
+
+@njit(**BORROWED)
+def truth_of(comparison: Any, difference: Any, hysteresis: Any) -> Any:
+    """Whether a comparison holds, by the difference of its sides; one that held lets go ``hysteresis`` later."""
+    if math.isnan(difference):
+        return UNKNOWN
+    if comparison == ABOVE:
+        held = difference > -hysteresis
+    elif comparison == BELOW:
+        held = difference < hysteresis
+    elif comparison == AT_LEAST:
+        held = difference >= -hysteresis
+    elif comparison == AT_MOST:
+        held = difference <= hysteresis
+    elif comparison == EQUAL:
+        held = difference == 0.0
+    else:
+        held = difference != 0.0
+    return TRUE if held else FALSE
+
+
+@njit(**BORROWED)
+def ask(
+    book: Any, symbol: Any, when: Any, at: Any, ts: Any, tick: Any, price: Any, firings: Any, sides: Any, counters: Any
+) -> None:
+    """Ask the symbol's conditions of one kind of moment, from ``at`` on; fire where a rule became true."""
+    arena, base, number = book.arena, book.symbols[symbol, BASE], book.symbols[symbol, SET]
+    slots = book.symbols[symbol, SLOT]
+    shift = book.symbols[symbol, TRUTH_AT] - book.sets[number, S_CONDITION]
+    first_rule = book.sets[number, S_RULE]
+    dirty = 0
+    for place in range(at, book.sets[number, S_CONDITION_END]):
+        one = book.conditions[place]
+        if one.when != when:
+            continue
+        difference = arena[base + one.left] - (one.threshold if one.right == NO_READING else arena[base + one.right])
+        old = np.int64(book.truths[shift + place])
+        new = truth_of(one.comparison, difference, one.hysteresis if old == TRUE else 0.0)
+        if new == old and when == EACH_TICK:
+            continue
+        book.truths[shift + place] = new
+        crosses = one.flags & CROSSING != 0
+        rule = book.rules[first_rule + one.rule]
+        slot = slots + one.rule
+        if rule.program >= 0:
+            if crosses and new == TRUE and old == FALSE:
+                book.truths[shift + place] = new | PULSE
+            if book.status[slot] & DIRTY == 0:
+                book.status[slot] |= np.uint8(DIRTY)
+                book.dirty[dirty] = one.rule
+                dirty += 1
+            continue
+        _remember(book.status, slot, new)
+        if rule.flags & WATCHED != 0:
+            if new != old:
+                _fire(book, symbol, one.rule, when, ts, tick, price, new, firings, sides, counters)
+        elif new == TRUE and (old == FALSE if crosses else (old != TRUE or rule.frequency == ONCE_PER_BAR_CLOSE)):
+            _try(book, symbol, one.rule, when, ts, tick, price, firings, sides, counters)
+    for place in range(dirty):
+        _run(book, symbol, book.dirty[place], when, ts, tick, price, firings, sides, counters)
+
+
+@njit(**BORROWED)
+def once_a_bar(
+    book: Any, symbol: Any, ts: Any, tick: Any, price: Any, firings: Any, sides: Any, counters: Any
+) -> None:  # fmt: skip
+    """A bar began: what fires once a bar, and still holds, fires again."""
+    number, slots = book.symbols[symbol, SET], book.symbols[symbol, SLOT]
+    first = book.sets[number, S_RULE]
+    for place in range(book.sets[number, S_RULE_END] - first):
+        rule = book.rules[first + place]
+        if (
+            rule.frequency == ONCE_PER_BAR
+            and rule.flags & LEVEL != 0
+            and rule.flags & WATCHED == 0
+            and book.status[slots + place] & 3 == TRUE
+        ):
+            _try(book, symbol, place, EACH_TICK, ts, tick, price, firings, sides, counters)
+
+
+@njit(**BORROWED)
+def forget_sides(book: Any, symbol: Any) -> None:
+    """After a gap nothing is known to have been on either side, so nothing crosses with the next tick."""
+    number, truth_at = book.symbols[symbol, SET], book.symbols[symbol, TRUTH_AT]
+    first = book.sets[number, S_CONDITION]
+    for place in range(book.sets[number, S_CONDITION_END] - first):
+        if book.conditions[first + place].flags & CROSSING != 0:
+            book.truths[truth_at + place] = UNKNOWN
+
+
+@njit(**BORROWED)
+def _remember(status: Any, slot: Any, truth: Any) -> None:
+    status[slot] = (status[slot] & np.uint8(252)) | np.uint8(truth)
+
+
+@njit(**BORROWED)
+def _run(
+    book: Any, symbol: Any, place: Any, when: Any, ts: Any, tick: Any, price: Any, firings: Any, sides: Any,
+    counters: Any,
+) -> None:  # fmt: skip
+    """A rule of several conditions, one of which has changed."""
+    number, slot = book.symbols[symbol, SET], book.symbols[symbol, SLOT] + place
+    rule = book.rules[book.sets[number, S_RULE] + place]
+    first, truths = book.sets[number, S_CONDITION] + rule.first, book.symbols[symbol, TRUTH_AT] + rule.first
+    book.status[slot] &= np.uint8(255 - DIRTY)
+    old = book.status[slot] & 3
+    value = _value(book, rule.program, first, truths, True)
+    new = value
+    if rule.flags & LEVEL == 0:
+        for at in range(truths, truths + rule.count):
+            book.truths[at] &= np.uint8(3)
+        new = _value(book, rule.program, first, truths, False)
+    _remember(book.status, slot, new)
+    if rule.flags & WATCHED != 0:
+        if value != old:
+            _fire(book, symbol, place, when, ts, tick, price, value, firings, sides, counters)
+    elif value == TRUE and (old != TRUE or rule.frequency == ONCE_PER_BAR_CLOSE):
+        _try(book, symbol, place, when, ts, tick, price, firings, sides, counters)
+
+
+@njit(**BORROWED)
+def _value(book: Any, program: Any, first: Any, truths: Any, pulses: Any) -> Any:
+    """Kleene's value of a program: unknown wherever what is unknown decides."""
+    stack, height = book.stack, 0
+    while True:
+        step = book.programs[program]
+        program += 1
+        if step >= 0:
+            raw = book.truths[truths + step]
+            state = np.int64(raw & 3)
+            crosses = book.conditions[first + step].flags & CROSSING != 0
+            if crosses and state == TRUE and not (pulses and raw & PULSE != 0):
+                state = FALSE
+            stack[height] = state
+            height += 1
+        elif step == NOT:
+            if stack[height - 1] != UNKNOWN:
+                stack[height - 1] = TRUE if stack[height - 1] == FALSE else FALSE
+        elif step == END:
+            return stack[0]
+        else:
+            height -= 1
+            left, right = stack[height - 1], stack[height]
+            deciding = FALSE if step == AND else TRUE
+            if left == deciding or right == deciding:
+                stack[height - 1] = deciding
+            elif left == UNKNOWN or right == UNKNOWN:
+                stack[height - 1] = UNKNOWN
+            else:
+                stack[height - 1] = left
+
+
+@njit(**BORROWED)
+def _try(
+    book: Any, symbol: Any, place: Any, when: Any, ts: Any, tick: Any, price: Any, firings: Any, sides: Any,
+    counters: Any,
+) -> None:  # fmt: skip
+    """Fire, unless the rule is off, has fired in this bar, or cools down."""
+    rule = book.rules[book.sets[book.symbols[symbol, SET], S_RULE] + place]
+    slot = book.symbols[symbol, SLOT] + place
+    if book.status[slot] & OFF != 0:
+        return
+    last = book.fired_at[slot]
+    if rule.frequency == ONCE_PER_BAR and last // rule.bar == ts // rule.bar:
+        return
+    if rule.cooldown > 0 and ts - last < rule.cooldown:
+        return
+    if rule.frequency == ONCE:
+        book.status[slot] |= np.uint8(OFF)
+    book.fired_at[slot] = ts
+    _fire(book, symbol, place, when, ts, tick, price, TRUE, firings, sides, counters)
+
+
+@njit(**BORROWED)
+def _fire(
+    book: Any, symbol: Any, place: Any, when: Any, ts: Any, tick: Any, price: Any, truth: Any, firings: Any, sides: Any,
+    counters: Any,
+) -> None:  # fmt: skip
+    number, base = book.symbols[symbol, SET], book.symbols[symbol, BASE]
+    rule = book.rules[book.sets[number, S_RULE] + place]
+    first, truths = book.sets[number, S_CONDITION] + rule.first, book.symbols[symbol, TRUTH_AT] + rule.first
+    at, side = counters[FIRINGS], counters[SIDE_COUNT]
+    one = firings[at]
+    one.ts, one.price, one.rule, one.tick = ts, price, book.symbols[symbol, SLOT] + place, tick
+    one.sides, one.symbol, one.count, one.truth, one.at_close = side, symbol, rule.count, truth, when
+    for offset in range(rule.count):
+        condition = book.conditions[first + offset]
+        entry = sides[side + offset]
+        entry.left = book.arena[base + condition.left]
+        entry.right = condition.threshold if condition.right == NO_READING else book.arena[base + condition.right]
+        entry.truth = book.truths[truths + offset] & 3
+    counters[FIRINGS], counters[SIDE_COUNT] = at + 1, side + rule.count

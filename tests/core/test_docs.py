@@ -28,6 +28,7 @@ DOCS = Path(__file__).parents[2] / "docs"
         "risk.md",
         "evaluation.md",
         "lifecycle.md",
+        "backtest.md",
         "backtest_search.md",
         "timing.md",
         "rules.md",

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
 from tapeline.alerts.store.opening import open_store
 from tapeline.alerts.store.store import Store
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+
+class Shared(NamedTuple):
+    """A store that the tests of a session share, and its address."""
+
+    address: str
+    store: Store
 
 
 @pytest.fixture(scope="session")
@@ -57,44 +67,54 @@ def empty_address(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[st
             yield address
 
 
+@contextmanager
+def _opened(address: str) -> Iterator[Shared]:
+    store = open_store(address)
+    try:
+        yield Shared(address, store)
+    finally:
+        store.close()
+
+
+# One store of each kind for the session, emptied after each test: opening compiles every statement anew.
 @pytest.fixture(scope="session")
-def _sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("store") / "template.db"
-    open_store(path).close()
-    return path
+def _shared_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shared]:
+    with _opened(f"sqlite:///{tmp_path_factory.mktemp('store') / 'alerts.db'}") as shared:
+        yield shared
 
 
 @pytest.fixture(scope="session")
-def _postgres_database(postgres_server: str) -> Iterator[tuple[str, Callable[[], None]]]:
-    import psycopg
-
-    from tapeline.alerts.store.metadata import counter, metadata
-
-    with _database(postgres_server) as address:
-        open_store(address).close()
-        # Emptied after each test: making a database takes a hundred times as long.
-        empty = ";".join(f"DELETE FROM {table.name}" for table in metadata.sorted_tables if table is not counter)
-        with psycopg.connect(address, autocommit=True) as connection:
-            connection.execute("SET synchronous_commit = off")
-            yield address, lambda: connection.execute(f"{empty}; UPDATE {counter.name} SET value = 0") and None
+def _shared_postgresql(postgres_server: str) -> Iterator[Shared]:
+    with _database(postgres_server) as address, _opened(address) as shared:
+        yield shared
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def address(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """The address of an empty store, in SQLite and in PostgreSQL."""
-    if request.param == "sqlite":
-        path = tmp_path / "alerts.db"
-        shutil.copy(request.getfixturevalue("_sqlite_template"), path)
-        yield f"sqlite:///{path}"
-    else:
-        made, empty = request.getfixturevalue("_postgres_database")
-        yield made
-        empty()
+def _shared(request: pytest.FixtureRequest) -> Iterator[Shared]:
+    shared: Shared = request.getfixturevalue(f"_shared_{request.param}")
+    yield shared
+    _empty(shared.store)
 
 
 @pytest.fixture
-def store(address: str) -> Iterator[Store]:
-    """An empty store, in SQLite and in PostgreSQL."""
-    opened = open_store(address)
-    yield opened
-    opened.close()
+def address(_shared: Shared) -> str:
+    """The address of an empty store, in SQLite and in PostgreSQL."""
+    return _shared.address
+
+
+@pytest.fixture
+def store(_shared: Shared) -> Store:
+    """An empty store, in SQLite and in PostgreSQL; do not close it: other tests share it."""
+    return _shared.store
+
+
+def _empty(store: Store) -> None:
+    from sqlalchemy import delete, update
+
+    from tapeline.alerts.store.metadata import counter, metadata
+
+    def work(connection: Connection) -> None:
+        for table in metadata.sorted_tables:
+            connection.execute(update(table).values(value=0) if table is counter else delete(table))
+
+    store._database.write(work)

@@ -10,42 +10,32 @@ import heapq
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, replace
-from datetime import UTC, datetime
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tapeline.alerts import phases
+from tapeline.alerts.engine import table
 from tapeline.alerts.engine.compiled import CompiledRule
 from tapeline.alerts.engine.evaluator import Fired
-from tapeline.alerts.firing import Firing, FiringKind, Side, dedupe_key
+from tapeline.alerts.engine.kernel import CLOCK
+from tapeline.alerts.firing import Firing, FiringKind, Side
+from tapeline.alerts.firing_keys import FiringKeys
+from tapeline.alerts.passage import NEVER, Key, Passage, Taken
 from tapeline.alerts.phases import nanoseconds
 from tapeline.alerts.records import Commit, Delivery, RuleState
-from tapeline.alerts.routing import Router
+from tapeline.alerts.routing import Router, opens_after
 from tapeline.alerts.rule import TIMEFRAME_NAMES, Rule
 
 _BARS: Final = dict(zip(TIMEFRAME_NAMES, (60, 300, 900, 3_600, 14_400, 86_400), strict=True))
 _SECOND: Final = 1_000_000_000
 _TRUTHS: Final[tuple[phases.Event, ...]] = ("unknown", "false", "true")
 """By the codes of ``table``."""
-Key = tuple[str, str]
-"""A rule's id and a symbol."""
+_MOST_SEEN: Final = 10_000
+NOTHING: Final = Fired(np.zeros(0, table.FIRING), np.zeros(0, table.SIDES))
+"""That no rule fired."""
 
-
-class Taken(NamedTuple):
-    """What the processor needs of a batch beside what fired, by record; see ``evaluator.Batch``.
-
-    ``sequences`` are the feed's numbers (-1: none), ``late`` marks records found by going over a gap, ``positions``
-    says how far each feed is taken with this batch.
-    """
-
-    symbols: NDArray[np.int32]
-    times: NDArray[np.int64]
-    prices: NDArray[np.float64]
-    sequences: NDArray[np.int64]
-    late: NDArray[np.bool_]
-    positions: Mapping[str, int]
+__all__ = ["NOTHING", "AlertProcessor", "Taken"]
 
 
 class AlertProcessor:
@@ -55,44 +45,76 @@ class AlertProcessor:
     ----------
     router:
         Who is told.
-    names:
-        Symbols by the evaluator's numbers.
-    rule_of:
-        The compiled rule that a firing of the kernel names: ``Evaluator.rule``.
+    numbers:
+        The evaluator's numbers of the symbols: it may grow.
+    owner:
+        The symbol and the compiled rule that a firing of the kernel names: ``Evaluator.owner``.
     """
 
-    def __init__(self, router: Router, names: list[str], rule_of: Callable[[int], CompiledRule]) -> None:
-        self.router, self.names, self._rule_of = router, names, rule_of
+    def __init__(
+        self, router: Router, numbers: Mapping[str, int], owner: Callable[[int], tuple[str, CompiledRule]]
+    ) -> None:
+        self.router = router
         self.rules: dict[str, Rule] = {}
         self.states: dict[Key, RuleState] = {}
         self.counts: Counter[str] = Counter()
         self.watermark = 0
-        self._compiled: dict[str, str] = {}
+        self._numbers, self._owner = numbers, owner
+        self._rule_of: dict[str, str] = {}
+        self._crossing: set[str] = set()
+        self._inhibitors: frozenset[str] = frozenset()
         self._timers: list[tuple[int, Key, str]] = []
+        self._minded: set[Key] = set()
         self._heard: dict[str, int] = {}
         self._silent: set[Key] = set()
-        self._newest: dict[Key, tuple[int, int]] = {}
-        self._inhibitors: frozenset[str] = frozenset()
+        self._true: set[Key] = set()
+        self._quiet: dict[Key, str] = {}
+        self._keys = FiringKeys()
+        self._current: dict[Key, tuple[str, ...]] = {}
+        self._seen: dict[str, tuple[str, int]] = {}
         self._changed: dict[Key, RuleState] = {}
+        self._found: list[tuple[Firing, tuple[Delivery, ...]]] = []
 
     def set_rules(self, rules: Iterable[tuple[Rule, CompiledRule]]) -> None:
-        """Replace the rules; states of rules that are gone, or are another version, are forgotten."""
+        """Replace the rules; what was known of rules that are gone, or are another version, is forgotten.
+
+        Only when they last fired stays, so that an edit does not end a cooldown.
+        """
         pairs = list(rules)
-        self.rules = {rule.id: rule for rule, _ in pairs}
-        self._compiled = {compiled.id: rule.id for rule, compiled in pairs}
-        self._inhibitors = frozenset(name for rule, _ in pairs for name in rule.inhibited_by)
         versions = {rule.id: rule.version for rule, _ in pairs}
-        self.states = {key: one for key, one in self.states.items() if versions.get(key[0]) == one.rule_version}
-        self._silent &= set(self.states)
+        for key, state in list(self.states.items()):
+            version = versions.get(key[0])
+            if version == state.rule_version:
+                continue
+            del self.states[key]
+            if version is not None and state.fired_at:
+                begun = RuleState(key[0], version, key[1], "normal", self.watermark, fired_at=state.fired_at)
+                self._set(begun)
+            for known in (self._minded, self._silent, self._true):
+                known.discard(key)
+            self._quiet.pop(key, None)
+            self._current.pop(key, None)
+        changed = {
+            rule.id for rule, _ in pairs if rule.id in self.rules and self.rules[rule.id].version != rule.version
+        }
+        self._timers = [one for one in self._timers if one[1][0] in versions and one[1][0] not in changed]
+        heapq.heapify(self._timers)
+        self.rules = {rule.id: rule for rule, _ in pairs}
+        self._rule_of = {compiled.id: rule.id for rule, compiled in pairs}
+        self._crossing = {rule.id for rule, compiled in pairs if any(one.crossing for one in compiled.conditions)}
+        self._inhibitors = frozenset(name for rule, _ in pairs for name in rule.inhibited_by)
 
     def is_watched(self, rule: Rule) -> bool:
         """Whether the kernel must tell each change of truth of it: its own wish, or that it keeps others quiet."""
         return rule.watched or rule.id in self._inhibitors
 
     def watch_silence(self, rule: Rule, symbols: Iterable[str], ts: int) -> None:
-        """Begin to count the silence of symbols for a rule that minds it."""
-        if rule.no_data in ("nodata", "alerting"):
-            for symbol in symbols:
+        """Begin to count the silence of symbols for a rule that minds it; those that are counted already stay so."""
+        if rule.no_data == "ok":
+            return
+        for symbol in symbols:
+            if (rule.id, symbol) not in self._minded:
+                self._minded.add((rule.id, symbol))
                 self._heard.setdefault(symbol, ts)
                 self._later(self._heard[symbol] + nanoseconds(rule.no_data_after), (rule.id, symbol), "silent")
 
@@ -104,40 +126,55 @@ class AlertProcessor:
         detected_at:
             Nanoseconds, our clock: said in the firings, decides nothing.
         """
-        found: list[tuple[Firing, Rule]] = []
-        newest = np.maximum.accumulate(np.maximum(taken.times, self.watermark))
-        back = self._back(taken)
+        now = Passage(taken, self.watermark, detected_at)
+        if self._silent:
+            present = set(taken.symbols.tolist())
+            for key in sorted(self._silent):
+                number = self._numbers[key[1]]
+                if number in present:
+                    now.expect(key, number, 0)
         for row in fired.firings:
             tick = int(row["tick"])
-            while back and back[0][0] <= tick:
-                self._speak(*heapq.heappop(back), taken, newest, found, detected_at)
-            self._until(int(newest[tick - 1]) if tick else self.watermark, found, detected_at)
-            self._kernel(row, fired, taken, found, detected_at)
-        while back:
-            self._speak(*heapq.heappop(back), taken, newest, found, detected_at)
-        if newest.size:
-            self.watermark = int(newest[-1])
-            spoke, last = np.unique(taken.symbols[::-1], return_index=True)
-            for number, place in zip(spoke.tolist(), last.tolist(), strict=True):
-                if number >= 0:
-                    self._heard[self.names[number]] = int(taken.times[taken.times.size - 1 - place])
-        self._until(self.watermark, found, detected_at)
-        return self._commit(found, taken.positions)
+            self._pass(now, tick, max(now.time(tick), min(int(row["ts"]), int(now.newest[tick])) - 1))
+            self._kernel(row, fired, now)
+        self._pass(now, now.size, now.time(now.size))
+        if now.size:
+            self.watermark = now.time(now.size)
+            if self._heard:
+                numbers = now.voices()
+                for symbol in self._heard:
+                    ts = numbers.get(self._numbers[symbol])
+                    if ts is not None:
+                        self._heard[symbol] = ts
+        return self._commit(taken.positions)
 
     def advance(self, ts: int, detected_at: int) -> Commit:
         """Let time pass without a record: what was waiting for it comes due."""
-        found: list[tuple[Firing, Rule]] = []
-        self.watermark = max(self.watermark, ts)
-        self._until(self.watermark, found, detected_at)
-        return self._commit(found, {})
+        clock = Taken(
+            np.full(1, -1, np.int32),
+            np.full(1, ts, np.int64),
+            np.full(1, np.nan),
+            np.full(1, -1, np.int64),
+            np.zeros(1, np.bool_),
+            {},
+            np.full(1, CLOCK, np.uint8),
+        )
+        return self.take(NOTHING, clock, detected_at)
 
-    def acknowledge(self, rule: str, symbol: str, who: str, at: int) -> Commit:
-        """Someone has seen it: no escalation follows until it fires again."""
-        state = self.states.get((rule, symbol))
-        if state is None or state.phase not in ("firing", "recovering", "no_data"):
+    def acknowledge(self, firing: str, rule: str, symbol: str, who: str, at: int) -> Commit:
+        """Someone has seen a firing, or an escalation of it, by its id: no further escalation of it follows.
+
+        One that is not found yet is seen as soon as it is: records may be gone over again after a crash.
+        """
+        self._seen[firing] = (who, at)
+        if len(self._seen) > _MOST_SEEN:
+            del self._seen[next(iter(self._seen))]
+        key = (rule, symbol)
+        state = self.states.get(key)
+        if state is None or state.acknowledged_by is not None or firing not in self._current.get(key, ()):
             return Commit()
         self._set(replace(state, acknowledged_by=who, acknowledged_at=at))
-        return self._commit([], {})
+        return self._commit({})
 
     def snapshot(self) -> dict[str, Any]:
         """All that it remembers, as JSON keeps it: with the kernel's snapshot, of the same record."""
@@ -146,8 +183,10 @@ class AlertProcessor:
             "states": [asdict(one) for _, one in sorted(self.states.items())],
             "timers": [[due, *key, why] for due, key, why in sorted(self._timers)],
             "heard": dict(sorted(self._heard.items())),
-            "silent": sorted(map(list, self._silent)),
-            "newest": [[*key, *value] for key, value in sorted(self._newest.items())],
+            **{name: sorted(map(list, getattr(self, f"_{name}"))) for name in ("minded", "silent", "true")},
+            "quiet": [[*key, why] for key, why in sorted(self._quiet.items())],
+            "current": [[*key, *ids] for key, ids in sorted(self._current.items())],
+            "occurrences": self._keys.snapshot(),
         }
 
     def restore(self, plain: Mapping[str, Any]) -> None:
@@ -158,65 +197,100 @@ class AlertProcessor:
         self._timers = [(due, (rule, symbol), why) for due, rule, symbol, why in plain["timers"]]
         heapq.heapify(self._timers)
         self._heard = dict(plain["heard"])
-        self._silent = {(rule, symbol) for rule, symbol in plain["silent"]}
-        self._newest = {(rule, symbol): (ts, count) for rule, symbol, ts, count in plain["newest"]}
+        self._minded, self._silent, self._true = (
+            {(rule, symbol) for rule, symbol in plain[name]} for name in ("minded", "silent", "true")
+        )
+        self._quiet = {(rule, symbol): why for rule, symbol, why in plain["quiet"]}
+        self._current = {(rule, symbol): tuple(ids) for rule, symbol, *ids in plain["current"]}
+        self._keys = FiringKeys(plain["occurrences"])
 
-    def _kernel(self, row: Any, fired: Fired, taken: Taken, found: list[tuple[Firing, Rule]], detected_at: int) -> None:
-        compiled = self._rule_of(int(row["rule"]))
-        rule = self.rules.get(self._compiled.get(compiled.id, ""))
+    def _pass(self, now: Passage, record: int, before: int) -> None:
+        """Run what comes before a record: silent symbols of earlier records that speak, timers due by ``before``."""
+        while True:
+            due = self._timers[0][0] if self._timers else NEVER
+            spoken = now.back[0][0] if now.back else NEVER
+            if spoken < record and now.passed(due) > spoken:
+                now.at = spoken
+                _, key = heapq.heappop(now.back)
+                self._speak(key, now)
+            elif due <= before:
+                due, key, why = heapq.heappop(self._timers)
+                self._due(due, key, why, now)
+            else:
+                break
+        now.at = record
+
+    def _kernel(self, row: Any, fired: Fired, now: Passage) -> None:
+        symbol, compiled = self._owner(int(row["rule"]))
+        rule = self.rules.get(self._rule_of.get(compiled.id, ""))
         if rule is None:
             self.counts["of a rule that is gone"] += 1
             return
-        tick = int(row["tick"])
-        symbol, ts = self.names[int(taken.symbols[tick])], int(row["ts"])
-        firing = self._firing(rule, symbol, "firing", ts, detected_at, float(row["price"]))
+        ts, at_close = int(row["ts"]), bool(row["at_close"])
         begin = int(row["sides"])
         sides = fired.sides[begin : begin + int(row["count"])]
-        firing = replace(
-            firing,
-            sequence=int(taken.sequences[tick]),
-            late=bool(taken.late[tick]),
-            lateness=max(detected_at - ts, 0) if taken.late[tick] else 0,
-            at_close=bool(row["at_close"]),
+        found = replace(
+            self._firing(rule, symbol, "firing", ts, now, float(row["price"])),
+            sequence=int(now.taken.sequences[now.at]),
+            at_close=at_close,
             sides=tuple(
                 Side(one.text, float(side["left"]), float(side["right"]), (None, False, True)[int(side["truth"])])
                 for one, side in zip(compiled.conditions, sides, strict=True)
             ),
         )
         if not self.is_watched(rule):
-            self._tell(firing, rule, found)
+            self._tell(rule, found)
             return
-        self._step(rule, symbol, _TRUTHS[int(row["truth"])], ts, firing, found)
+        key, truth = (rule.id, symbol), _TRUTHS[int(row["truth"])]
+        if truth == "true" and key in self._true:
+            truth = "again"
+        elif truth == "true":
+            self._true.add(key)
+        else:
+            self._true.discard(key)
+        if truth in ("true", "again") and not phases.is_asked(rule, ts):
+            self.counts["outside its sessions"] += 1
+            if rule.id not in self._crossing:
+                self._later(opens_after(rule.sessions, ts), key, "open")
+            return
+        self._step(rule, symbol, truth, ts, found)
 
-    def _step(
-        self, rule: Rule, symbol: str, event: phases.Event, ts: int, firing: Firing, found: list[tuple[Firing, Rule]]
-    ) -> None:
+    def _step(self, rule: Rule, symbol: str, event: phases.Event, ts: int, found: Firing) -> None:
         key = (rule.id, symbol)
         before = self.states.get(key) or RuleState(rule.id, rule.version, symbol, "normal", ts)
-        if event == "true" and not _in_session(rule, ts):
-            self.counts["outside its sessions"] += 1
+        if phases.is_expired(rule, ts):
+            if before.phase != "expired":
+                self._set(replace(before, phase="expired", since=ts))
             return
-        after = phases.step(rule, phases.calmed(before, ts), event, ts)
+        after = phases.step(rule, before, event, ts)
         if after.state != before:
             self._set(after.state)
         if after.due:
             self._later(after.due, key, "due")
-        if after.state.phase == "no_data":
-            self._silent.add(key)
+        flapping = before.flapping
+        if after.state.flapping and not flapping:
+            self._later(after.state.changes[-1] + phases.CALM, key, "calm")
+            found = replace(found, labels={**found.labels, "flapping": f"{phases.FLAPPING_CHANGES} changes"})
         if after.tell is None:
+            if after.state.phase == "normal":
+                self._quiet.pop(key, None)
             return
-        at = after.state.since
-        told = replace(firing, kind=after.tell, ts=at, dedupe_key=self._key(rule, symbol, after.tell, at))
+        at = ts if after.tell == "firing" and event == "again" else after.state.since
+        told = replace(found, kind=after.tell, ts=at)
         if after.tell == "firing":
             if not self._may_fire(rule, before, at):
+                if event != "again":
+                    self._quiet[key] = "held back"
                 return
             self._set(replace(after.state, fired_at=at))
-            for number, escalation in enumerate(rule.escalation):
-                self._later(at + nanoseconds(escalation.after), key, f"escalate {number}")
-        if after.state.flapping and before.flapping:
-            self.counts["flapping"] += 1
+            self._quiet.pop(key, None)
+            if flapping:
+                self._quiet[key] = "flapping"
+        elif after.tell == "resolved" and self._quiet.pop(key, None) == "held back":
             return
-        self._tell(told, rule, found)
+        if flapping:
+            self.counts["flapping"] += 1
+        self._tell(rule, told, quiet=flapping)
 
     def _may_fire(self, rule: Rule, before: RuleState, ts: int) -> bool:
         """What the kernel asks of rules that are not watched."""
@@ -229,130 +303,140 @@ class AlertProcessor:
             return False
         return ts - before.fired_at >= nanoseconds(rule.cooldown)
 
-    def _tell(self, firing: Firing, rule: Rule, found: list[tuple[Firing, Rule]]) -> None:
-        if not rule.enabled or (rule.expires_at is not None and firing.ts >= rule.expires_at.timestamp() * _SECOND):
+    def _tell(self, rule: Rule, found: Firing, channels: tuple[str, ...] | None = None, *, quiet: bool = False) -> None:
+        """Write a firing down, and tell it unless something keeps it quiet: as things stand at this record."""
+        if not rule.enabled or phases.is_expired(rule, found.ts):
             self.counts["of an expired rule"] += 1
             return
-        found.append((firing, rule))
+        state, key = self.states.get((rule.id, found.symbol)), (rule.id, found.symbol)
+        found = replace(found, dedupe_key=self._keys.key(found, state.escalated if state else 0))
+        if state is not None and found.kind != "resolved":
+            self._current[key] = (*(self._current.get(key, ()) if found.kind == "escalation" else ()), found.id)
+            if found.id in self._seen:
+                who, at = self._seen[found.id]
+                self._set(replace(state, acknowledged_by=who, acknowledged_at=at))
+            if found.kind == "firing" and not quiet:
+                for number, escalation in enumerate(rule.escalation):
+                    self._later(found.ts + nanoseconds(escalation.after), key, f"escalate {number}")
+        deliveries: tuple[Delivery, ...] = ()
+        if self._is_inhibited(rule, found.symbol):
+            self.counts["inhibited"] += 1
+        elif not quiet:
+            deliveries = self.router.deliveries(found, rule, channels)
+        self.counts["firings"] += 1
+        self._found.append((found, deliveries))
 
-    def _until(self, ts: int, found: list[tuple[Firing, Rule]], detected_at: int) -> None:
-        """Run the timers that are due by ``ts``, in the order of their times."""
-        while self._timers and self._timers[0][0] <= ts:
-            due, key, why = heapq.heappop(self._timers)
-            rule = self.rules.get(key[0])
-            if rule is None:
-                continue
-            state = self.states.get(key)
-            if why == "due" and state is not None:
-                firing = self._firing(rule, key[1], "firing", due, detected_at, float("nan"))
-                self._step(rule, key[1], "due", due, firing, found)
-            elif why == "silent":
-                quiet = self._heard.get(key[1], due) + nanoseconds(rule.no_data_after)
-                if quiet > due:
-                    self._later(quiet, key, "silent")
-                elif key not in self._silent:
-                    firing = self._firing(rule, key[1], "no_data", due, detected_at, float("nan"))
-                    self._step(rule, key[1], "silent", due, firing, found)
-                    self._silent.add(key)
-            elif why.startswith("escalate ") and state is not None:
-                self._escalate(rule, state, int(why.split()[1]), due, found, detected_at)
-
-    def _escalate(
-        self, rule: Rule, state: RuleState, number: int, due: int, found: list[tuple[Firing, Rule]], detected_at: int
-    ) -> None:
-        meant = state.fired_at + nanoseconds(rule.escalation[number].after) == due
-        if not meant or state.phase not in ("firing", "recovering") or state.acknowledged_by is not None:
-            return
-        self._set(replace(state, escalated=number + 1))
-        self._tell(self._firing(rule, state.symbol, "escalation", due, detected_at, float("nan")), rule, found)
-
-    def _back(self, taken: Taken) -> list[tuple[int, Key]]:
-        """Silent symbols that speak in this batch, by the first record at which they do."""
-        found = []
-        if self._silent:
-            numbers = {self.names[int(one)]: int(one) for one in np.unique(taken.symbols) if one >= 0}
-            for key in self._silent:
-                if key[1] in numbers:
-                    found.append((int(np.argmax(taken.symbols == numbers[key[1]])), key))
-        heapq.heapify(found)
-        return found
-
-    def _speak(
-        self,
-        tick: int,
-        key: Key,
-        taken: Taken,
-        newest: NDArray[np.int64],
-        found: list[tuple[Firing, Rule]],
-        detected_at: int,
-    ) -> None:
-        self._until(int(newest[tick - 1]) if tick else self.watermark, found, detected_at)
-        self._silent.discard(key)
-        rule, ts = self.rules.get(key[0]), int(taken.times[tick])
+    def _due(self, due: int, key: Key, why: str, now: Passage) -> None:
+        """A timer has run out."""
+        rule, state = self.rules.get(key[0]), self.states.get(key)
         if rule is None:
             return
-        state = self.states.get(key)
-        if state is not None and state.phase == "no_data":
-            firing = self._firing(rule, key[1], "resolved", ts, detected_at, float(taken.prices[tick]))
-            self._step(rule, key[1], "heard", ts, firing, found)
+        found = self._firing(rule, key[1], "firing", due, now, float("nan"))
+        if why == "silent":
+            self._listen(rule, key, due, found, now)
+        elif why == "open":
+            if key in self._true and (state is None or state.phase == "normal") and phases.is_asked(rule, due):
+                self._step(rule, key[1], "true", due, found)
+        elif state is None:
+            return
+        elif why == "due":
+            if key in self._silent and rule.no_data == "keep_last":
+                return
+            if state.phase == "pending" and not phases.is_asked(rule, due):
+                self._step(rule, key[1], "unknown", due, found)
+                if rule.id not in self._crossing:
+                    self._later(opens_after(rule.sessions, due), key, "open")
+                return
+            self._step(rule, key[1], "due", due, found)
+        elif why == "calm":
+            self._calm(rule, state, due, found)
+        else:
+            self._escalate(rule, state, int(why.split()[1]), due, found)
+
+    def _listen(self, rule: Rule, key: Key, due: int, found: Firing, now: Passage) -> None:
+        """Whether a symbol has been silent for as long as the rule allows."""
+        position, number = now.passed(due), self._numbers[key[1]]
+        quiet = max(self._heard.get(key[1], due), now.heard(number, position)) + nanoseconds(rule.no_data_after)
+        if quiet > due:
+            self._later(quiet, key, "silent")
+            return
+        self._silent.add(key)
+        now.expect(key, number, position)
+        self._step(rule, key[1], "silent", due, found)
+
+    def _speak(self, key: Key, now: Passage) -> None:
+        """A silent symbol is heard again."""
+        rule, ts = self.rules.get(key[0]), now.time(now.at + 1)
+        self._silent.discard(key)
+        if rule is None:
+            return
         self._later(ts + nanoseconds(rule.no_data_after), key, "silent")
+        if key not in self.states:
+            return
+        found = self._firing(rule, key[1], "firing", ts, now, float(now.taken.prices[now.at]))
+        found = replace(found, sequence=int(now.taken.sequences[now.at]))
+        if rule.no_data == "alerting" and key not in self._true:
+            # It was silence that held, not the condition.
+            self._step(rule, key[1], "false", ts, found)
+            return
+        self._step(rule, key[1], "heard", ts, found)
+        if key in self._true and rule.id not in self._crossing and self.states[key].phase == "normal":
+            self._step(rule, key[1], "true", ts, found)
 
-    def _commit(self, found: list[tuple[Firing, Rule]], positions: Mapping[str, int]) -> Commit:
-        deliveries: list[Delivery] = []
-        for firing, rule in found:
-            if self._inhibited(rule, firing.symbol):
-                self.counts["inhibited"] += 1
-                continue
-            channels = None
-            if firing.kind == "escalation":
-                number = self.states[(rule.id, firing.symbol)].escalated - 1
-                channels = rule.escalation[max(number, 0)].channels
-            deliveries.extend(self.router.deliveries(firing, rule, channels))
-        states = tuple(self._changed.values())
-        self._changed = {}
-        self.counts["firings"] += len(found)
-        return Commit(tuple(firing for firing, _ in found), states, tuple(deliveries), dict(positions))
+    def _calm(self, rule: Rule, state: RuleState, due: int, found: Firing) -> None:
+        """Flapping is over: a firing that nobody was told of and that still holds is told."""
+        calm = phases.calmed(state, due)
+        key = (rule.id, state.symbol)
+        if calm.flapping:
+            self._later(calm.changes[-1] + phases.CALM, key, "calm")
+            return
+        if calm == state:
+            return
+        self._set(calm)
+        if self._quiet.pop(key, None) == "flapping" and calm.phase in ("firing", "recovering"):
+            self._set(replace(calm, fired_at=due))
+            self._tell(rule, found)
 
-    def _inhibited(self, rule: Rule, symbol: str) -> bool:
-        for name in rule.inhibited_by:
-            state = self.states.get((name, symbol))
-            if state is not None and state.phase in ("firing", "recovering"):
-                return True
-        return False
+    def _escalate(self, rule: Rule, state: RuleState, number: int, due: int, found: Firing) -> None:
+        if number >= len(rule.escalation) or state.phase not in ("firing", "recovering", "no_data"):
+            return
+        meant = max(state.fired_at, state.since if state.phase == "no_data" else 0)
+        if meant + nanoseconds(rule.escalation[number].after) != due or state.acknowledged_by is not None:
+            return
+        self._set(replace(state, escalated=number + 1))
+        self._tell(rule, replace(found, kind="escalation"), rule.escalation[number].channels)
 
-    def _firing(self, rule: Rule, symbol: str, kind: FiringKind, ts: int, detected_at: int, price: float) -> Firing:
-        bar = _BARS[rule.timeframe] * _SECOND
+    def _commit(self, positions: Mapping[str, int]) -> Commit:
+        found, states = self._found, tuple(self._changed.values())
+        self._found, self._changed = [], {}
+        deliveries = tuple(one for _, some in found for one in some)
+        return Commit(tuple(one for one, _ in found), states, deliveries, dict(positions))
+
+    def _is_inhibited(self, rule: Rule, symbol: str) -> bool:
+        states = (self.states.get((name, symbol)) for name in rule.inhibited_by)
+        return any(state is not None and state.phase in ("firing", "recovering") for state in states)
+
+    def _firing(self, rule: Rule, symbol: str, kind: FiringKind, ts: int, now: Passage, price: float) -> Firing:
+        bar, late = _BARS[rule.timeframe] * _SECOND, now.late
         return Firing(
-            self._key(rule, symbol, kind, ts),
-            rule.id,
-            rule.version,
-            rule.owner,
-            symbol,
-            kind,
-            ts,
-            detected_at,
-            price,
+            dedupe_key="",
+            rule=rule.id,
+            rule_version=rule.version,
+            owner=rule.owner,
+            symbol=symbol,
+            kind=kind,
+            ts=ts,
+            detected_at=now.detected_at,
+            price=price,
+            late=late,
+            lateness=max(now.detected_at - ts, 0) if late else 0,
             bar=ts // bar * bar,
             priority=rule.priority,
             labels=dict(rule.labels),
         )
-
-    def _key(self, rule: Rule, symbol: str, kind: FiringKind, ts: int) -> str:
-        """Counts what falls on one instant, so that it does not count as the same."""
-        at, count = self._newest.get((f"{rule.id}/{kind}", symbol), (-1, -1))
-        count = count + 1 if at == ts else 0
-        self._newest[(f"{rule.id}/{kind}", symbol)] = (ts, count)
-        return dedupe_key(rule.id, rule.version, symbol, kind, ts, count)
 
     def _set(self, state: RuleState) -> None:
         self.states[(state.rule, state.symbol)] = self._changed[(state.rule, state.symbol)] = state
 
     def _later(self, due: int, key: Key, why: str) -> None:
         heapq.heappush(self._timers, (due, key, why))
-
-
-def _in_session(rule: Rule, ts: int) -> bool:
-    if not rule.sessions:
-        return True
-    instant = datetime.fromtimestamp(ts // _SECOND, UTC)
-    return any(one.holds(instant) for one in rule.sessions)

@@ -69,30 +69,30 @@ class Router:
             return ()
         held = quiet_until(rule.quiet_hours, firing.ts) if rule.priority != "critical" else 0
         group = _group(firing, rule)
-        found = []
+        found: list[Delivery] = []
         for name in rule.channels if channels is None else channels:
             route = self.routes.get((firing.owner, name))
             if route is None:
                 continue
             body = self.render(firing, rule, route)
             wait = firing.detected_at + GROUP_WAIT if group else 0
-            for endpoint in route.endpoints:
-                found.append(
-                    Delivery(
-                        id=f"{firing.id}.{_short(route.kind, endpoint)}",
-                        firing=firing.id,
-                        channel=route.kind,
-                        endpoint=endpoint,
-                        body=body,
-                        created_at=firing.detected_at,
-                        not_before=max(held, wait),
-                        expires_at=firing.detected_at + route.lifetime if route.lifetime else 0,
-                        order=f"{endpoint}/{rule.id}",
-                        group=f"{endpoint}/{group}" if group else "",
-                        priority=firing.priority,
-                        state="held" if held else "waiting",
-                    )
+            found.extend(
+                Delivery(
+                    id=f"{firing.id}.{_short(route.kind, endpoint)}",
+                    firing=firing.id,
+                    channel=route.kind,
+                    endpoint=endpoint,
+                    body=body,
+                    created_at=firing.detected_at,
+                    not_before=max(held, wait),
+                    expires_at=firing.detected_at + route.lifetime if route.lifetime else 0,
+                    order=f"{endpoint}/{rule.id}",
+                    group=f"{endpoint}/{group}" if group else "",
+                    priority=firing.priority,
+                    state="held" if held else "waiting",
                 )
+                for endpoint in route.endpoints
+            )
         return tuple(found)
 
     def missing(self, rule: Rule) -> tuple[str, ...]:
@@ -122,13 +122,30 @@ def quiet_until(hours: tuple[Hours, ...], ts: int) -> int:
     return int(instant.timestamp()) * 1_000_000_000
 
 
+def opens_after(hours: tuple[Hours, ...], ts: int) -> int:
+    """When the next span of the hours begins after ``ts``, in nanoseconds.
+
+    Examples
+    --------
+    >>> from datetime import time
+    >>> day = Hours(begin=time(9, 30), end=time(16), days={0}, zone="America/New_York")
+    >>> at = int(datetime(2026, 3, 5, tzinfo=UTC).timestamp()) * 10**9
+    >>> datetime.fromtimestamp(opens_after((day,), at) / 1e9, UTC).isoformat()
+    '2026-03-09T13:30:00+00:00'
+    """
+    instant = datetime.fromtimestamp(ts // 1_000_000_000, UTC)
+    return min(int(one.opens(instant).timestamp()) for one in hours) * 1_000_000_000
+
+
 def _matches(silence: Silence, firing: Firing) -> bool:
+    # A label that is called like one of these does not hide it.
     values = {
+        **firing.labels,
         "rule": firing.rule,
         "symbol": firing.symbol,
+        "owner": firing.owner,
         "priority": firing.priority,
         "kind": firing.kind,
-        **firing.labels,
     }
     return all(fnmatch.fnmatchcase(values.get(name, ""), pattern) for name, pattern in silence.matchers.items())
 
@@ -136,7 +153,7 @@ def _matches(silence: Silence, firing: Firing) -> bool:
 def _group(firing: Firing, rule: Rule) -> str:
     if not rule.group_by:
         return ""
-    values = {"rule": firing.rule, "symbol": firing.symbol, "priority": firing.priority, **firing.labels}
+    values = {**firing.labels, "rule": firing.rule, "symbol": firing.symbol, "priority": firing.priority}
     return _short(*(f"{name}={values.get(name, '')}" for name in rule.group_by))
 
 

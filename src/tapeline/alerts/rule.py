@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from typing import Annotated, Any, Final, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -74,12 +74,47 @@ class Hours(_Part):
         return clock < self.end and (local.weekday() - 1) % 7 in self.days
 
     def ends(self, instant: datetime) -> datetime:
-        """When the span that holds at an instant ends."""
+        """When the span that holds at an instant ends: the first instant after it at which the span does not hold.
+
+        Examples
+        --------
+        >>> from datetime import UTC
+        >>> night = Hours(begin=time(22), end=time(2, 30), zone="Europe/Berlin")
+        >>> night.ends(datetime(2026, 3, 28, 23, tzinfo=UTC)).isoformat()  # no 02:30 on that day: 02:00 is 03:00
+        '2026-03-29T01:00:00+00:00'
+        """
         local = instant.astimezone(ZoneInfo(self.zone))
         day = local.date()
         if self.begin >= self.end and local.time().replace(tzinfo=None) >= self.begin:
             day += timedelta(days=1)
-        return datetime.combine(day, self.end, ZoneInfo(self.zone)).astimezone(UTC)
+        return self._at(day, self.end, after=instant)
+
+    def opens(self, instant: datetime) -> datetime:
+        """When the next span begins after an instant."""
+        zone = ZoneInfo(self.zone)
+        day = instant.astimezone(zone).date()
+        days = (day + timedelta(days=number) for number in range(9))
+        begins = (self._at(one, self.begin, after=instant) for one in days if one.weekday() in self.days)
+        return next(begin for begin in begins if begin > instant)
+
+    def _at(self, day: date, clock: time, after: datetime) -> datetime:
+        """When the clock of the zone shows a time on a day.
+
+        Where it jumps over it: at the jump. Where it shows it twice: the first one after ``after``.
+        """
+        zone = ZoneInfo(self.zone)
+        early, late = (datetime.combine(day, clock.replace(fold=fold), zone).astimezone(UTC) for fold in (0, 1))
+        if early <= late:
+            return early if early > after or late <= after else late
+        # In the hour that is left out the two readings are turned round and the jump lies between them.
+        low, high = late, early
+        while high - low > timedelta(seconds=1):
+            middle = low + (high - low) // 2
+            if middle.astimezone(zone).time().replace(tzinfo=None) < clock:
+                low = middle
+            else:
+                high = middle
+        return high.replace(microsecond=0)
 
 
 class Hysteresis(_Part):

@@ -128,7 +128,7 @@ class Batcher:
     True
     >>> batch, taken = batcher.flush(500_000)
     >>> batch.symbols.tolist(), batch.times.tolist()
-    ([-1, 0, -1, 0], [3000000000, 5000000000, 4000000000, 6000000000])
+    ([0, -1, 0], [5000000000, 4000000000, 6000000000])
     >>> taken.positions
     {'binance:BTCUSDT': 8}
     """
@@ -149,7 +149,7 @@ class Batcher:
         self._sources: dict[str, int] = {}
         self._rows: list[bytes] = []
         self._external: dict[int, tuple[str, str]] = {}
-        self._since = self._newest = 0
+        self._since, self._newest = 0, _EARLIEST
         self._lateness = int(self.options.lateness * SECOND)
         self._next_clock = _EARLIEST
         self._held: dict[int, int] = {}
@@ -310,7 +310,12 @@ class Batcher:
         reached = (ts - self._lateness) // SECOND * SECOND
         if reached <= self.watermark:
             return
-        self.watermark, self._next_clock = reached, reached + SECOND + self._lateness
+        begun, self.watermark = self.watermark > _EARLIEST, reached
+        self._next_clock = reached + SECOND + self._lateness
+        if not begun:
+            # Nothing was before the first record that could close now.
+            self._held = {number: max(since, ts) for number, since in self._held.items()}
+            return
         longest = int(self.options.hold_most * SECOND)
         for number in [number for number, since in self._held.items() if ts - since > longest]:
             self.counters.holds_expired += 1

@@ -109,7 +109,7 @@ class TickJournal:
     ...     position = journal.append(*batcher.flush(0, force=True))
     ...     journal.close()
     ...     [(one.position, one.batch.prices.tolist()) for one in TickJournal(Path(folder), ["BTCUSDT"]).replay(0)]
-    [(1, [0.0, 100.0])]
+    [(1, [100.0])]
     """
 
     def __init__(

@@ -16,6 +16,8 @@ from tapeline.core.errors import ConfigurationError, DataError
 from tapeline.core.timeframe import Timeframe
 from tapeline.features.engine import compute
 from tapeline.features.feature_set import parse_feature_set
+from tapeline.strategy.decision_rules import load_rules
+from tapeline.strategy.rule_engine import decide as decide_by_rules
 from tapeline.strategy.signal_sources import Surroundings
 from tapeline.strategy.strategy import Strategy, known_strategies, load_strategy, parse_strategy
 from tapeline.strategy.strategy_decisions import Decided, decide, realised_volatility
@@ -311,22 +313,24 @@ def test_probabilities_size_where_the_source_has_them():
 
 
 def test_rules_keep_their_sizes_and_stops_unless_the_strategy_has_its_own():
-    bars, seen = BARS, around(BARS)
-    own = load_strategy("rules_pullback")
-    found = decide(own, bars, seen)
-    entered = found.decisions[found.decisions["target"] != 0]
-    price = bars["close"][entered.index]
-    assert (np.sign(price - entered["stop"]) == np.sign(entered["target"])).all()
-    assert found.explain()[0]["seen"]["rule"] in {"buy_weakness", "sell_strength"}
-    sized = parse_strategy(
-        {
-            "name": "sized",
-            "signals": {"source": "rules", "rules": "pullback"},
-            "sizing": {"method": "fixed_fraction", "share": 0.01},
-        }
-    )
-    again = decide(sized, bars, seen).decisions.loc[entered.index]
-    assert np.allclose(again["target"].abs() * (price - again["stop"]).abs(), 1000)
+    seen = around(BARS)
+    by_rules = {"name": "mine", "signals": {"source": "rules", "rules": "pullback"}}
+    found = decide(parse_strategy(by_rules), BARS, seen).decisions
+    plain = decide_by_rules(load_rules("pullback"), BARS.assign(rsi_14=seen.features["rsi_14"])).decisions
+    assert found["target"].tolist() == plain["target"].tolist()
+    entered = found[found["target"] != 0]
+    assert len(entered) > 3
+    assert entered["stop"].tolist() == plain.loc[entered.index, "stop"].tolist()
+    sized = parse_strategy(by_rules | {"sizing": {"method": "fixed_fraction", "share": 0.01}})
+    again = decide(sized, BARS, seen)
+    risked = again.decisions["target"].abs() * (BARS["close"] - again.decisions["stop"]).abs()
+    assert np.allclose(risked[entered.index], 1000)
+    assert again.explain()[0]["seen"]["rule"] in {"buy_weakness", "sell_strength"}
+    protected = parse_strategy(by_rules | {"protection": {"initial": {"kind": "share", "value": 0.01}}})
+    planned = decide(protected, BARS, seen)
+    stops = planned.decisions["stop"][planned.steps["reason"] == "entry"]
+    assert len(stops) > 3
+    assert np.allclose(stops, 0.01 * BARS["close"][stops.index])
 
 
 def test_realised_volatility_is_that_of_the_definition():

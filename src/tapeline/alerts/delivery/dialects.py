@@ -112,7 +112,7 @@ def sms_notification(notification: Notification, parts: int = 1) -> Notification
 
 
 def _escape(text: str) -> str:
-    return _MARKDOWN.sub(r"\\\1", text).replace("@", "@\u200b").replace("://", ":\u200b//")
+    return _MARKDOWN.sub(r"\\\1", text).replace("@", "@\u200b")
 
 
 def _escape_within(text: str, room: int) -> str:

@@ -9,24 +9,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tapeline.alerts.firing import Firing, Side, dedupe_key
-from tapeline.alerts.records import Commit, Delivery, RuleState
+from tapeline.alerts.firing import Side
+from tapeline.alerts.records import Commit, RuleState
 from tapeline.alerts.store.store import FiringQuery, UnknownRecordError
 from tapeline.core.errors import DataError
-
-
-def make_firing(ts: int, *, rule: str = "r", symbol: str = "BTCUSDT", owner: str = "me", kind="firing") -> Firing:
-    return Firing(dedupe_key(rule, "v", symbol, kind, ts), rule, "v", owner, symbol, kind, ts, ts + 5, 60_000.5)
-
-
-def make_delivery(firing: Firing, **changes) -> Delivery:
-    made = Delivery(f"{firing.id}/webhook", firing.id, "webhook", "e1", "{}", firing.ts, order="e1/r")
-    return replace(made, **changes)
-
-
-def make_commit(*stamps: int, **changes) -> Commit:
-    firings = tuple(make_firing(ts, **changes) for ts in stamps)
-    return Commit(firings, deliveries=tuple(map(make_delivery, firings)), positions={"feed": max(stamps)})
+from tests.alerts.store.samples import make_commit, make_delivery, make_firing
 
 
 def test_a_commit_is_there_as_it_was_given(store) -> None:

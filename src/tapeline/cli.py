@@ -17,6 +17,7 @@ import typer
 from tapeline.cli_charts import chart, patterns, scan
 from tapeline.cli_models import models_application
 from tapeline.cli_options import ModelName, SourceName, Symbols, TimeframeName
+from tapeline.cli_paper import paper
 from tapeline.cli_strategy import backtest, strategies
 from tapeline.console import new_table, one_line, print_table, report_error, say, terminal, write_csv
 
@@ -40,7 +41,7 @@ application = typer.Typer(
     pretty_exceptions_enable=False,
 )
 features_application = typer.Typer(help="Feature sets and their versions.", no_args_is_help=True)
-for command in (chart, patterns, scan, backtest, strategies):
+for command in (chart, patterns, scan, backtest, strategies, paper):
     application.command()(command)
 application.add_typer(features_application, name="features")
 application.add_typer(models_application, name="models")

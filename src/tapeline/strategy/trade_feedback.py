@@ -209,6 +209,43 @@ def hit_rates(
     )
 
 
+def corrected_scores(
+    scores: pd.DataFrame, outcomes: pd.DataFrame, *, source: str = "model", strength: float = STRENGTH
+) -> pd.DataFrame:
+    """A model's scores with the probability corrected by the trades that had closed when each was known.
+
+    What :func:`tapeline.strategy.strategy_decisions.decide` reads as ``scores``. Each score is corrected as of its own
+    ``known_at``, so a correction of today changes no score of yesterday, nor what was decided by it.
+
+    Parameters
+    ----------
+    scores:
+        Rows of the table of scores: ``known_at``, ``probability`` (of a rise), and the column ``source`` that names
+        whose they are.
+    outcomes:
+        From :func:`trade_outcomes`, with the same names as ``source``.
+
+    Examples
+    --------
+    >>> days = pd.date_range("2024-01-01", periods=101, tz="UTC")
+    >>> told = pd.DataFrame({"source": "m", "decided_at": days[:100], "outcome": [0.01, -0.01] * 50,
+    ...                      "hit": [1.0, 0.0] * 50, "probability": 0.6})
+    >>> scores = pd.DataFrame({"model": "m", "known_at": days[[0, 100]], "probability": [0.6, 0.4]})
+    >>> corrected_scores(scores, told)["probability"].round(3).tolist()
+    [0.613, 0.477]
+    """
+    up = scores["probability"].to_numpy(dtype=np.float64)
+    asked = pd.DataFrame(
+        {
+            "source": scores[source].astype(str).to_numpy(dtype=object),
+            "known_at": pd.DatetimeIndex(scores["known_at"]),
+            "probability": np.maximum(up, 1.0 - up),
+        }
+    )
+    taken = hit_rates(asked, outcomes, strength=strength)["probability"].to_numpy(dtype=np.float64)
+    return scores.assign(probability=np.where(up < 0.5, 1.0 - taken, taken))
+
+
 @dataclass(frozen=True)
 class TradeFeedback:
     """What trades closed by an instant say, as the next run reads it.

@@ -55,9 +55,8 @@ class Desk:
         routes = {("me", name): Route(name, "webhook", (f"{name}-1",)) for name in ("hook", "boss")}
         router = Router(routes, lambda firing, rule, route: f"{firing.kind} {firing.id}")
         self.places = [(symbol, rule) for rule in rules for symbol in symbols]
-        numbers = {name: number for number, name in enumerate(symbols)}
         self.processor = AlertProcessor(
-            router, numbers, lambda n: (self.places[n][0], make_compiled(self.places[n][1], crossing=crossing))
+            router, list(symbols), lambda n: make_compiled(self.places[n][1], crossing=crossing)
         )
         if snapshot is not None:
             self.processor.restore(snapshot)
@@ -75,7 +74,8 @@ class Desk:
                     n for n, (symbol, rule) in enumerate(self.places) if (symbol, rule.id) == (record.symbol, name)
                 )
                 ts = int(record.second * SECOND)
-                rows.append((ts, 2.0, place, tick, len(sides), 1, TRUTHS[truth], 0))
+                number = self.symbols.index(record.symbol)
+                rows.append((ts, 2.0, place, tick, len(sides), number, 1, TRUTHS[truth], 0))
                 sides.append((2.0, 1.0, TRUTHS[truth]))
         fired = Fired(np.array(rows, table.FIRING), np.array(sides, table.SIDES))
         taken = Taken(

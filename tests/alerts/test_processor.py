@@ -224,6 +224,9 @@ def test_rules_that_go_leave_nothing_behind() -> None:
 ABOVE = Condition((Indicator(CLOSE, TIMEFRAMES["1m"]), 0), table.ABOVE, threshold=100.0, text="close > 100")
 
 
+DAY = 86_400 * SECOND
+
+
 def kernel(condition: Condition, prices: list[float], *, second: Condition | None = None, **rule: Any) -> list[Any]:
     """What is told of a watched rule through the kernel, of prices at each 20 seconds: (kind, second)."""
     whole = make_rule(notify_resolved=True, **rule)
@@ -235,9 +238,9 @@ def kernel(condition: Condition, prices: list[float], *, second: Condition | Non
     evaluator = Evaluator(["A"])
     evaluator.add(compiled, ["A"])
     router = Router({("me", "hook"): Route("hook", "webhook", ("one",))}, lambda *_: "")
-    processor = AlertProcessor(router, evaluator.symbols, evaluator.owner)
+    processor = AlertProcessor(router, evaluator.names, evaluator.rule)
     processor.set_rules([(whole, compiled)])
-    batch = evaluator.trades("A", np.arange(len(prices)) * 20 * SECOND, prices, np.ones(len(prices)))
+    batch = evaluator.trades("A", DAY + np.arange(len(prices)) * 20 * SECOND, prices, np.ones(len(prices)))
     clock = np.array([[-1, 10**6 * 60 * SECOND]])
     batch = batch._replace(
         symbols=np.append(batch.symbols, clock[:, 0]).astype(np.int32),
@@ -251,7 +254,7 @@ def kernel(condition: Condition, prices: list[float], *, second: Condition | Non
         batch.symbols, batch.times, batch.prices, np.full(count, -1), np.zeros(count, bool), {}, batch.records
     )
     commit = processor.take(evaluator.process(batch), taken, 0)
-    return [(one.kind, one.ts / SECOND) for one in commit.firings]
+    return [(one.kind, (one.ts - DAY) / SECOND) for one in commit.firings]
 
 
 def test_a_watched_crossing_does_not_cross_from_what_is_not_known() -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any, Final
 
@@ -45,21 +45,20 @@ class AlertProcessor:
     ----------
     router:
         Who is told.
-    numbers:
-        The evaluator's numbers of the symbols: it may grow.
-    owner:
-        The symbol and the compiled rule that a firing of the kernel names: ``Evaluator.owner``.
+    names:
+        Symbols by the evaluator's numbers (``Evaluator.names``): it may grow.
+    rule_of:
+        The compiled rule that a firing of the kernel names: ``Evaluator.rule``.
     """
 
-    def __init__(
-        self, router: Router, numbers: Mapping[str, int], owner: Callable[[int], tuple[str, CompiledRule]]
-    ) -> None:
+    def __init__(self, router: Router, names: Sequence[str], rule_of: Callable[[int], CompiledRule]) -> None:
         self.router = router
         self.rules: dict[str, Rule] = {}
         self.states: dict[Key, RuleState] = {}
         self.counts: Counter[str] = Counter()
         self.watermark = 0
-        self._numbers, self._owner = numbers, owner
+        self._names, self._compiled = names, rule_of
+        self._numbers: dict[str, int] = {}
         self._rule_of: dict[str, str] = {}
         self._crossing: set[str] = set()
         self._inhibitors: frozenset[str] = frozenset()
@@ -127,6 +126,8 @@ class AlertProcessor:
             Nanoseconds, our clock: said in the firings, decides nothing.
         """
         now = Passage(taken, self.watermark, detected_at)
+        for number in range(len(self._numbers), len(self._names)):
+            self._numbers[self._names[number]] = number
         if self._silent:
             present = set(taken.symbols.tolist())
             for key in sorted(self._silent):
@@ -221,7 +222,7 @@ class AlertProcessor:
         now.at = record
 
     def _kernel(self, row: Any, fired: Fired, now: Passage) -> None:
-        symbol, compiled = self._owner(int(row["rule"]))
+        symbol, compiled = self._names[int(row["symbol"])], self._compiled(int(row["rule"]))
         rule = self.rules.get(self._rule_of.get(compiled.id, ""))
         if rule is None:
             self.counts["of a rule that is gone"] += 1

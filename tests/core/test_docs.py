@@ -32,6 +32,7 @@ DOCS = Path(__file__).parents[2] / "docs"
         "backtest_search.md",
         "timing.md",
         "rules.md",
+        "paper.md",
     ],
 )
 def test_the_examples_of_a_page_hold(page) -> None:

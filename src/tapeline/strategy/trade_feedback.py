@@ -243,7 +243,9 @@ def corrected_scores(
         }
     )
     taken = hit_rates(asked, outcomes, strength=strength)["probability"].to_numpy(dtype=np.float64)
-    return scores.assign(probability=np.where(up < 0.5, 1.0 - taken, taken))
+    # Of a score that is not corrected not even the last bit may change.
+    same = taken == asked["probability"].to_numpy()
+    return scores.assign(probability=np.where(same, up, np.where(up < 0.5, 1.0 - taken, taken)))
 
 
 @dataclass(frozen=True)

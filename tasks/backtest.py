@@ -21,7 +21,7 @@ from tapeline.core.timeframe import Timeframe
 from tapeline.lake.lake import Lake
 from tapeline.strategy.backtest import ACCOUNT, BacktestResult, run_backtest
 from tapeline.strategy.costs import ExchangeRates
-from tapeline.strategy.signal_sources import Surroundings
+from tapeline.strategy.signal_sources import ModelScores, Surroundings
 from tapeline.strategy.strategy import Strategy, load_strategy
 from tapeline.strategy.tear_sheet import Sample, daily_returns
 from tasks.artifacts import Progress, show_link, show_markdown, show_table
@@ -72,6 +72,7 @@ def backtest_strategy(
     with observed("backtest", read.name) as seen:
         bars = {str(job.symbol): read_bars(lake, job) for job in jobs}
         around = {str(job.symbol): surroundings(lake, read, job) for job in jobs}
+        bars = from_first_score(read, bars, around)
         steps(0.2)
         seen.count(rows_in=sum(map(len, bars.values())))
         versions = {f"bars of {job.name}": lake.version(CLEAN_BARS, job.symbol, job.timeframe) for job in jobs}
@@ -153,6 +154,21 @@ def surroundings(lake: Lake, strategy: Strategy, job: Job) -> Surroundings:
             )
         events[kind] = found.reset_index().assign(kind=found["kind"].astype(str).to_numpy())
     return Surroundings(str(job.symbol), job.timeframe, scores=scores, features=features, events=events, higher=higher)
+
+
+def from_first_score(
+    strategy: Strategy, bars: dict[str, pd.DataFrame], around: dict[str, Surroundings]
+) -> dict[str, pd.DataFrame]:
+    """The bars from the first score on where a strategy trades scores: before it the account could only have slept."""
+    signals = strategy.content.signals
+    if not isinstance(signals, ModelScores):
+        return bars
+    scored = [one.scores for one in around.values() if one.scores is not None]
+    first = min(signals.chosen(each)["ts"].min() for each in scored)
+    kept = {name: frame[frame.index >= first] for name, frame in bars.items()}
+    if empty := [name for name, frame in kept.items() if frame.empty]:
+        raise DataError(f"no bar of {', '.join(empty)} comes after the first score at {first}", hint="move the range")
+    return kept
 
 
 def exchange_rates(lake: Lake, strategy: Strategy, jobs: Sequence[Job], capital: float | None) -> ExchangeRates | None:
@@ -285,16 +301,20 @@ def ladder_table(result: BacktestResult) -> pd.DataFrame:
 
 def trades_table(result: BacktestResult) -> pd.DataFrame:
     """The figures of trades that are read first."""
-    found = result.trades
-    low, high = found["win_rate_low"], found["win_rate_high"]
+    found, unit = result.trades, result.settings.currency
+
+    def told(text: str, *names: str) -> str:
+        values = [float(found[name]) for name in names]
+        return "-" if any(map(np.isnan, values)) else text.format(*values)
+
     rows = [
         ("trades", f"{found['trades']}, {found['open']} of them open"),
-        ("win rate", f"{found['win_rate']:.1%} (95 %: {low:.1%} to {high:.1%})"),
-        ("payoff", f"{found['payoff']:.2f}"),
-        ("profit factor", f"{found['profit_factor']:.2f}"),
-        ("mean net of a trade", f"{found['expectancy']:,.2f} {result.settings.currency}"),
-        ("of which 95 %", f"{found['expectancy_low']:,.2f} to {found['expectancy_high']:,.2f}"),
-        ("p-value of a mean of 0", f"{found['p_value']:.3f}"),
+        ("win rate", told("{:.1%} (95 %: {:.1%} to {:.1%})", "win_rate", "win_rate_low", "win_rate_high")),
+        ("payoff", told("{:.2f}", "payoff")),
+        ("profit factor", told("{:.2f}", "profit_factor")),
+        (f"mean net of a trade, {unit}", told("{:,.2f}", "expectancy")),
+        ("its 95 % interval", told("{:,.2f} to {:,.2f}", "expectancy_low", "expectancy_high")),
+        ("p-value of a mean of 0", told("{:.3f}", "p_value")),
         ("longest losing streak", f"{found['losing_streak']}"),
     ]
     return pd.DataFrame(rows, columns=["figure", "value"])

@@ -202,6 +202,21 @@ def test_a_score_is_a_switch_with_two_thresholds():
     assert found.signals.loc[found.signals["side"] == 0, "probability"].isna().all()
 
 
+def test_the_validator_refuses_entries_and_never_an_exit():
+    rules = {"require_probability": True, "calendar": "24x5"}
+    given = Surroundings("EURUSD", H1, scores=scores(BARS))
+    plain = decide(strategy(signals={"source": "scores"}), BARS, given).signals
+    found = decide(strategy(signals={"source": "scores"}, validator=rules), BARS, given)
+    leaves = found.signals["side"] == 0
+    assert leaves.sum() > 10
+    assert found.signals.loc[leaves, "accepted"].all()
+    assert (found.decisions["target"] == 0).sum() == leaves.sum()
+    refused = found.signals[~found.signals["accepted"]]
+    assert set(refused["reason"]) == {"out_of_session"}
+    assert not found.decisions.index.isin(refused["ts"]).any()
+    pd.testing.assert_frame_equal(found.signals[plain.columns[:8]], plain[plain.columns[:8]])
+
+
 def test_of_two_scores_of_a_bar_the_one_made_first_counts_and_late_ones_wait():
     given = scores(BARS).assign(probability=0.48)
     given.iloc[100, given.columns.get_loc("probability")] = 0.9

@@ -124,9 +124,9 @@ def decide(strategy: Strategy, bars: pd.DataFrame, around: Surroundings) -> Deci
     Notes
     -----
     A signal that the direction filter refuses closes a position of the other side and does no more; one that the
-    validator refuses does nothing. A plan of protection works out entries from bars and half spread; where the
-    account fills otherwise (an impact, a limit of volume or of risk) its stops keep their distances from the price
-    really paid.
+    validator refuses does nothing; a signal to leave is never refused. A plan of protection works out entries from
+    bars and half spread; where the account fills otherwise (a delay, an impact, a limit of volume or of risk) its
+    stops keep their distances from the price really paid.
 
     Examples
     --------
@@ -223,8 +223,12 @@ def _judged(strategy: Strategy, bars: pd.DataFrame, signals: pd.DataFrame, aroun
     content = strategy.content
     judged = signals.assign(accepted=True, reason=pd.Series([None] * len(signals), index=signals.index, dtype=object))
     if content.validator is not None:
-        validated = validate_signals(signals, content.validator, at=pd.DatetimeIndex(signals["known_at"]))
-        judged = validated.drop(columns=["at", "reasons"])
+        # To leave is never refused: only what would enter is judged.
+        enters = signals["side"] != 0
+        entries = signals[enters]
+        validated = validate_signals(entries, content.validator, at=pd.DatetimeIndex(entries["known_at"]))
+        judged.loc[enters, "accepted"] = validated["accepted"]
+        judged.loc[enters, "reason"] = validated["reason"]
     if content.direction is not None:
         directions = permitted_directions(
             bars,

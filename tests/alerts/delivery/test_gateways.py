@@ -76,7 +76,7 @@ def test_a_text_message_is_one_and_goes_to_the_number(hooks: Receiver, clock: Fa
     assert channel.send([delivery(n) for n in range(30)], None, now=START).outcome == "sent"
     (got,) = hooks.got
     assert b"4930123456" in got.body
-    text = json.loads(got.body)["params"]["text"]
+    text = json.loads(got.body)["params"]["message"]
     assert text.startswith("30 alerts")
     assert sms_length(text) == (160, 1)
 

@@ -408,4 +408,4 @@ def batch_of(rows: NDArray[np.void], sources: tuple[str, ...], names: Mapping[in
     last = {(source, symbol): sequence for source, symbol, sequence in numbered if sequence >= 0}
     for (source, symbol), sequence in last.items():
         positions[f"{sources[source] if source != NO_SOURCE else ''}:{names[symbol]}"] = sequence
-    return batch, Taken(symbols, times, prices, sequences, late, positions)
+    return batch, Taken(symbols, times, prices, sequences, late, positions, batch.records)

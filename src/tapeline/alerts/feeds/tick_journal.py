@@ -304,4 +304,5 @@ def _replayed(position: int, rows: int, feeds: bytes, columns: bytes, mapping: N
     symbols = np.ascontiguousarray(symbols, np.int32)
     batch = Batch(symbols, arrays["times"], arrays["prices"], arrays["sizes"], arrays["records"])
     late, found = arrays["late"].astype(np.bool_), _POSITIONS.decode(feeds)
-    return Replayed(position, batch, Taken(symbols, batch.times, batch.prices, arrays["sequences"], late, found))
+    taken = Taken(symbols, batch.times, batch.prices, arrays["sequences"], late, found, batch.records)
+    return Replayed(position, batch, taken)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import Phase, given, settings
+from hypothesis import Phase, example, given, settings
 from hypothesis import strategies as st
 
 from tapeline.core.errors import DataError
@@ -89,7 +89,8 @@ def excursions(case, found):
             # Of the bar of the entry only the close is known to have come after it; the worst is feared.
             best = bar["close"] if at == row else best
             for price in (worst, best):
-                if np.isfinite(price):
+                # A close that lies beyond the worst price of its own bar was never traded.
+                if np.isfinite(price) and side * (price - worst) >= 0:
                     moves[-1].append(side * (price - mean) / abs(mean))
 
     for row, _, _, quantity, price, *_ in fill_rows(case, found):
@@ -117,6 +118,7 @@ def excursions(case, found):
 
 @settings(max_examples=60, deadline=None, phases=[Phase.explicit, Phase.generate])
 @given(SEEDS)
+@example(328012860)  # the close of an entry's bar lies outside its range
 def test_the_extreme_moves_of_a_trade_are_those_of_the_bars_it_was_held_through(seed):
     case = Case(seed)
     found = simulated(case)
@@ -135,8 +137,27 @@ def test_bars_one_at_a_time_are_the_history(seed):
     ):
         late = int(case.latency[row]) if len(case.latency) else 0
         extra = {name: float(values[row]) for name, values in case.options.items() if len(values)}
-        stream.push({**bar, **extra}, {**decision, "latency": late})
+        # With its bar, or after it, when it is known what the bar left of the position.
+        if row % 2:
+            stream.push({**bar, **extra}, {**decision, "latency": late})
+        else:
+            stream.push({**bar, **extra})
+            stream.decide({**decision, "latency": late})
+        assert np.isnan(stream.entry_price) == (stream.position == 0)
     assert equal_simulations(stream.result(), simulated(case))
+
+
+def test_a_decision_needs_a_bar_and_a_stream_says_what_was_paid():
+    stream = SimulatorStream(SimulationSettings(slippage=FixedSlippage(bps=100.0)))
+    with pytest.raises(DataError, match="without a bar"):
+        stream.decide({"target": 1.0})
+    for row, bar in enumerate(example_bars(100, 100, 104).reset_index().to_dict("records")):
+        stream.push(bar)
+        if row == 0:
+            stream.decide({"target": 1.0})
+            with pytest.raises(DataError, match="latency"):
+                stream.decide({"target": 2.0, "latency": -1})
+    assert (stream.position, stream.entry_price) == (1.0, 101.0)
 
 
 @settings(max_examples=25, deadline=None)

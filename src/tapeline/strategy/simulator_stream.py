@@ -59,12 +59,19 @@ class SimulatorStream:
         return float(self._amounts[account.POSITION])
 
     @property
+    def entry_price(self) -> float:
+        """The price at which the position held was opened, from which its protection counts; NaN without one."""
+        return float(self._amounts[account.ANCHOR])
+
+    @property
     def equity(self) -> float:
         """Cash and position at the last close."""
         return float(self._values[-2, self.bars - 1]) if self.bars else float(self._amounts[account.CASH])
 
     def push(self, bar: Mapping[str, Any], decision: Mapping[str, Any] | None = None) -> None:
         """Take a finished bar, trade it, and keep the decision made at its close for the bars after it.
+
+        A decision that depends on what the bar left of the position comes by :meth:`decide` instead.
 
         Parameters
         ----------
@@ -85,18 +92,14 @@ class SimulatorStream:
         opened, closed = pd.Timestamp(bar["ts"]).value, pd.Timestamp(bar["close_ts"]).value
         if closed < opened or (row and opened < self._times[1, row - 1]):
             raise DataError(f"bar {bar['ts']} overlaps the bar before it, or ends before it begins")
-        late = int(decision.get("latency", 0))
-        if late < 0:
-            raise DataError(f"latency {late} is below 0")
-        target = float(whole_targets(np.array([decision.get("target", math.nan)], dtype=np.float64), self._lot)[0])
+        late, numbers = self._read(decision)
         if row == self._times.shape[1]:
             self._times, self._values = _doubled(self._times), _doubled(self._values)
         self._times[:, row] = opened, closed, late
         self._values[:, row] = [
             *(float(bar[name]) for name in _BAR),
             *(float(bar.get(name, default)) for name, default in _EXTRA.items()),
-            target,
-            *(float(decision.get(name, math.nan)) for name in _DECISION[1:]),
+            *numbers,
             math.nan,
             0.0,
         ]
@@ -107,11 +110,46 @@ class SimulatorStream:
         while advance(market, wanted, *arguments, self._log, self._values[-2], self._values[-1], row, row + 1) == row:
             self._log = larger_log(self._log, waiting)
 
+    def decide(self, decision: Mapping[str, Any]) -> None:
+        """Keep a decision made at the close of the last bar, in place of the one that came with it.
+
+        The same bits as if it had come with :meth:`push`: it acts in the bars that follow.
+
+        Raises
+        ------
+        DataError
+            There is no bar yet, or a value is missing.
+
+        Examples
+        --------
+        >>> from tapeline.core.example import example_bars
+        >>> stream = SimulatorStream(SimulationSettings(capital=1_000.0))
+        >>> for bar in example_bars(100, 101, 104).reset_index().to_dict("records"):
+        ...     stream.push(bar)
+        ...     stream.decide({"target": stream.position + 1.0})
+        >>> stream.position, stream.entry_price
+        (2.0, 100.0)
+        """
+        if not self.bars:
+            raise DataError("a decision without a bar", hint="push the bar at whose close it is made first")
+        late, numbers = self._read(decision)
+        row, first = self.bars - 1, len(_BAR) + len(_EXTRA)
+        self._times[2, row] = late
+        self._values[first : first + len(_DECISION), row] = numbers
+
     def result(self) -> Simulation:
         """The tables of what was traded so far."""
         index = pd.DatetimeIndex(pd.to_datetime(self._times[0, : self.bars], utc=True), name="ts").as_unit("ns")
         equity, charged = self._values[-2, : self.bars].copy(), self._values[-1, : self.bars].copy()
         return report(index, self._views()[0], self._log, self._counts, equity, charged)
+
+    def _read(self, decision: Mapping[str, Any]) -> tuple[int, list[float]]:
+        """Latency and numbers of a decision."""
+        late = int(decision.get("latency", 0))
+        if late < 0:
+            raise DataError(f"latency {late} is below 0")
+        target = whole_targets(np.array([decision.get("target", math.nan)], dtype=np.float64), self._lot)
+        return late, [float(target[0]), *(float(decision.get(name, math.nan)) for name in _DECISION[1:])]
 
     def _views(self) -> tuple[Market, Decisions]:
         first = len(_BAR) + len(_EXTRA)

@@ -55,7 +55,7 @@ class Delivery:
         Nanoseconds, our clock. ``not_before`` in the future: held for a digest, a group or the end of quiet hours.
         ``expires_at`` 0: never; a bot's delivery is worthless after it and is then recorded as expired, not sent.
     order:
-        What must go out one after the other shares it (an endpoint and a rule).
+        What must go out one after the other within its channel shares it (an endpoint and a rule).
     attempts, tried_before:
         How often it was tried, and how often of these before it was last taken back from the dead letters: a retry
         schedule counts from there.

@@ -32,7 +32,9 @@ def postgresql_statement(table: Table, dialect: Dialect) -> str:
     arrays = (bindparam(column.name, type_=ARRAY(column.type)) for column in table.columns)
     rows = func.unnest(*arrays).table_valued(*names).render_derived()
     insertion = postgresql.insert(table).from_select(names, select(*(rows.c[name] for name in names)))
-    return str(_resolved(insertion, table).compile(dialect=dialect))
+    text = str(_resolved(insertion, table).compile(dialect=dialect))
+    # In psycopg's binary form: as text it escapes each element of an array in Python, which costs half of all.
+    return text.replace(")s::", ")b::")
 
 
 def _resolved(insertion: Any, table: Table) -> Any:

@@ -91,8 +91,7 @@ delivery: Final = Table(
     _text("detail"),
     Index("alert_delivery_firing", "firing"),
     Index("alert_delivery_created", "created_at"),
-    Index("alert_delivery_open", "channel", "number", sqlite_where=_OPEN, postgresql_where=_OPEN),
-    Index("alert_delivery_order", "order_key", "number", sqlite_where=_OPEN, postgresql_where=_OPEN),
+    Index("alert_delivery_open", "channel", "order_key", "number", sqlite_where=_OPEN, postgresql_where=_OPEN),
     Index(
         "alert_delivery_dead",
         "finished_at",

@@ -54,8 +54,10 @@ class Outbox:
         def work(db: Connection) -> tuple[Claim, ...]:
             claims: list[Claim] = []
             while True:
-                statement = queries.due(channel, endpoint, now, size - len(claims))
-                found = db.execute(statement).mappings().all()
+                left = size - len(claims)
+                bound, free = queries.due(channel, endpoint, now, left)
+                found = [row for statement in (bound, free) for row in db.execute(statement).mappings()]
+                found = sorted(found, key=lambda row: row["number"])[:left]
                 late = [row["id"] for row in found if 0 < row["expires_at"] <= now]
                 ready = [row for row in found if not 0 < row["expires_at"] <= now]
                 if late:

@@ -6,7 +6,7 @@ import base64
 import binascii
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Select, and_, exists, literal_column, or_, select, tuple_
+from sqlalchemy import ColumnElement, FromClause, Select, and_, func, literal_column, or_, select, tuple_
 
 from tapeline.alerts.store.metadata import acknowledgement, delivery, firing
 from tapeline.alerts.store.store import LARGEST_PAGE, FiringQuery
@@ -133,24 +133,33 @@ def outdated(now: int) -> ColumnElement[bool]:
     return and_(unfinished(now), delivery.c.expires_at > 0, delivery.c.expires_at <= now)
 
 
-def due(channel: str, endpoint: str | None, now: int, limit: int) -> Select[Any]:
-    """What may be claimed: due, held by nobody, and the first unfinished of its order.
+def due(channel: str, endpoint: str | None, now: int, limit: int) -> tuple[Select[Any], Select[Any]]:
+    """What may be claimed: the first unfinished row of each order, and rows that no order binds.
 
-    An earlier row never becomes unfinished again (one taken back from the dead letters gets a new number), so what a
-    statement sees as first is first, however many claim at the same time.
+    A row never becomes unfinished again (one taken back from the dead letters gets a new number), so what a statement
+    sees as the first of its order is the first, however many claim at the same time. The orders are walked through
+    one after the other in the index: what waits behind the first rows, which is all where an endpoint is down, is
+    never looked at.
     """
-    earlier = delivery.alias("earlier")
-    first = or_(
-        delivery.c.order_key == "",
-        ~exists().where(
-            earlier.c.order_key == delivery.c.order_key,
-            earlier.c.finished_at.is_(None),
-            earlier.c.number < delivery.c.number,
-        ),
-    )
-    statement = select(delivery).where(
-        delivery.c.channel == channel, unfinished(now), delivery.c.not_before <= now, first
-    )
+
+    def waiting(alias: str) -> tuple[FromClause, tuple[ColumnElement[bool], ...]]:
+        table = delivery.alias(alias)
+        return table, (table.c.channel == channel, table.c.finished_at.is_(None))
+
+    first, of_first = waiting("first")
+    start = select(func.min(first.c.order_key)).where(*of_first, first.c.order_key > "").scalar_subquery()
+    orders = select(start.label("order_key")).cte("orders", recursive=True)
+    following, of_following = waiting("following")
+    step = select(func.min(following.c.order_key)).where(*of_following, following.c.order_key > orders.c.order_key)
+    orders = orders.union_all(select(step.scalar_subquery()).where(orders.c.order_key.is_not(None)))
+    head, of_head = waiting("head")
+    lowest = select(func.min(head.c.number)).where(*of_head, head.c.order_key == orders.c.order_key).scalar_subquery()
+    heads = select(orders.c.order_key, lowest.label("number")).where(orders.c.order_key.is_not(None)).subquery("heads")
+
+    where = [delivery.c.channel == channel, unfinished(now), delivery.c.not_before <= now]
     if endpoint is not None:
-        statement = statement.where(delivery.c.endpoint == endpoint)
-    return statement.order_by(delivery.c.number).limit(limit).with_for_update(skip_locked=True, of=delivery)
+        where.append(delivery.c.endpoint == endpoint)
+    rows = select(delivery).where(*where).order_by(delivery.c.number).limit(limit)
+    rows = rows.with_for_update(skip_locked=True, of=delivery)
+    bound = and_(delivery.c.order_key == heads.c.order_key, delivery.c.number == heads.c.number)
+    return rows.join(heads, bound), rows.where(delivery.c.order_key == "")

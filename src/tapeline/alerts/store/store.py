@@ -317,9 +317,9 @@ class Store(Protocol):
     ) -> tuple[Claim, ...]:
         """Take deliveries that are due, the oldest first, for ``lease`` nanoseconds; no one else gets them meanwhile.
 
-        Of deliveries that share an ``order`` only the first unfinished one is ever given out: the next follows when
-        it was sent, died or expired (an empty ``order`` binds nothing). What is past its ``expires_at`` is recorded as
-        expired instead. A delivery whose lease has run out is given out again under the same id.
+        Of a channel's deliveries that share an ``order`` only the first unfinished one is ever given out: the next
+        follows when it was sent, died or expired (an empty ``order`` binds nothing). What is past its ``expires_at``
+        is recorded as expired instead. A delivery whose lease has run out is given out again under the same id.
         """
         ...
 

@@ -86,14 +86,7 @@ def upgrade() -> None:
     op.create_index(
         "alert_delivery_open",
         "alert_delivery",
-        ["channel", "number"],
-        sqlite_where=sa.text("finished_at IS NULL"),
-        postgresql_where=sa.text("finished_at IS NULL"),
-    )
-    op.create_index(
-        "alert_delivery_order",
-        "alert_delivery",
-        ["order_key", "number"],
+        ["channel", "order_key", "number"],
         sqlite_where=sa.text("finished_at IS NULL"),
         postgresql_where=sa.text("finished_at IS NULL"),
     )

@@ -258,10 +258,13 @@ def show(
         [
             verdict,
             f"Run `{result.run}` of `{result.strategy.version}`.",
+            "### What each cost took",
             markdown_table(report.ladder),
+            "### Figures",
             markdown_table(report.statistics),
+            "### Trades",
             markdown_table(report.trades),
-            *([markdown_table(report.refused)] if len(report.refused) else []),
+            *(["### Refused", markdown_table(report.refused)] if len(report.refused) else []),
         ]
     )
     show_markdown(key, text, f"Backtest: {title}")
@@ -278,7 +281,10 @@ def statistics_table(result: BacktestResult) -> pd.DataFrame:
         return f"{value:.2%}" if name in _PERCENT or name == "exposure" else f"{value:.2f}"
 
     own, other = result.statistics.series(), result.benchmark.series()
-    rows = [(name.replace("_", " "), told(name, own[name]), told(name, other[name])) for name in _SHOWN]
+    words = {"turnover": "turnover a year, times equity", "sharpe": "Sharpe ratio", "sortino": "Sortino ratio"}
+    words |= {"calmar": "Calmar ratio", "time_in_drawdown": "time below a former peak"}
+    named = {name: words.get(name, name.replace("_", " ")) for name in _SHOWN}
+    rows = [(text, told(name, own[name]), told(name, other[name])) for name, text in named.items()]
     return pd.DataFrame(rows, columns=["figure", "strategy", "buy and hold"])
 
 
@@ -287,7 +293,8 @@ def ladder_table(result: BacktestResult) -> pd.DataFrame:
     table = result.ladder.table
     return pd.DataFrame(
         {
-            "costs": table["rung"],
+            # A cell is Markdown on Prefect's pages, where a plus begins a list.
+            "costs": [str(rung).replace("+ ", "then ") for rung in table["rung"]],
             f"net, {result.settings.currency}": [f"{value:,.2f}" for value in table["net"]],
             "taken": ["" if np.isnan(value) else f"{value:,.2f}" for value in table["taken"]],
             "return": [f"{value:.2%}" for value in table["total_return"]],

@@ -78,9 +78,9 @@ def test_the_account_lies_in_the_lake_and_adds_up(ran):
 def test_the_page_shows_figures_costs_and_a_link_to_the_tear_sheet(ran):
     _, report, shown = ran
     (costs,) = shown.of("table", "backtest-moving-average-cross-h1-costs")
-    assert [row["costs"] for row in costs] == ["no cost", "+ fees", "+ spread", "+ slippage", "+ delay"]
+    assert [row["costs"] for row in costs] == ["no cost", "then fees", "then spread", "then slippage", "then delay"]
     (figures,) = shown.of("table", "backtest-moving-average-cross-h1-statistics")
-    assert {"sharpe", "maximum drawdown"} <= {row["figure"] for row in figures}
+    assert {"Sharpe ratio", "maximum drawdown"} <= {row["figure"] for row in figures}
     (text,) = shown.of("markdown", "backtest-moving-average-cross-h1")
     assert report.verdict in text
     assert report.run in text
@@ -101,7 +101,7 @@ def test_the_same_run_leaves_the_same_bytes_and_another_counts_as_a_trial(ran, m
     assert contents(lake) == before
     assert report.page.read_bytes() == page
     assert report.page.name in out.replace("\n", "")
-    assert "+ slippage" in out
+    assert "then slippage" in out
     assert "one configuration was tried" in out
     mine = tmp_path / "mine.toml"
     mine.write_text(

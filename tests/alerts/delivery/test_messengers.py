@@ -22,7 +22,6 @@ from tests.monitoring.fake_services import FakeServices, fake_services, parse_te
 pytestmark = pytest.mark.network_shape
 
 HOOK = "https://discord.com/api/webhooks/123456789012345678/abcdefghijklmnopqrstuvwxyz0123456789"
-DISCORD_API = Path("/work/shared/api/discord/openapi.json")
 
 
 @pytest.fixture(scope="module")
@@ -121,11 +120,22 @@ def test_discord_gets_a_message_of_its_schema(hooks: Receiver, clock: FakeClock)
     assert fields["allowed_mentions"] == {"parse": []}
     assert "@everyone" not in fields["content"]
     assert len(fields["content"]) <= 2_000
-    if DISCORD_API.exists():
-        schema = json.loads(DISCORD_API.read_text())["components"]["schemas"]["IncomingWebhookRequestPartial"]
-        assert set(fields) <= set(schema["properties"])
-        limits = [each.get("maxLength") for each in (schema["properties"]["content"],)]
-        assert all(limit is None or len(fields["content"]) <= limit for limit in limits)
+
+
+def test_messages_have_the_fields_that_the_services_publish(test_data: Path, services, hooks: Receiver, clock) -> None:
+    discord(hooks, clock).send([hostile()], None, now=START)
+    fields = json.loads(hooks.got[0].body)
+    schemas = json.loads((test_data / "api" / "discord" / "openapi.json").read_text())["components"]["schemas"]
+    published = schemas["IncomingWebhookRequestPartial"]["properties"]
+    assert set(fields) <= set(published)
+    assert len(fields["content"]) <= published["content"]["maxLength"]
+    assert set(fields["allowed_mentions"]) <= set(schemas["MessageAllowedMentionsRequest"]["properties"])
+    channel = MessengerChannel("telegram", address=services.telegram_url("5"), own_servers=True)
+    channel.send([hostile()], None, now=START)
+    api = json.loads((test_data / "api" / "telegram" / "api.min.json").read_text())
+    known = {each["name"]: each["required"] for each in api["methods"]["sendMessage"]["fields"]}
+    sent = services.to("telegram")[-1].json
+    assert {name for name, required in known.items() if required} <= set(sent) <= set(known)
 
 
 def test_discords_limits_are_read_from_each_answer(hooks: Receiver, clock: FakeClock) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import socket
 from contextlib import asynccontextmanager
@@ -79,16 +80,17 @@ async def take(connection, count: int) -> list[dict]:
         return [json.loads(await connection.recv()) for _ in range(count)]
 
 
-async def drained(connection) -> tuple[list[dict], int, str]:
+async def drained(connection) -> tuple[list[dict], int | None, str | None]:
     """Everything that still comes, and the code and reason with which it ends."""
-    frames = []
     async with asyncio.timeout(20):
-        try:
-            while True:
-                frames.append(json.loads(await connection.recv()))
-        except ConnectionClosed as end:
-            assert end.rcvd is not None
-            return frames, end.rcvd.code, end.rcvd.reason
+        frames = [json.loads(text) async for text in _until_closed(connection)]
+    return frames, connection.close_code, connection.close_reason
+
+
+async def _until_closed(connection):
+    with contextlib.suppress(ConnectionClosed):
+        while True:
+            yield await connection.recv()
 
 
 async def closed(connection) -> tuple[int, str]:

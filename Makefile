@@ -8,7 +8,7 @@ export PREFECT_SERVER_ANALYTICS_ENABLED = false
 export GX_ANALYTICS_ENABLED = false
 export MLFLOW_DISABLE_TELEMETRY = true
 
-.PHONY: help demo test up bench soak soak-live lint types contracts check clean
+.PHONY: help demo test explore up bench soak soak-live lint types contracts check clean
 .DEFAULT_GOAL := help
 
 help: ## say what can be made
@@ -34,6 +34,9 @@ demo: $(VENV)/.run ## run the whole chain on the packaged real bars: ingest -> .
 # Two processes, a file to one of them: tests of a file share what is slow to make.
 test: $(VENV)/.dev ## install what the tests need and run them all
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+explore: $(VENV)/.dev ## run the tests on random cases that no run has drawn before, to find what the fixed ones miss
+	TAPELINE_PROPERTIES=explore $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 up: $(VENV)/.run ## Prefect server and UI, work pool, worker, all deployments, MLflow UI; Ctrl-C stops them
 	$(BIN)/python ops/up.py

@@ -7,8 +7,14 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from hypothesis import settings
 
 from tests.support import make_bars
+
+# The same cases in each run, so that a change alone decides whether the tests pass; `make explore` draws new ones.
+settings.register_profile("repeatable", derandomize=True)
+settings.register_profile("explore", print_blob=True)
+settings.load_profile(os.environ.get("TAPELINE_PROPERTIES", "repeatable"))
 
 
 @pytest.fixture(scope="session")

@@ -41,8 +41,6 @@ from tapeline.strategy.strategy_decisions import Decided, decide
 PRICES: Final = ("open", "high", "low", "close", "volume")
 LEFT: Final = "left"
 """The reason of a decision that closes what the strategy holds no longer."""
-MISSED: Final = "missed"
-"""The reason of a signal that was seen only after its bar had been taken."""
 _VERSION: Final = 1
 _DECISION: Final = ("ts", "known_at", "target", "stop", "take", "latency", "reason", "strategy", "explanation")
 _SIGNAL: Final = ("ts", "known_at", "acted_at", "symbol", "source", "side", "probability", "confidence", "price")
@@ -348,7 +346,7 @@ class PaperAccount:
             scores = around[symbol].scores
             if strategy.needs_scores and scores is not None:
                 scored = scores.index.max() if "ts" not in scores else scores["ts"].max()
-                waits = closes[closes.index > scored]
+                waits = closes[~(closes.index <= scored)]
                 # The score of a bar comes a little after it: the bar waits for it, but not for ever.
                 closes = closes[(closes.index <= scored) | (waits.reindex(closes.index) <= now - self.terms.patience)]
             if len(closes):

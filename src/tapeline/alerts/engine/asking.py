@@ -9,12 +9,41 @@ import numpy as np
 from numba import njit
 
 from tapeline.alerts.engine.fields import (
-    BASE, FIRINGS, S_CONDITION, S_CONDITION_END, S_RULE, S_RULE_END, SET, SIDE_COUNT, SLOT, TRUTH_AT,
+    BASE,
+    FIRINGS,
+    S_CONDITION,
+    S_CONDITION_END,
+    S_RULE,
+    S_RULE_END,
+    SET,
+    SIDE_COUNT,
+    SLOT,
+    TRUTH_AT,
 )  # fmt: skip
 from tapeline.alerts.engine.options import BORROWED
 from tapeline.alerts.engine.table import (
-    ABOVE, AND, AT_LEAST, AT_MOST, BELOW, CROSSING, DIRTY, EACH_TICK, END, EQUAL, FALSE, LEVEL, NO_READING, NOT, OFF,
-    ONCE, ONCE_PER_BAR, ONCE_PER_BAR_CLOSE, PULSE, TRUE, UNKNOWN, WATCHED,
+    ABOVE,
+    AND,
+    AT_LEAST,
+    AT_MOST,
+    BELOW,
+    CROSSING,
+    DIRTY,
+    EACH_TICK,
+    END,
+    EQUAL,
+    FALSE,
+    LEVEL,
+    NO_READING,
+    NOT,
+    OFF,
+    ONCE,
+    ONCE_PER_BAR,
+    ONCE_PER_BAR_CLOSE,
+    PULSE,
+    TRUE,
+    UNKNOWN,
+    WATCHED,
 )  # fmt: skip
 
 
@@ -69,32 +98,43 @@ def ask(
                 book.dirty[dirty] = one.rule
                 dirty += 1
             continue
-        _remember(book.status, slot, new)
+        # A crossing holds for its record alone; what is asked at closes is told at each close at which it holds.
+        before = np.int64(book.status[slot] & 3)
+        resting = np.int64(FALSE) if crosses and new == TRUE else np.int64(new)
+        _remember(book.status, slot, resting)
         if rule.flags & WATCHED != 0:
-            if new != old:
-                _fire(book, symbol, one.rule, when, ts, tick, price, new, firings, sides, counters)
+            value = np.int64(new) if old == FALSE else resting
+            if value != before or (value == TRUE and rule.frequency == ONCE_PER_BAR_CLOSE):
+                _fire(book, symbol, np.int64(one.rule), when, ts, tick, price, value, firings, sides, counters)
+            if resting != value:
+                _fire(book, symbol, np.int64(one.rule), when, ts, tick, price, resting, firings, sides, counters)
         elif new == TRUE and (old == FALSE if crosses else (old != TRUE or rule.frequency == ONCE_PER_BAR_CLOSE)):
-            _try(book, symbol, one.rule, when, ts, tick, price, firings, sides, counters)
+            _try(book, symbol, np.int64(one.rule), when, ts, tick, price, firings, sides, counters)
     for place in range(dirty):
         _run(book, symbol, book.dirty[place], when, ts, tick, price, firings, sides, counters)
 
 
 @njit(**BORROWED)
 def once_a_bar(
-    book: Any, symbol: Any, ts: Any, tick: Any, price: Any, firings: Any, sides: Any, counters: Any
-) -> None:  # fmt: skip
-    """A bar began: what fires once a bar, and still holds, fires again."""
+    book: Any, symbol: Any, began: Any, ts: Any, tick: Any, price: Any, firings: Any, sides: Any, counters: Any
+) -> None:
+    """Bars began, of the timeframes whose bits are set: what fires once in them, and still holds, fires again."""
     number, slots = book.symbols[symbol, SET], book.symbols[symbol, SLOT]
     first = book.sets[number, S_RULE]
     for place in range(book.sets[number, S_RULE_END] - first):
         rule = book.rules[first + place]
         if (
             rule.frequency == ONCE_PER_BAR
+            and began >> np.int64(rule.frame) & 1 != 0
             and rule.flags & LEVEL != 0
-            and rule.flags & WATCHED == 0
             and book.status[slots + place] & 3 == TRUE
         ):
-            _try(book, symbol, place, EACH_TICK, ts, tick, price, firings, sides, counters)
+            if rule.flags & WATCHED != 0:
+                _fire(
+                    book, symbol, place, np.int64(EACH_TICK), ts, tick, price, np.int64(TRUE), firings, sides, counters
+                )
+            else:
+                _try(book, symbol, place, np.int64(EACH_TICK), ts, tick, price, firings, sides, counters)
 
 
 @njit(**BORROWED)
@@ -131,8 +171,11 @@ def _run(
         new = _value(book, rule.program, first, truths, False)
     _remember(book.status, slot, new)
     if rule.flags & WATCHED != 0:
-        if value != old:
+        if value != old or (value == TRUE and rule.frequency == ONCE_PER_BAR_CLOSE):
             _fire(book, symbol, place, when, ts, tick, price, value, firings, sides, counters)
+        if new != value:
+            # What held only while it crossed is over with the same record.
+            _fire(book, symbol, place, when, ts, tick, price, np.int64(new), firings, sides, counters)
     elif value == TRUE and (old != TRUE or rule.frequency == ONCE_PER_BAR_CLOSE):
         _try(book, symbol, place, when, ts, tick, price, firings, sides, counters)
 
@@ -187,7 +230,7 @@ def _try(
     if rule.frequency == ONCE:
         book.status[slot] |= np.uint8(OFF)
     book.fired_at[slot] = ts
-    _fire(book, symbol, place, when, ts, tick, price, TRUE, firings, sides, counters)
+    _fire(book, symbol, place, when, ts, tick, price, np.int64(TRUE), firings, sides, counters)
 
 
 @njit(**BORROWED)

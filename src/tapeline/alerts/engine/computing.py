@@ -10,7 +10,15 @@ from numba import njit
 from tapeline.alerts.engine.asking import truth_of
 from tapeline.alerts.engine.fields import S_COMPUTED, S_COMPUTED_END
 from tapeline.alerts.engine.indicators import (
-    ADD, DIVIDE, EXTERNAL, MULTIPLY, SINCE, STREAK, SUBTRACT, TRAILING_HIGH, TRAILING_LOW,
+    ADD,
+    DIVIDE,
+    EXTERNAL,
+    MULTIPLY,
+    SINCE,
+    STREAK,
+    SUBTRACT,
+    TRAILING_HIGH,
+    TRAILING_LOW,
 )  # fmt: skip
 from tapeline.alerts.engine.layout import CLOCK_SLOTS, FAR
 from tapeline.alerts.engine.options import BORROWED

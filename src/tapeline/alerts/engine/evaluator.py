@@ -12,13 +12,27 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tapeline.alerts.engine import indicators as kinds
 from tapeline.alerts.engine import table
 from tapeline.alerts.engine.carrying import carry, moved
 from tapeline.alerts.engine.compiled import CompiledRule
 from tapeline.alerts.engine.fields import (
-    AHEAD_LIMIT, BASE, CLOCK_AT, COUNTERS, FIRINGS, LATE, NEWEST, NEXT_END, OPENED, REFUSALS, REFUSED, REFUSED_FIRST,
-    SET, SIDE_COUNT, SLOT, SYMBOL_FIELDS, TRUTH_AT,
+    AHEAD_LIMIT,
+    BASE,
+    CLOCK_AT,
+    COUNTERS,
+    FIRINGS,
+    LATE,
+    NEWEST,
+    NEXT_END,
+    OPENED,
+    REFUSALS,
+    REFUSED,
+    REFUSED_FIRST,
+    SET,
+    SIDE_COUNT,
+    SLOT,
+    SYMBOL_FIELDS,
+    TRUTH_AT,
 )  # fmt: skip
 from tapeline.alerts.engine.history import load_bars
 from tapeline.alerts.engine.kernel import Book, process
@@ -139,21 +153,21 @@ class Evaluator:
 
     def rule(self, number: int) -> CompiledRule:
         """The rule that a firing names."""
+        return self.owner(number)[1]
+
+    def owner(self, number: int) -> tuple[str, CompiledRule]:
+        """The symbol and the rule that a firing names; a clock for all closes bars of any symbol."""
         if self._slots is None:
-            order = np.argsort(self._rows[:, SLOT], kind="stable")
-            self._slots = self._rows[order, SLOT], order
-        begins, order = self._slots
-        # Symbols without rules share a beginning with the next one, which stands behind them or before.
+            # Symbols without rules have no slots: they would share a beginning with others.
+            ruled = np.flatnonzero(self._sets.sizes()[self._rows[:, SET], 3])
+            ruled = ruled[np.argsort(self._rows[ruled, SLOT])]
+            self._slots = self._rows[ruled, SLOT], ruled
+        begins, ruled = self._slots
         at = int(np.searchsorted(begins, number, side="right")) - 1
-        while at >= 0:
-            symbol = int(order[at])
-            rules = self._sets.rules_of(int(self._rows[symbol, SET]))
-            offset = number - int(begins[at])
-            if offset < len(rules):
-                return rules[offset]
-            if offset > 0 and rules:
-                break
-            at -= 1
+        if at >= 0:
+            rules = self._sets.rules_of(int(self._rows[ruled[at], SET]))
+            if number - begins[at] < len(rules):
+                return self.names[int(ruled[at])], rules[number - int(begins[at])]
         raise DataError(f"rule number {number} is no longer in the table")
 
     def rules(self, symbol: str) -> tuple[CompiledRule, ...]:

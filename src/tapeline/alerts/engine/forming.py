@@ -8,8 +8,21 @@ from numba import njit
 
 from tapeline.alerts.engine.fields import S_FRAMES, S_GROUP, S_MEMBER, S_SPAN
 from tapeline.alerts.engine.indicators import (
-    BAND, BAR_VOLUME, CONVERGENCE, FLOW, MEAN, MOVE, REACH, STRENGTH, form_bands, form_convergences, form_flows,
-    form_means, form_moves, form_reaches, form_strengths,
+    BAND,
+    BAR_VOLUME,
+    CONVERGENCE,
+    FLOW,
+    MEAN,
+    MOVE,
+    REACH,
+    STRENGTH,
+    form_bands,
+    form_convergences,
+    form_flows,
+    form_means,
+    form_moves,
+    form_reaches,
+    form_strengths,
 )  # fmt: skip
 from tapeline.alerts.engine.options import BORROWED
 

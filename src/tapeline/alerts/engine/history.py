@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from numba import njit
 
 from tapeline.alerts.engine import indicators as ind
@@ -53,10 +54,10 @@ def close_bar(
     """The forming bar of a timeframe becomes the newest closed one. ``count``: timeframes of the block."""
     bar = base + 1 + frame
     total = int(arena[bar + ind.BAR_COUNT * count])
-    _push(arena, base, frames, place, ind.RING_CLOSE, total, arena[bar + ind.BAR_CLOSE * count])
-    _push(arena, base, frames, place, ind.RING_HIGH, total, arena[bar + ind.BAR_HIGH * count])
-    _push(arena, base, frames, place, ind.RING_LOW, total, arena[bar + ind.BAR_LOW * count])
-    _push(arena, base, frames, place, ind.RING_VOLUME, total, arena[bar + ind.BAR_VOLUME * count])
+    _push(arena, base, frames, place, np.int64(ind.RING_CLOSE), total, arena[bar + ind.BAR_CLOSE * count])
+    _push(arena, base, frames, place, np.int64(ind.RING_HIGH), total, arena[bar + ind.BAR_HIGH * count])
+    _push(arena, base, frames, place, np.int64(ind.RING_LOW), total, arena[bar + ind.BAR_LOW * count])
+    _push(arena, base, frames, place, np.int64(ind.RING_VOLUME), total, arena[bar + ind.BAR_VOLUME * count])
     arena[bar + ind.BAR_COUNT * count] = total + 1.0
     slot = (ended - frames[place, F_DURATION]) % ind.DAY // frames[place, F_DURATION]
     for number in range(start + frames[place, F_ROW], start + frames[place, F_ROW_END]):

@@ -19,13 +19,44 @@ from numpy.typing import NDArray
 from tapeline.alerts.engine.asking import ask, forget_sides, once_a_bar, truth_of
 from tapeline.alerts.engine.computing import compute
 from tapeline.alerts.engine.fields import (
-    AHEAD, AHEAD_LIMIT, BASE, CLOCK_AT, CLOCK_TIME, FIRINGS, LATE, NEWEST, NEXT_END, NEXT_SYMBOL, OPENED, PLACE, PRICE,
-    RECORD, REFUSED, REFUSED_FIRST, S_COMPUTED, S_COMPUTED_END, S_CONDITION, S_CONDITION_END, S_FLAGS, S_FRAME,
-    S_FRAMES, S_GROUP, S_MEMBER, S_ONCE_A_BAR, S_ROW, S_RULE, S_RULE_END, S_SPAN, SET, SIDE_COUNT, SIZE, SYMBOL, TIME,
-    TOO_LATE, TRUTH_AT,
+    AHEAD,
+    AHEAD_LIMIT,
+    BASE,
+    CLOCK_AT,
+    CLOCK_TIME,
+    FIRINGS,
+    LATE,
+    NEWEST,
+    NEXT_END,
+    NEXT_SYMBOL,
+    OPENED,
+    PLACE,
+    PRICE,
+    RECORD,
+    REFUSED,
+    REFUSED_FIRST,
+    S_COMPUTED,
+    S_COMPUTED_END,
+    S_CONDITION,
+    S_CONDITION_END,
+    S_FLAGS,
+    S_FRAME,
+    S_FRAMES,
+    S_ONCE_A_BAR,
+    S_ROW,
+    S_RULE,
+    S_RULE_END,
+    S_SPAN,
+    SET,
+    SIDE_COUNT,
+    SIZE,
+    SYMBOL,
+    TIME,
+    TOO_LATE,
+    TRUTH_AT,
 )  # fmt: skip
-from tapeline.alerts.engine.history import close_bar, open_bar
 from tapeline.alerts.engine.forming import form_prices, form_volumes
+from tapeline.alerts.engine.history import close_bar, open_bar
 from tapeline.alerts.engine.indicators import BAR_CLOSE, BAR_HIGH, BAR_LOW, BAR_OPEN, BAR_VOLUME, EXTERNAL
 from tapeline.alerts.engine.layout import CLOCK_SLOTS, F_DURATION, F_OPENING, FAR, READS_RECORD, TELLS_TIME
 from tapeline.alerts.engine.options import BORROWED
@@ -43,7 +74,8 @@ LATEST: Final = 7_258_118_400_000_000_000
 class Book(NamedTuple):
     """All that the engine keeps. What changes with each tick: ``arena`` (blocks), ``clocks``, ``symbols`` (rows of
     ``SYMBOL_FIELDS``), ``truths`` (of conditions), ``status`` and ``fired_at`` (of rules). What stays: ``sets``,
-    ``frames``, ``rows``, ``spans`` and ``constants`` of layouts, ``conditions``, ``rules`` and ``programs``."""
+    ``frames``, ``rows``, ``spans`` and ``constants`` of layouts, ``conditions``, ``rules`` and ``programs``.
+    """
 
     arena: NDArray[np.float64]
     clocks: NDArray[np.int64]
@@ -69,12 +101,12 @@ def process(
     refusals: Any, counters: Any, begin: Any,
 ) -> Any:  # fmt: skip
     """Take the records from ``begin`` on; the one at which it stopped for want of room, else their number."""
-    arena, clocks, table, sets = book.arena, book.clocks, book.symbols, book.sets
+    arena, table, sets = book.arena, book.symbols, book.sets
     for tick in range(begin, symbols.size):
         symbol, ts, record = np.int64(symbols[tick]), times[tick], records[tick]
         reason = _reason(symbol, ts, record, prices[tick], sizes[tick], table.shape[0], counters)
         if reason >= 0:
-            _refuse(tick, reason, refusals, counters)
+            _refuse(tick, np.int64(reason), refusals, counters)
             continue
         if symbol < 0:
             for one in range(counters[NEXT_SYMBOL], table.shape[0]):
@@ -96,10 +128,10 @@ def process(
                 _close_until(book, symbol, ts, tick, firings, sides, counters)
             frames = sets[number, S_FRAMES]
             flags = sets[number, S_FLAGS]
-            began = False
+            began = np.int64(0)
             if ts < table[symbol, NEWEST]:
                 if not _take_late(book, symbol, ts, price, size):
-                    _refuse(tick, TOO_LATE, refusals, counters)
+                    _refuse(tick, np.int64(TOO_LATE), refusals, counters)
                     continue
                 counters[LATE] += 1
                 ts, price = table[symbol, NEWEST], arena[base]
@@ -107,7 +139,7 @@ def process(
                 if table[symbol, OPENED] == 0:
                     began = _open_bars(book, symbol, ts, price)
                 table[symbol, NEWEST] = ts
-                moved = began or price != arena[base]
+                moved = began != 0 or price != arena[base]
                 arena[base] = price
                 bars, count = np.uintp(base + 1), np.uintp(frames)
                 high, low = bars + BAR_HIGH * count, bars + BAR_LOW * count
@@ -125,15 +157,15 @@ def process(
                 if flags & READS_RECORD != 0:
                     form_volumes(arena, base, sets, number, book.spans, sets[number, S_SPAN], book.constants)
                     if sets[number, S_COMPUTED] < sets[number, S_COMPUTED_END]:
-                        compute(book, base, number, table[symbol, CLOCK_AT], ts, NEVER)
+                        compute(book, base, number, table[symbol, CLOCK_AT], ts, np.int64(NEVER))
             at = _next_change(
                 arena, base, book.conditions, sets[number, S_CONDITION], sets[number, S_CONDITION_END], book.truths,
                 table[symbol, TRUTH_AT],
             )  # fmt: skip
             if at < sets[number, S_CONDITION_END]:
-                ask(book, symbol, EACH_TICK, at, ts, tick, price, firings, sides, counters)
-            if began and sets[number, S_ONCE_A_BAR] != 0:
-                once_a_bar(book, symbol, ts, tick, price, firings, sides, counters)
+                ask(book, symbol, np.int64(EACH_TICK), at, ts, tick, price, firings, sides, counters)
+            if began != 0 and sets[number, S_ONCE_A_BAR] != 0:
+                once_a_bar(book, symbol, began, ts, tick, price, firings, sides, counters)
         elif record == CLOCK:
             _reach_time(book, symbol, ts, tick, firings, sides, counters)
         elif record == GAP:
@@ -141,7 +173,7 @@ def process(
         else:
             place = np.int64(sizes[tick])
             if not _is_external(book, number, place):
-                _refuse(tick, PLACE, refusals, counters)
+                _refuse(tick, np.int64(PLACE), refusals, counters)
                 continue
             _close_until(book, symbol, ts, tick, firings, sides, counters)
             ts = max(ts, table[symbol, NEWEST])
@@ -187,7 +219,7 @@ def _refuse(tick: Any, reason: Any, refusals: Any, counters: Any) -> None:
 @njit(**BORROWED)
 def _has_room(sets: Any, number: Any, firings: Any, sides: Any, counters: Any) -> Any:
     """Whether all that one record of a symbol can bring has a place."""
-    times = sets[number, S_FRAMES] + 3
+    times = 2 * (sets[number, S_FRAMES] + 3)
     return firings.size - counters[FIRINGS] >= times * (
         sets[number, S_RULE_END] - sets[number, S_RULE]
     ) and sides.size - counters[SIDE_COUNT] >= times * (sets[number, S_CONDITION_END] - sets[number, S_CONDITION])
@@ -264,21 +296,21 @@ def _reach_time(book: Any, symbol: Any, ts: Any, tick: Any, firings: Any, sides:
 @njit(**BORROWED)
 def _ask_all(book: Any, symbol: Any, ts: Any, tick: Any, firings: Any, sides: Any, counters: Any) -> None:
     number, base = book.symbols[symbol, SET], book.symbols[symbol, BASE]
-    compute(book, base, number, book.symbols[symbol, CLOCK_AT], ts, NEVER)
+    compute(book, base, number, book.symbols[symbol, CLOCK_AT], ts, np.int64(NEVER))
     at, price = book.sets[number, S_CONDITION], book.arena[base]
-    ask(book, symbol, EACH_TICK, at, ts, tick, price, firings, sides, counters)
+    ask(book, symbol, np.int64(EACH_TICK), at, ts, tick, price, firings, sides, counters)
 
 
 @njit(**BORROWED)
 def _open_bars(book: Any, symbol: Any, ts: Any, price: Any) -> Any:
-    """Begin the bars that are not under way; whether any began."""
+    """Begin the bars that are not under way; a bit for each timeframe of which one began."""
     number, clock, base = book.symbols[symbol, SET], book.symbols[symbol, CLOCK_AT], book.symbols[symbol, BASE]
     count, first = book.sets[number, S_FRAMES], book.sets[number, S_FRAME]
-    began, after = False, FAR
+    began, after = np.int64(0), FAR
     for frame in range(count):
         at = clock + CLOCK_SLOTS * frame
         if book.clocks[at] == FAR:
-            began = True
+            began |= np.int64(1) << frame
             duration = book.frames[first + frame, F_DURATION]
             opened = ts - ts % duration
             book.clocks[at] = opened + duration
@@ -312,5 +344,5 @@ def _take_late(book: Any, symbol: Any, ts: Any, price: Any, size: Any) -> Any:
                 book.arena, base, book.sets, number, book.spans, book.sets[number, S_SPAN] + 1 + frame, book.constants
             )
     if entered and book.sets[number, S_COMPUTED] < book.sets[number, S_COMPUTED_END]:
-        compute(book, base, number, clock, book.symbols[symbol, NEWEST], NEVER)
+        compute(book, base, number, clock, book.symbols[symbol, NEWEST], np.int64(NEVER))
     return entered

@@ -204,7 +204,9 @@ def plan(wanted: Iterable[Indicator]) -> Layout:
             if one.kind <= kinds.VOLUME and shut < 0:
                 continue
             first, stride = standing.get(one, (0, 1))
-            rows.append((one.factor, one.kind, one.n, one.n2, one.n3, first, stride, places[one][0], shut, at, number, -1, -1))
+            rows.append(
+                (one.factor, one.kind, one.n, one.n2, one.n3, first, stride, places[one][0], shut, at, number, -1, -1)
+            )
             at += counts_of(one)
         table[number, F_ROW_END] = len(rows)
         table[number, F_OPENING] = any(kinds.GROUP.get(one.kind) == kinds.OPENING for one in mine_here)
@@ -230,9 +232,7 @@ def plan(wanted: Iterable[Indicator]) -> Layout:
     follows = bool(loose) or any(
         kinds.GROUP.get(one.kind) in reads or one.kind in (kinds.HIGH, kinds.LOW, kinds.VOLUME) for one in based
     )
-    flags = (READS_RECORD if follows else 0) | (
-        TELLS_TIME if any(one.kind == kinds.SINCE for one in loose) else 0
-    )
+    flags = (READS_RECORD if follows else 0) | (TELLS_TIME if any(one.kind == kinds.SINCE for one in loose) else 0)
     table_rows = np.array(rows, ROW)
     block = _empty_block(at, frames, table, table_rows, places)
     for array in (table, table_rows, spans, block):
@@ -301,7 +301,11 @@ def counts_of(one: Indicator) -> int:
 
 
 def _empty_block(
-    size: int, frames: int, table: NDArray[np.int64], rows: NDArray[np.void], places: Mapping[Indicator, tuple[int, ...]]
+    size: int,
+    frames: int,
+    table: NDArray[np.int64],
+    rows: NDArray[np.void],
+    places: Mapping[Indicator, tuple[int, ...]],
 ) -> NDArray[np.float64]:
     """A block that has seen no tick: nothing is known, no bar has closed."""
     block = np.zeros(size)

@@ -11,8 +11,22 @@ from numpy.typing import NDArray
 from tapeline.alerts.engine import table
 from tapeline.alerts.engine.compiled import CompiledRule
 from tapeline.alerts.engine.fields import (
-    S_COMPUTED, S_COMPUTED_END, S_CONDITION, S_CONDITION_END, S_FLAGS, S_FRAME, S_FRAMES, S_GROUP, S_LAYOUT, S_MEMBER,
-    S_ONCE_A_BAR, S_ROW, S_RULE, S_RULE_END, S_SPAN, SET_FIELDS,
+    S_COMPUTED,
+    S_COMPUTED_END,
+    S_CONDITION,
+    S_CONDITION_END,
+    S_FLAGS,
+    S_FRAME,
+    S_FRAMES,
+    S_GROUP,
+    S_LAYOUT,
+    S_MEMBER,
+    S_ONCE_A_BAR,
+    S_ROW,
+    S_RULE,
+    S_RULE_END,
+    S_SPAN,
+    SET_FIELDS,
 )  # fmt: skip
 from tapeline.alerts.engine.indicators import CLOSE, GROUPS
 from tapeline.alerts.engine.layout import CLOCK_SLOTS, FRAME_FIELDS, ROW, Indicator, Layout, plan
@@ -128,8 +142,8 @@ class RuleSets:
     def _add_layout(self, layout: Layout) -> None:
         self._layouts.append(layout)
         pools = self._frames, self._rows, self._spans, self._constants
-        parts = layout.frames, layout.rows, layout.spans, layout.constants
-        first = [pool.append(part) for pool, part in zip(pools, parts, strict=True)]
+        parts: tuple[NDArray[Any], ...] = (layout.frames, layout.rows, layout.spans, layout.constants)
+        first = [pool.append(parts[place]) for place, pool in enumerate(pools)]
         self._layout_first.append((first[0], first[1], first[2], first[3]))
 
     def _add(self, layout_number: int, members: tuple[int, ...], wanted: frozenset[Indicator]) -> int:
@@ -170,7 +184,8 @@ class RuleSets:
             program = self._program(rule.program) if rule.program else -1
             rule_rows[place] = (
                 rule.cooldown * MILLISECOND, rule.bar * SECOND, program, len(condition_rows), len(rule.conditions),
-                rule.frequency, (table.WATCHED if rule.watched else 0) | (table.LEVEL if level else 0), 0,
+                rule.frequency, (table.WATCHED if rule.watched else 0) | (table.LEVEL if level else 0),
+                layout.durations.index(rule.bar * SECOND) if rule.frequency == table.ONCE_PER_BAR else 0, 0,
             )  # fmt: skip
             when = frames[rule.close_of] if rule.close_of else table.EACH_TICK
             for one in rule.conditions:

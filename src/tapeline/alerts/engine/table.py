@@ -1,4 +1,4 @@
-"""Rules as arrays: conditions, programs and what each rule remembers, what symbols with the same rules share, and what each remembers."""
+"""Rules as arrays: conditions, programs, what symbols with the same rules share, and what each remembers."""
 
 from __future__ import annotations
 
@@ -65,12 +65,13 @@ RULE: Final = np.dtype(
         ("count", "u1"),
         ("frequency", "u1"),
         ("flags", "u1"),
-        ("pad", "u1", (5,)),
+        ("frame", "u1"),
+        ("pad", "u1", (4,)),
     ]
 )
 """A rule of a set, which all symbols with the same rules share. ``cooldown`` and ``bar``, by which it counts, in
 nanoseconds; ``program`` -1: its one condition is the rule; ``first`` and ``count``: its conditions, counted from the
-set's first."""
+set's first; ``frame``: the place of the timeframe by whose bars it counts."""
 
 FIRING: Final = np.dtype(
     [
@@ -87,8 +88,9 @@ FIRING: Final = np.dtype(
 )
 """One firing, or of a watched rule one change of truth.
 
-``ts``: the tick's time (of a late one the newest trade's or close's before it), or the close of the bar. ``tick``: its place in the batch. ``sides`` and ``count``: where the
-values of its conditions stand. ``at_close``: 0, or 1 + the place of the timeframe whose bar closed.
+``ts``: the tick's time (of a late one the newest trade's or close's before it), or the close of the bar. ``tick``:
+its place in the batch. ``sides`` and ``count``: where the values of its conditions stand. ``at_close``: 0, or 1 + the
+place of the timeframe whose bar closed.
 """
 
 SIDES: Final = np.dtype([("left", "f8"), ("right", "f8"), ("truth", "u1")])

@@ -134,7 +134,13 @@ class BacktestResult:
                 currency=self.settings.currency,
                 calendar=self.calendar,
                 regimes=regimes if alone and len(regimes) else None,
-                facts={"strategy": self.strategy.version, "run": self.run, **self.facts},
+                facts={
+                    "strategy": self.strategy.version,
+                    "run": self.run,
+                    "signals": _counted(self.signals, "signals"),
+                    "orders cut or refused": _counted(self.refusals, "orders") or "none",
+                    **self.facts,
+                },
             ),
             folder,
         )
@@ -328,6 +334,10 @@ def trading_terms(strategy: Strategy, bars: Mapping[str, pd.DataFrame], settings
         "long_rate": {name: rates[0] for name, rates in charged.items()} or None,
         "short_rate": {name: rates[1] for name, rates in charged.items()} or None,
     }
+
+
+def _counted(table: pd.DataFrame, column: str) -> str:
+    return ", ".join(f"{reason} {number}" for reason, number in zip(table["reason"], table[column], strict=True))
 
 
 def _past_returns(bars: Mapping[str, pd.DataFrame]) -> pd.DataFrame:

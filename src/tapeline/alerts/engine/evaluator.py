@@ -41,6 +41,7 @@ from tapeline.alerts.engine.pool import Pool
 from tapeline.alerts.engine.rule_sets import RuleSets
 from tapeline.core.errors import DataError
 
+_POOLS: Final = ("arena", "clocks", "truths", "status", "fired_at")
 FIRST_ROOM: Final = 4_096
 REFUSED_ROOM: Final = 256
 
@@ -64,6 +65,14 @@ class Fired(NamedTuple):
 
     firings: NDArray[np.void]
     sides: NDArray[np.void]
+
+
+class State(NamedTuple):
+    """All of an engine: its rules, its sets (the numbers of their rules, and what their layout reads), its arrays."""
+
+    rules: tuple[CompiledRule, ...]
+    sets: tuple[tuple[tuple[int, ...], tuple[Indicator, ...]], ...]
+    arrays: dict[str, NDArray[Any]]
 
 
 class Evaluator:
@@ -289,6 +298,59 @@ class Evaluator:
             self._rows[:, field] = after
         self._sets.keep(self._rows[:, SET])
         self._changed()
+
+    def state(self) -> State:
+        """All of it, for a snapshot; the arrays are the engine's own, to be written before the next batch."""
+        rules, sets = self._sets.contents()
+        arrays = {"rows": self._rows, "counters": self._counters}
+        for name in _POOLS:
+            pool = getattr(self, f"_{name}")
+            arrays[name] = pool.array[: pool.used]
+        return State(rules, sets, arrays)
+
+    @classmethod
+    def restored(
+        cls,
+        symbols: Sequence[str],
+        rules: Sequence[CompiledRule],
+        sets: Sequence[tuple[Sequence[int], Sequence[Indicator]]],
+        arrays: Mapping[str, NDArray[Any]],
+    ) -> Evaluator:
+        """An engine from what :meth:`state` gave.
+
+        Raises
+        ------
+        ValueError
+            The parts do not fit together.
+        """
+        made = cls()
+        made.names = list(symbols)
+        made.symbols = {name: number for number, name in enumerate(symbols)}
+        made._sets.fill(rules, sets)
+        made._rows, made._counters = arrays["rows"].astype(np.int64), arrays["counters"].astype(np.int64)
+        for name in _POOLS:
+            pool = getattr(made, f"_{name}")
+            pool.replace(arrays[name].astype(pool.array.dtype))
+        made._check()
+        made._changed()
+        return made
+
+    def _check(self) -> None:
+        """Refuse rows that point outside of the arrays."""
+        rows = self._rows
+        if rows.shape != (len(self.names), SYMBOL_FIELDS) or self._counters.shape != (COUNTERS,):
+            raise ValueError("the number of symbols does not fit")
+        if rows.size == 0:
+            return
+        known = self._sets.sizes()
+        if rows[:, SET].min() < 0 or rows[:, SET].max() >= len(known):
+            raise ValueError("a symbol has a set of rules that is not there")
+        pools = (self._arena, self._clocks, self._truths, self._status)
+        for column, (field, pool) in enumerate(zip((BASE, CLOCK_AT, TRUTH_AT, SLOT), pools, strict=True)):
+            if rows[:, field].min() < 0 or (rows[:, field] + known[rows[:, SET], column]).max() > pool.used:
+                raise ValueError("a symbol stands outside of the arrays")
+        if self._fired_at.used != self._status.used:
+            raise ValueError("rules and their times do not fit")
 
     def _changed(self) -> None:
         self._book = self._slots = None

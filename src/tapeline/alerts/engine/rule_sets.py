@@ -123,6 +123,31 @@ class RuleSets:
         pools = (self._sets, self._sizes, self._frames, self._rows, self._spans, self._constants, self._conditions)
         return sum(pool.array.nbytes for pool in (*pools, self._rules)) + 2 * len(self._programs)
 
+    def contents(
+        self,
+    ) -> tuple[tuple[CompiledRule, ...], tuple[tuple[tuple[int, ...], tuple[Indicator, ...]], ...]]:
+        """All rules by number, and of each set the numbers of its rules and what its layout reads."""
+        sets = zip(self._members, self._wanted, strict=True)
+        return tuple(self._known), tuple((members, tuple(sorted(wanted, key=repr))) for members, wanted in sets)
+
+    def fill(
+        self, rules: Sequence[CompiledRule], sets: Sequence[tuple[Sequence[int], Sequence[Indicator]]]
+    ) -> None:  # fmt: skip
+        """Have these contents, numbered as they were.
+
+        Raises
+        ------
+        ValueError
+            They would be numbered in another way.
+        """
+        self.__init__()  # type: ignore[misc]
+        for rule in rules:
+            self.intern(rule)
+        for number, (members, wanted) in enumerate(sets):
+            if self.find(members, wanted) != number:
+                raise ValueError("two sets of rules are the same")
+        self._live = len(self._members)
+
     def is_wasteful(self) -> bool:
         """Whether sets that came and went have left more than half of the tables behind."""
         return len(self._members) > 1_000 + 2 * self._live

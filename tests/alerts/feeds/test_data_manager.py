@@ -203,14 +203,17 @@ def test_values_that_are_not_finite_are_refused():
 
 
 def test_what_the_batcher_refused_is_offered_again_without_loss():
-    desk = Desk()
-    desk.manager.batcher = full = Batcher({"BTC": 0}, options=BatcherOptions(most=2, capacity=2), block=False)
+    full = Batcher({"BTC": 0}, options=BatcherOptions(most=2, capacity=2), block=False)
+    manager = DataManager(full)
+    manager.watch("BTC", SOURCES)
     ticks = [Tick("BTCUSDT", SECOND, 1.0, 1.0, number) for number in range(3)]
     with pytest.raises(TemporaryError):
-        desk.manager.take("binance", ticks)
+        manager.take("binance", ticks)
+    assert manager.positions() == {"binance:BTC": 1}
     assert full.flush(0, force=True)[1].sequences.tolist() == [0, 1]
-    assert desk.manager.take("binance", ticks) == 1
+    assert manager.take("binance", ticks) == 1
     assert full.flush(0, force=True)[1].sequences.tolist() == [2]
+    assert manager.counters.given == 3
 
 
 @pytest.mark.parametrize(

@@ -184,14 +184,23 @@ class Batcher:
             self._trade(self._number(symbol), ts, price, size, sequence, self._source(source), late)
 
     def take_all(self, ticks: Iterable[Tick], source: str) -> None:
-        """Take trades of one source in their order, all or none."""
+        """Take trades of one source in their order, all or none; symbols are the evaluator's."""
         some = list(ticks)
         with self._changed:
             self._room(len(some))
             number = self._source(source)
-            numbers = [self._number(tick.symbol) for tick in some]
+            numbers = [self._number(tick[0]) for tick in some]
+            pack, rows = _PACK.pack, self._rows
+            if some and not rows:
+                self._since = self._clock()
+                self._changed.notify_all()
             for one, (_, ts, price, size, sequence, late) in zip(numbers, some, strict=True):
-                self._trade(one, ts, price, size, sequence, number, late)
+                if ts > self._newest:
+                    self._newest = ts
+                    if ts >= self._next_clock:
+                        self._reach(ts)
+                rows.append(pack(one, TRADE, late, number, ts, price, size, sequence))
+            self.counters.records += len(some)
 
     def value(
         self, symbol: str, key: str, ts: int, value: float, *, event: bool = False, sequence: int = -1, source: str = ""

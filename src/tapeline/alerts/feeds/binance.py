@@ -66,7 +66,7 @@ class BinanceSource:
         self.quarantined = self.breaks = 0
         self._symbols = [Symbol.parse(symbol) for symbol in dict.fromkeys(symbols)]
         self._history, self._on_alert, self._check_every = history, on_alert, check_every
-        self._last: dict[Symbol, int] = {Symbol.parse(text): last for text, last in (last_ids or {}).items()}
+        self._last: dict[Symbol, int | str] = {Symbol.parse(text): last for text, last in (last_ids or {}).items()}
         self._fetched: dict[Symbol, set[int]] = {}
         self._lost: dict[Symbol, deque[MissingIds]] = {}
         self._lost_seen = 0
@@ -176,8 +176,7 @@ class BinanceSource:
     def _record(self, record: Record, received: int) -> None:
         if isinstance(record, Trade):
             self.collector.take(record, received)
-            self.fallback.heard(record.symbol, int(record.id))
-            if self.fallback.is_active(record.symbol):
+            if self.fallback.heard(record.symbol, record.id):
                 self.fallback.released(record.symbol, self._last.get(record.symbol, -1))
         elif isinstance(record, Quarantined):
             self.quarantined += 1
@@ -185,9 +184,8 @@ class BinanceSource:
     def _released(self, rows: list[Collected]) -> None:
         for row in rows:
             if isinstance(row.record, Trade):
-                symbol, number = row.record.symbol, int(row.record.id)
-                self._last[symbol] = number
-                self.fallback.released(symbol, number)
+                self._last[row.record.symbol] = row.record.id
+                self.fallback.released(row.record.symbol, row.record.id)
 
     def _broken(self, _reason: str) -> None:
         """What came meanwhile is on its way: no bar closes before it."""
@@ -224,7 +222,7 @@ class BinanceSource:
 
     async def _ask(self, history: BinanceHistory, symbol: Symbol) -> None:
         async with self._slots:
-            first = self._last[symbol] + 1
+            first = int(self._last[symbol]) + 1
             try:
                 page = await history.trades_from(symbol, first)
             except (TemporaryError, ProviderError, DataError) as error:
@@ -232,7 +230,7 @@ class BinanceSource:
                 self.fallback.failed(symbol, wait or 0.0)
                 return
         self.manager.heard(self.name, symbol)
-        received, last = self.timing.wall(), self._last[symbol]
+        received, last = self.timing.wall(), int(self._last[symbol])
         fresh = [trade for trade in page if int(trade.id) > last]
         if fresh and self.fallback.is_active(symbol):
             self._fetched.setdefault(symbol, set()).update(int(trade.id) for trade in fresh)

@@ -16,12 +16,14 @@ from typing import Any, Final
 
 from tapeline.alerts.feeds.batcher import Batcher, Tick
 from tapeline.alerts.feeds.source_names import EARLIEST, LARGEST, SourceName, fault
-from tapeline.core.errors import ConfigurationError
+from tapeline.core.errors import ConfigurationError, TapelineError
 from tapeline.core.symbol import Symbol
 from tapeline.streams.alerts import FeedAlert, Kind, OnAlert, ignore
 from tapeline.streams.timing import Timing
 
 NEVER: Final = -(2**62)
+LARGEST_RUN: Final = 512
+"""Records that go to the batcher in one call."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,36 @@ class _Instrument:
         self.newest = self.cut = NEVER
 
 
+class _Run:
+    """Records on their way to the batcher together, and where their routes stood before them."""
+
+    __slots__ = ("before", "source", "ticks")
+
+    def __init__(self, source: str) -> None:
+        self.source = source
+        self.ticks: list[Tick] = []
+        self.before: list[tuple[_Route, int, int, int]] = []
+
+    def add(self, route: _Route, tick: Tick) -> None:
+        instrument, ts, sequence = route.instrument, tick[1], tick[4]
+        self.before.append((route, route.last, route.newest, instrument.newest))
+        self.ticks.append(tick if tick[0] == instrument.symbol else tick._replace(symbol=instrument.symbol))
+        if sequence >= 0:
+            route.last = sequence
+        if ts > route.newest:
+            route.newest = ts
+        if ts > instrument.newest:
+            instrument.newest = ts
+
+    def undo(self) -> None:
+        for route, last, newest, given in reversed(self.before):
+            route.last, route.newest, route.instrument.newest = last, newest, given
+        self.clear()
+
+    def clear(self) -> None:
+        self.ticks, self.before = [], []
+
+
 class DataManager:
     """Sources give, the batcher gets.
 
@@ -141,6 +173,7 @@ class DataManager:
         self._lock = threading.RLock()
         self._heard = self.timing.monotonic()
         self._stopping = asyncio.Event()
+        self._chunk = min(LARGEST_RUN, batcher.options.capacity)
 
     def watch(self, symbol: str, sources: Sequence[SourceName]) -> None:
         """Follow a symbol: the first source is the best, those behind it stand by. Again: its sources are replaced.
@@ -196,20 +229,35 @@ class DataManager:
         TemporaryError
             The batcher is closed. What was given before is a duplicate when it is offered again.
         """
-        given = 0
         with self._lock:
+            before = self.counters.given
             now, ahead = self.timing.monotonic(), self.timing.wall() + int(self.options.ahead * 1e9)
+            routes, run = self._routes, _Run(source)
             for tick in ticks:
-                route = self._routes.get((source, tick.symbol))
+                route = routes.get((source, tick[0]))
                 if route is None:
                     self.counters.unknown += 1
                     continue
                 reason = fault(tick, ahead)
                 if reason is not None:
+                    self._pass(run)
                     self._refuse(route, tick, reason)
                     continue
-                given += self._take(route, tick, now)
-        return given
+                sequence, instrument = tick[4], route.instrument
+                if sequence <= route.last if sequence >= 0 else tick[1] <= route.newest:
+                    self.counters.duplicates += 1
+                    continue
+                if route.rank == instrument.active and tick[1] > instrument.cut and not instrument.silent:
+                    if len(run.ticks) >= self._chunk:
+                        self._pass(run)
+                    run.add(route, tick)
+                else:
+                    self._pass(run)
+                    self._seldom(route, tick)
+                route.heard = now
+            self._pass(run)
+            self._heard = now
+            return self.counters.given - before
 
     def gap(self, source: str, name: str, ts: int, detail: str) -> None:
         """Records of a symbol are lost for good: the evaluator is told in their place, and people by an alert."""
@@ -303,14 +351,21 @@ class DataManager:
             "waiting": self.batcher.depth,
         }
 
-    def _take(self, route: _Route, tick: Tick, now: float) -> bool:
-        if tick.sequence >= 0:
-            if tick.sequence <= route.last:
-                self.counters.duplicates += 1
-                return False
-        elif tick.ts <= route.newest:
-            self.counters.duplicates += 1
-            return False
+    def _pass(self, run: _Run) -> None:
+        """Give what was gathered; where the batcher refuses, none of it was taken."""
+        if not run.ticks:
+            return
+        try:
+            self.batcher.take_all(run.ticks, run.source)
+        except TapelineError:
+            run.undo()
+            raise
+        self.counters.given += len(run.ticks)
+        self.counters.late += sum(tick[5] for tick in run.ticks)
+        run.clear()
+
+    def _seldom(self, route: _Route, tick: Tick) -> None:
+        """A record of a source that does not speak, or may not yet."""
         instrument = route.instrument
         given = False
         if route.rank == instrument.active:
@@ -334,8 +389,6 @@ class DataManager:
         if tick.sequence >= 0:
             route.last = tick.sequence
         route.newest = max(route.newest, tick.ts)
-        route.heard = self._heard = now
-        return given
 
     def _give(self, route: _Route, tick: Tick) -> None:
         instrument = route.instrument

@@ -70,12 +70,14 @@ class Fallback:
     >>> now = [0.0]
     >>> fallback = Fallback(["BTCUSDT"], timing=Timing(monotonic=lambda: now[0]))
     >>> fallback.heard("BTCUSDT", 7)
+    False
     >>> now[0] = 6.0
     >>> fallback.due(), fallback.is_active("BTCUSDT")
     (['BTCUSDT'], True)
     >>> fallback.polled("BTCUSDT", found=3, more=False)
     True
     >>> fallback.heard("BTCUSDT", 12)
+    True
     >>> [fallback.released("BTCUSDT", number) for number in (10, 11, 12)], fallback.is_active("BTCUSDT")
     ([False, False, True], False)
     """
@@ -109,18 +111,20 @@ class Fallback:
         """The symbols for which the history is asked."""
         return [symbol for symbol, state in self._states.items() if state.active]
 
-    def heard(self, symbol: str, number: int) -> None:
-        """The stream brought a trade with this id."""
+    def heard(self, symbol: str, number: int | str) -> bool:
+        """The stream brought a trade with this id; whether the history is being asked for its symbol."""
         state = self._states.get(symbol)
-        if state is not None:
-            state.heard = self.timing.monotonic()
-            if state.active:
-                state.live = max(state.live, number)
+        if state is None:
+            return False
+        state.heard = self.timing.monotonic()
+        if state.active:
+            state.live = max(state.live, int(number))
+        return state.active
 
-    def released(self, symbol: str, number: int) -> bool:
+    def released(self, symbol: str, number: int | str) -> bool:
         """A trade is in order now, whoever brought it; whether the stream has its symbol back with it."""
         state = self._states.get(symbol)
-        if state is None or not state.active or not 0 <= state.live <= number:
+        if state is None or not state.active or not 0 <= state.live <= int(number):
             return False
         state.active, state.live = False, -1
         self.counters.handed_back += 1

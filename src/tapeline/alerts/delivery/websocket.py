@@ -74,7 +74,8 @@ def static_token(token: str) -> Authorise:
 class Hello:
     """What a client asks for in its first message.
 
-    ``resume`` is the cursor of the last firing that it took (None: from now on); empty filters let everything pass.
+    ``resume`` is the cursor of the last firing that it took (None: from now on; ``"0"``: all that is kept); empty
+    filters let everything pass.
     """
 
     resume: int | None
@@ -348,10 +349,12 @@ class FiringServer:
             await client.connection.send(await client.waiting.get())
 
     async def _stream(self) -> None:
+        # Clients send between two pages; half a queue at a time, a burst alone fills none of them.
+        page = max(min(PAGE, self._queue // 2), 1)
         while True:
             self._bell.clear()
             try:
-                found = await asyncio.to_thread(self._store.firings_after, self._position, limit=PAGE)
+                found = await asyncio.to_thread(self._store.firings_after, self._position, limit=page)
             except Exception as error:  # noqa: BLE001 - a lost database must not end the stream for ever
                 _log.warning("firings cannot be read: %s", type(error).__name__)
                 found = ()
@@ -361,7 +364,7 @@ class FiringServer:
                 for client in [each for each in self._clients if each.position < stored.number]:
                     if not client.offer(stored.number, stored, frame):
                         self._drop(client)
-            if len(found) < PAGE:
+            if len(found) < page:
                 try:
                     async with asyncio.timeout(self._poll):
                         await self._bell.wait()

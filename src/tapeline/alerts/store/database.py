@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any, Final, Literal, TypeVar
 
 import sqlalchemy.exc
-from sqlalchemy import Connection, Table, update
+from sqlalchemy import Connection, Table, bindparam, update
 
 from tapeline.alerts.store.metadata import counter
 from tapeline.core.errors import ConfigurationError, DataError, TapelineError, TemporaryError
@@ -18,6 +18,12 @@ Values = Sequence[tuple[Any, ...]]
 Counter = Literal["commit", "rule", "acknowledgement"]
 LOCK_SECONDS: Final = 5.0
 """How long to wait for another process's lock."""
+_TAKE: Final = (
+    update(counter)
+    .where(counter.c.name == bindparam("which"))
+    .values(value=counter.c.value + bindparam("count"))
+    .returning(counter.c.value)
+)
 
 
 class Database(ABC):
@@ -45,12 +51,7 @@ class Database(ABC):
 
     def take_numbers(self, connection: Connection, name: Counter, count: int) -> int:
         """Reserve ``count`` numbers; the last one before them. Holds back other writers until the transaction ends."""
-        taken: int = connection.execute(
-            update(counter)
-            .where(counter.c.name == name)
-            .values(value=counter.c.value + count)
-            .returning(counter.c.value)
-        ).scalar_one()
+        taken: int = connection.execute(_TAKE, {"which": name, "count": count}).scalar_one()
         return taken - count
 
 

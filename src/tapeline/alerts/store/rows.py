@@ -31,12 +31,12 @@ _state: Final = msgspec.json.Decoder(RuleState).decode
 _secrets: Final = msgspec.msgpack.Decoder(tuple[bytes, ...]).decode
 
 
-def firing_row(firing: Firing, number: int) -> tuple[Any, ...]:
+def firing_row(id: str, firing: Firing, number: int) -> tuple[Any, ...]:
     """A firing in the order of its table's columns. A price that is not known is null: SQLite knows no NaN."""
     price = firing.price
     return _storable(
         (
-            firing.id,
+            id,
             firing.symbol,
             number,
             firing.dedupe_key,

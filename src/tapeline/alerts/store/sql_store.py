@@ -42,16 +42,18 @@ class SqlStore(FiringHistory, Outbox, RuleBook):
         return self._database.write(lambda db: self._committed(db, commits))
 
     def _committed(self, db: Connection, commits: Sequence[Commit]) -> tuple[frozenset[str], ...]:
+        # Each id once: it is a hash put into letters, and asked for again it would be made again.
+        ids = [[one.id for one in commit.firings] for commit in commits]
         firings: dict[str, Firing] = {}
-        for commit in commits:
-            for one in commit.firings:
-                firings.setdefault(one.id, one)
+        for commit, own in zip(commits, ids, strict=True):
+            for id, one in zip(own, commit.firings, strict=True):
+                firings.setdefault(id, one)
         most = len(firings) + sum(len(commit.deliveries) for commit in commits)
         base = self._database.take_numbers(db, "commit", most)
         new = self._insert_firings(
-            db, [rows.firing_row(one, base + n) for n, one in enumerate(firings.values(), 1)], base
+            db, [rows.firing_row(id, one, base + n) for n, (id, one) in enumerate(firings.items(), 1)], base
         )
-        answers, deliveries = _first_told(commits, new)
+        answers, deliveries = _first_told(commits, ids, new)
         base += len(firings)
         self._database.put(db, delivery, [rows.delivery_row(one, base + n) for n, one in enumerate(deliveries, 1)])
         states = {(one.rule, one.symbol): one for commit in commits for one in commit.states}
@@ -138,13 +140,15 @@ class SqlStore(FiringHistory, Outbox, RuleBook):
 _positions: Final = position
 
 
-def _first_told(commits: Sequence[Commit], new: frozenset[str]) -> tuple[tuple[frozenset[str], ...], list[Delivery]]:
+def _first_told(
+    commits: Sequence[Commit], ids: Sequence[Sequence[str]], new: frozenset[str]
+) -> tuple[tuple[frozenset[str], ...], list[Delivery]]:
     """What each commit brought first, and the deliveries that are written: none of a firing that was there."""
     answers: list[frozenset[str]] = []
     told: set[str] = set()
     deliveries: dict[str, Delivery] = {}
-    for commit in commits:
-        own = {one.id for one in commit.firings}
+    for commit, those in zip(commits, ids, strict=True):
+        own = set(those)
         fresh = (own & new) - told
         told |= fresh
         answers.append(frozenset(fresh))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from dataclasses import replace
 from itertools import product
 from typing import Final, NamedTuple
 
@@ -131,29 +132,46 @@ def _cases(compiled: CompiledRule, wanted: bool) -> list[Case] | None:
     for step in compiled.program or (0,):
         if step >= 0:
             one = compiled.conditions[step]
-            stack.append(([(one,)], [()] if one.crossing else [(opposite(one),)]))
+            fails: list[Case] = [()] if one.crossing else [(replace(opposite(one), hysteresis=0.0),)]
+            stack.append(([_implied(one)], fails))
         elif step == table.NOT:
-            holds, fails = stack.pop()
-            stack.append((fails, holds))
+            first, second = stack.pop()
+            stack.append((second, first))
         else:
-            second, first = stack.pop(), stack.pop()
+            right, left = stack.pop(), stack.pop()
             joined, either = (0, 1) if step == table.AND else (1, 0)
-            both = [left + right for left, right in product(first[joined], second[joined])]
-            some = first[either] + second[either]
+            both = [one_way + other for one_way, other in product(left[joined], right[joined])]
+            some = left[either] + right[either]
             if len(both) > MOST_CASES or len(some) > MOST_CASES:
                 return None
             stack.append((both, some) if step == table.AND else (some, both))
     return stack[-1][0 if wanted else 1]
 
 
+def _implied(one: Condition) -> Case:
+    """What is so where a comparison holds: what it held on to by its hysteresis, and what it has held for."""
+    inner = one.left[0]
+    if inner.kind in (kinds.STREAK, kinds.SINCE) and inner.left is not None and one.threshold > 0.0:
+        return one, Condition(inner.left, inner.n, right=inner.right, threshold=inner.factor)
+    return (one,)
+
+
+def _bound(one: Condition) -> float:
+    """What the difference of both sides, or the left side of one with a number, is compared with."""
+    bound = one.threshold if one.right is None else 0.0
+    if one.crossing:
+        return bound
+    if one.comparison in (table.ABOVE, table.AT_LEAST):
+        return bound - one.hysteresis
+    return bound + one.hysteresis if one.comparison in (table.BELOW, table.AT_MOST) else bound
+
+
 def _impossible(case: Iterable[Condition], functions: Catalogue) -> bool:
     found: dict[tuple[Reading, Reading | None], Interval] = {}
     for one in case:
-        key, comparison, bound = (one.left, one.right), one.comparison, one.threshold
-        if one.right is not None:
-            bound = 0.0
-            if repr(one.left) > repr(one.right):
-                key, comparison = (one.right, one.left), _MIRRORED[comparison]
+        key, comparison, bound = (one.left, one.right), one.comparison, _bound(one)
+        if one.right is not None and repr(one.left) > repr(one.right):
+            key, comparison, bound = (one.right, one.left), _MIRRORED[comparison], -bound
         if key not in found:
             low, high = bounds_of(key[0], functions)
             if key[1] is not None:

@@ -138,7 +138,6 @@ def test_killed_between_sending_and_settling_it_goes_out_again_under_the_same_id
     channel = ScriptedChannel()
     put(store, channel.name, endpoint_of(store, channel), [7])
     manager = manager_of(store, channel, clock)
-    settle = store.settle
 
     def killed(*attempts):
         raise Killed
@@ -148,7 +147,7 @@ def test_killed_between_sending_and_settling_it_goes_out_again_under_the_same_id
         with pytest.raises(Killed):
             manager.step(channel.name)
     finally:
-        store.settle = settle
+        del store.settle
     assert manager_of(store, channel, clock).step(channel.name) == 0  # the lease of the dead still holds
     clock.pass_(121)
     manager_of(store, channel, clock).step(channel.name)

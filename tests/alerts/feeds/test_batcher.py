@@ -140,6 +140,22 @@ def test_positions_are_the_last_sequences_of_a_batch():
     assert taken.late.tolist() == [False, False, False, True]
 
 
+def test_the_engine_waits_for_a_batch():
+    batcher = Batcher(NUMBERS, options=BatcherOptions(window=50_000_000))
+    assert batcher.next(0.0) is None
+    taker = threading.Thread(target=lambda: [batcher.take("A", 1, 1.0, 1.0, n, "x") for n in range(20)])
+    taker.start()
+    found = []
+    while len(found) < 20:
+        found += [row[5] for row in rows(batcher.next(10.0))]
+    taker.join()
+    assert found == list(range(20))
+    batcher.take("A", 1, 1.0, 1.0, 20, "x")
+    batcher.close()
+    assert [row[5] for row in rows(batcher.next(10.0))] == [20]
+    assert batcher.next(10.0) is None
+
+
 def test_what_cannot_be_taken_is_refused_and_leaves_nothing():
     batcher = Batcher(NUMBERS, options=BatcherOptions(most=2, capacity=2), block=False)
     with pytest.raises(DataError, match="'C' is not known"):

@@ -293,6 +293,16 @@ class Batcher:
         with self._changed:
             return self._changed.wait_for(lambda: bool(self._rows) or self._closed, timeout) and bool(self._rows)
 
+    def next(self, timeout: float) -> tuple[Batch, Taken] | None:
+        """Wait for the next batch as :meth:`flush` defines it; None where no record came in so many seconds."""
+        with self._changed:
+            if not self._changed.wait_for(lambda: bool(self._rows) or self._closed, timeout):
+                return None
+            left = self.options.window - (self._clock() - self._since)
+            if left > 0 and len(self._rows) < self.options.most and not self._closed:
+                self._changed.wait(left / SECOND)
+        return self.flush(self._clock(), force=True)
+
     def close(self) -> None:
         """Wake those who wait; nothing more is taken."""
         with self._changed:

@@ -9,19 +9,19 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 from tapeline.alerts.feeds.batcher import Batcher, Tick
+from tapeline.alerts.feeds.routes import NEVER, Instrument, Route, Run
 from tapeline.alerts.feeds.source_names import EARLIEST, LARGEST, SourceName, fault
 from tapeline.core.errors import ConfigurationError, TapelineError
 from tapeline.core.symbol import Symbol
 from tapeline.streams.alerts import FeedAlert, Kind, OnAlert, ignore
 from tapeline.streams.timing import Timing
 
-NEVER: Final = -(2**62)
 LARGEST_RUN: Final = 512
 """Records that go to the batcher in one call."""
 
@@ -72,58 +72,6 @@ class ManagerCounters:
     silent: int = 0
 
 
-class _Route:
-    """One source of one symbol, and how far it is."""
-
-    __slots__ = ("heard", "instrument", "last", "named", "newest", "rank", "waiting")
-
-    def __init__(self, instrument: _Instrument, rank: int, named: SourceName, now: float, standby: int) -> None:
-        self.instrument, self.rank, self.named = instrument, rank, named
-        self.last, self.newest, self.heard = -1, NEVER, now
-        self.waiting: deque[Tick] = deque(maxlen=standby)
-
-
-class _Instrument:
-    """One symbol: its sources, who speaks, and the instants that decide."""
-
-    __slots__ = ("active", "cut", "newest", "routes", "silent", "symbol")
-
-    def __init__(self, symbol: str) -> None:
-        self.symbol, self.active, self.silent = symbol, 0, False
-        self.routes: list[_Route] = []
-        self.newest = self.cut = NEVER
-
-
-class _Run:
-    """Records on their way to the batcher together, and where their routes stood before them."""
-
-    __slots__ = ("before", "source", "ticks")
-
-    def __init__(self, source: str) -> None:
-        self.source = source
-        self.ticks: list[Tick] = []
-        self.before: list[tuple[_Route, int, int, int]] = []
-
-    def add(self, route: _Route, tick: Tick) -> None:
-        instrument, ts, sequence = route.instrument, tick[1], tick[4]
-        self.before.append((route, route.last, route.newest, instrument.newest))
-        self.ticks.append(tick if tick[0] == instrument.symbol else tick._replace(symbol=instrument.symbol))
-        if sequence >= 0:
-            route.last = sequence
-        if ts > route.newest:
-            route.newest = ts
-        if ts > instrument.newest:
-            instrument.newest = ts
-
-    def undo(self) -> None:
-        for route, last, newest, given in reversed(self.before):
-            route.last, route.newest, route.instrument.newest = last, newest, given
-        self.clear()
-
-    def clear(self) -> None:
-        self.ticks, self.before = [], []
-
-
 class DataManager:
     """Sources give, the batcher gets.
 
@@ -168,8 +116,8 @@ class DataManager:
         self.reasons: Counter[str] = Counter()
         self._positions = dict(positions or {})
         self._on_alert = on_alert
-        self._instruments: dict[str, _Instrument] = {}
-        self._routes: dict[tuple[str, str], _Route] = {}
+        self._instruments: dict[str, Instrument] = {}
+        self._routes: dict[tuple[str, str], Route] = {}
         self._lock = threading.RLock()
         self._heard = self.timing.monotonic()
         self._stopping = asyncio.Event()
@@ -196,12 +144,12 @@ class DataManager:
                 if route is not None and route.instrument.symbol != symbol:
                     raise ConfigurationError(f"{key[1]} of {key[0]} is {route.instrument.symbol} already, not {symbol}")
             before = self._forget(symbol)
-            instrument = self._instruments[symbol] = _Instrument(symbol)
+            instrument = self._instruments[symbol] = Instrument(symbol)
             if before is not None:
                 instrument.newest = before.newest
             held = {route.named.source: route for route in before.routes} if before is not None else {}
             for rank, named in enumerate(sources):
-                route = _Route(instrument, rank, named, self.timing.monotonic(), self.options.standby)
+                route = Route(instrument, rank, named, self.timing.monotonic(), self.options.standby)
                 route.last = self._positions.get(f"{named.source}:{symbol}", -1)
                 if named.source in held:
                     route.last, route.newest = held[named.source].last, held[named.source].newest
@@ -232,22 +180,23 @@ class DataManager:
         with self._lock:
             before = self.counters.given
             now, ahead = self.timing.monotonic(), self.timing.wall() + int(self.options.ahead * 1e9)
-            routes, run = self._routes, _Run(source)
+            routes, run = self._routes, Run(source)
             for tick in ticks:
                 route = routes.get((source, tick[0]))
                 if route is None:
                     self.counters.unknown += 1
                     continue
-                reason = fault(tick, ahead)
-                if reason is not None:
+                _, ts, price, size, sequence, _ = tick
+                # The question that almost every record answers with yes, before the one that says why not.
+                if not (0.0 < price <= LARGEST and 0.0 <= size <= LARGEST and EARLIEST <= ts <= ahead):
                     self._pass(run)
-                    self._refuse(route, tick, reason)
+                    self._refuse(route, tick, fault(tick, ahead) or "a number out of bounds")
                     continue
-                sequence, instrument = tick[4], route.instrument
-                if sequence <= route.last if sequence >= 0 else tick[1] <= route.newest:
+                instrument = route.instrument
+                if sequence <= route.last if sequence >= 0 else ts <= route.newest:
                     self.counters.duplicates += 1
                     continue
-                if route.rank == instrument.active and tick[1] > instrument.cut and not instrument.silent:
+                if route.rank == instrument.active and ts > instrument.cut and not instrument.silent:
                     if len(run.ticks) >= self._chunk:
                         self._pass(run)
                     run.add(route, tick)
@@ -351,7 +300,7 @@ class DataManager:
             "waiting": self.batcher.depth,
         }
 
-    def _pass(self, run: _Run) -> None:
+    def _pass(self, run: Run) -> None:
         """Give what was gathered; where the batcher refuses, none of it was taken."""
         if not run.ticks:
             return
@@ -364,7 +313,7 @@ class DataManager:
         self.counters.late += sum(tick[5] for tick in run.ticks)
         run.clear()
 
-    def _seldom(self, route: _Route, tick: Tick) -> None:
+    def _seldom(self, route: Route, tick: Tick) -> None:
         """A record of a source that does not speak, or may not yet."""
         instrument = route.instrument
         given = False
@@ -390,7 +339,7 @@ class DataManager:
             route.last = tick.sequence
         route.newest = max(route.newest, tick.ts)
 
-    def _give(self, route: _Route, tick: Tick) -> None:
+    def _give(self, route: Route, tick: Tick) -> None:
         instrument = route.instrument
         symbol, source = instrument.symbol, route.named.source
         self.batcher.take(symbol, tick.ts, tick.price, tick.size, tick.sequence, source, tick.late)
@@ -401,7 +350,7 @@ class DataManager:
             instrument.silent = False
             self._alert("recovered", f"{symbol}: {source} gives records again")
 
-    def _replace(self, instrument: _Instrument, now: float) -> None:
+    def _replace(self, instrument: Instrument, now: float) -> None:
         """Let the best source that is not silent take over."""
         silent = instrument.routes[instrument.active]
         for route in instrument.routes:
@@ -423,24 +372,24 @@ class DataManager:
             self.counters.silent += 1
             self._alert("stale", f"{instrument.symbol}: no source has a record")
 
-    def _switch(self, instrument: _Instrument, route: _Route) -> None:
+    def _switch(self, instrument: Instrument, route: Route) -> None:
         instrument.active, instrument.cut = route.rank, instrument.newest
         self._set_clock(instrument)
 
-    def _set_clock(self, instrument: _Instrument) -> None:
+    def _set_clock(self, instrument: Instrument) -> None:
         if instrument.routes[instrument.active].named.own_clock:
             self.batcher.hold(instrument.symbol, for_good=True)
         else:
             self.batcher.release(instrument.symbol)
 
-    def _gap(self, route: _Route, ts: int, detail: str) -> None:
+    def _gap(self, route: Route, ts: int, detail: str) -> None:
         instrument = route.instrument
         self.counters.gaps += 1
         if route.rank == instrument.active:
             self.batcher.gap(instrument.symbol, ts, route.named.source)
         self._alert("gap_unfilled", f"{instrument.symbol} of {route.named.source}: {detail}")
 
-    def _refuse(self, route: _Route, tick: Tick, reason: str) -> None:
+    def _refuse(self, route: Route, tick: Tick, reason: str) -> None:
         """A numbered record that cannot be used is a hole in the numbers: the evaluator is told."""
         self.counters.refused += 1
         self.reasons[reason] += 1
@@ -448,7 +397,7 @@ class DataManager:
             route.last = tick.sequence
             self._gap(route, max(route.newest, EARLIEST), f"record {tick.sequence} has {reason}")
 
-    def _forget(self, symbol: str) -> _Instrument | None:
+    def _forget(self, symbol: str) -> Instrument | None:
         instrument = self._instruments.pop(symbol, None)
         if instrument is not None:
             for route in instrument.routes:

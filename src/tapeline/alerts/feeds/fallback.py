@@ -87,6 +87,7 @@ class Fallback:
     ) -> None:
         self.options, self.timing = options or FallbackOptions(), timing or Timing()
         self.counters = FallbackCounters()
+        self._asked = 0
         self._states: dict[str, _State] = {}
         self.watch(symbols)
 
@@ -99,7 +100,8 @@ class Fallback:
     def forget(self, symbols: Iterable[str]) -> None:
         """Watch some no more."""
         for symbol in symbols:
-            self._states.pop(symbol, None)
+            state = self._states.pop(symbol, None)
+            self._asked -= state is not None and state.active
 
     def is_active(self, symbol: str) -> bool:
         """Whether the history is asked for it."""
@@ -123,10 +125,13 @@ class Fallback:
 
     def released(self, symbol: str, number: int | str) -> bool:
         """A trade is in order now, whoever brought it; whether the stream has its symbol back with it."""
+        if not self._asked:
+            return False
         state = self._states.get(symbol)
         if state is None or not state.active or not 0 <= state.live <= int(number):
             return False
         state.active, state.live = False, -1
+        self._asked -= 1
         self.counters.handed_back += 1
         return True
 
@@ -137,6 +142,7 @@ class Fallback:
             if not state.active and now - state.heard > self.options.stale_after:
                 state.active, state.missed, state.live = True, False, -1
                 state.next_poll, state.pause = now, self.options.poll_every
+                self._asked += 1
                 self.counters.taken_over += 1
             if state.active and state.next_poll <= now:
                 found.append(symbol)

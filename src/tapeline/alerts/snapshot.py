@@ -108,7 +108,16 @@ def _rule_data(rule: CompiledRule) -> list[Any]:
          one.text]
         for one in rule.conditions
     ]  # fmt: skip
-    return [rule.id, conditions, list(rule.program), rule.frequency, rule.cooldown, rule.bar, rule.close_of, rule.watched]
+    return [
+        rule.id,
+        conditions,
+        list(rule.program),
+        rule.frequency,
+        rule.cooldown,
+        rule.bar,
+        rule.close_of,
+        rule.watched,
+    ]
 
 
 def _rule_of(data: list[Any]) -> CompiledRule:

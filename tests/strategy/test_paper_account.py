@@ -251,3 +251,19 @@ def test_an_account_keeps_its_strategy_and_damage_is_refused(real):
     for damaged in (b"", whole[:-40], b"PK" + whole[2:50], replace(account, reached=0).to_bytes()[:200]):
         with pytest.raises(DataError, match="paper account"):
             PaperAccount.from_bytes(damaged)
+
+
+def test_a_signal_to_leave_is_never_judged(real):
+    bars = real.iloc[:40]
+    wanted = {"require_probability": True, "symbols": ["EURUSD"]}
+    values = {**CROSS, "name": "scored", "signals": {"source": "scores", "threshold": 0.6, "leave": 0.5}}
+    strategy = parse_strategy({**values, "validator": wanted})
+    # The side is taken at the 32nd bar; at the 36th the probability says neither, so the position ends.
+    probability = np.where(np.arange(40) < 36, 0.9, 0.45)
+    scores = pd.DataFrame({"probability": probability, "known_at": bars["close_ts"], "model": "m"}, index=bars.index)
+    account = open_account("leaver", strategy, ["EURUSD"], H1, at=bars.index[31])
+    account = live(strategy, {"EURUSD": bars}, account, closes(bars, 31, 40), around("EURUSD", scores=scores))
+    left = [signal for signal in account.books["EURUSD"].signals if signal["side"] == 0]
+    assert left
+    assert all(signal["accepted"] and signal["reason"] is None for signal in left)
+    assert account.held(strategy)["EURUSD"] == 0

@@ -298,13 +298,14 @@ class PaperAccount:
             new = book.bars.index[-fresh[symbol] :]
             table = one.signals.assign(symbol=symbol)
             own = np.flatnonzero(table["ts"].isin(new).to_numpy())
-            judged = table["accepted"].to_numpy(dtype=bool)[own]
+            # A signal to leave is never too late, nor does it need a probability.
+            judged = (table["accepted"].to_numpy(dtype=bool) & (table["side"].to_numpy() != 0))[own]
             asked = [table.iloc[row].to_dict() for row in own[judged]]
             verdicts = dict(zip(own[judged].tolist(), validator.judge(asked, now), strict=True))
             noted = []
             for row in own.tolist():
                 signal, verdict = table.iloc[row], verdicts.get(row)
-                accepted = verdict is not None and verdict.accepted
+                accepted = bool(signal["accepted"]) if verdict is None else verdict.accepted
                 reason = signal["reason"] if verdict is None else verdict.reason
                 noted.append(_signal(signal, now, accepted, reason))
             stand = {row for row, verdict in verdicts.items() if verdict.accepted}

@@ -243,7 +243,10 @@ class AlertProcessor:
             self._tell(rule, found)
             return
         key, truth = (rule.id, symbol), _TRUTHS[int(row["truth"])]
-        if truth == "true" and key in self._true:
+        if truth == "true" and key in self._true and rule.id in self._crossing:
+            # Each crossing is a new one, whether or not the kernel told of the end of the last.
+            self._step(rule, symbol, "false", ts, found)
+        elif truth == "true" and key in self._true:
             truth = "again"
         elif truth == "true":
             self._true.add(key)

@@ -1,0 +1,398 @@
+"""The alert engine as a service: sources to batches to firings to deliveries; start, stop, recover."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, NamedTuple, Protocol
+
+from tapeline.alerts.delivery.channel import Answer, Channel
+from tapeline.alerts.delivery.manager import NotificationManager
+from tapeline.alerts.delivery.messages import render
+from tapeline.alerts.delivery.websocket import FiringServer
+from tapeline.alerts.engine.indicators import EXTERNAL
+from tapeline.alerts.engine.layout import Indicator
+from tapeline.alerts.feeds.batcher import Batcher, BatcherOptions
+from tapeline.alerts.feeds.data_manager import DataManager, ManagerOptions
+from tapeline.alerts.feeds.source_names import SourceName
+from tapeline.alerts.feeds.tick_journal import JournalOptions
+from tapeline.alerts.latency import STAGES, StageLatency
+from tapeline.alerts.pipeline import AlertPipeline
+from tapeline.alerts.records import Delivery
+from tapeline.alerts.routing import Route, Router
+from tapeline.alerts.rule import Rule
+from tapeline.alerts.rule_files import load_rules
+from tapeline.alerts.store.store import Endpoint, Store
+from tapeline.core.errors import ConfigurationError, TapelineError
+
+_log = logging.getLogger(__name__)
+NANOSECONDS: Final = 1_000_000_000
+# The journal is made durable by a thread of its own: a disk flush must not hold the kernel up.
+_JOURNAL: Final = JournalOptions(delay=3_600.0, group_bytes=1 << 26)
+
+
+class Source(Protocol):
+    """What gives records to the data manager."""
+
+    async def run(self) -> None:
+        """Give records until :meth:`stop`."""
+        ...
+
+    def stop(self) -> None:
+        """Let ``run`` return."""
+        ...
+
+
+class ExternalEvent(NamedTuple):
+    """What somebody beside the feeds has to say of a symbol: a value of a series, or an event of this instant.
+
+    ``key`` names the series, such as ``pattern:double_top:1h``; ``ts`` is when it became known, in nanoseconds.
+    """
+
+    symbol: str
+    key: str
+    ts: int
+    value: float = 1.0
+    lasting: bool = False
+
+
+@dataclass(frozen=True)
+class EngineOptions:
+    """How often the engine does what it does beside its batches; all in seconds.
+
+    Parameters
+    ----------
+    look:
+        Between two looks for changed rules, silences and acknowledgements.
+    snapshot:
+        Between two snapshots of kernel and processor.
+    journal:
+        Between two flushes of the tick journal. What a crash takes of it the sources give again.
+    gather:
+        For which the store's writer gathers commits.
+    pause:
+        Before a source that failed is run again, doubled with each failure up to a minute.
+    """
+
+    look: float = 1.0
+    snapshot: float = 5.0
+    journal: float = 0.05
+    gather: float = 0.005
+    pause: float = 1.0
+    batcher: BatcherOptions = field(default_factory=BatcherOptions)
+    manager: ManagerOptions = field(default_factory=ManagerOptions)
+
+
+class AlertEngine:
+    """The whole service in one process.
+
+    Parameters
+    ----------
+    store:
+        Stays the caller's to close.
+    folder:
+        Of the engine's own state; one process at a time uses it.
+    symbols:
+        Which symbols are watched, each with its sources, the best first.
+    rules:
+        A folder or file with rules, looked at again and again: a change takes effect between two batches. Or the rules
+        themselves.
+    sources:
+        Makes the sources: called with the data manager and, by ``source:symbol``, the last number that was kept.
+    routes, channels:
+        Who is told and how; see ``Router`` and ``NotificationManager``.
+    server:
+        Streams firings to clients; none where absent.
+    clock:
+        Nanoseconds since 1970.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from tapeline.alerts.store.opening import open_store
+    >>> async def moment(folder):
+    ...     store = open_store(Path(folder) / "alerts.db")
+    ...     rule = Rule(id="r", owner="me", condition="close > 100", symbols=("BTCUSDT",))
+    ...     engine = AlertEngine(store, Path(folder), {"BTCUSDT": [SourceName("test", "BTCUSDT")]}, rules=[rule])
+    ...     await engine.start()
+    ...     await engine.stop()
+    ...     store.close()
+    ...     return engine.status()["rules"]
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     asyncio.run(moment(folder))
+    1
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        folder: Path,
+        symbols: Mapping[str, Sequence[SourceName]],
+        *,
+        rules: Path | Sequence[Rule] = (),
+        sources: Callable[[DataManager, Mapping[str, int]], Iterable[Source]] = lambda manager, positions: (),
+        routes: Mapping[tuple[str, str], Route] | None = None,
+        channels: Iterable[Channel] = (),
+        server: FiringServer | None = None,
+        options: EngineOptions | None = None,
+        clock: Callable[[], int] = time.time_ns,
+    ) -> None:
+        self.store, self.folder, self.options = store, folder, options or EngineOptions()
+        self.latency = StageLatency()
+        self._symbols, self._rules, self._make_sources = symbols, rules, sources
+        self._router = Router(routes or {}, render)
+        self._clock, self._server = clock, server
+        self._notifications = NotificationManager(
+            store, [_Timed(one, self.latency, clock) for one in channels], clock=clock
+        )
+        self._stamps: tuple[Any, ...] = ()
+        self._stopping = threading.Event()
+        self._threads: list[threading.Thread] = []
+        self._tasks: list[asyncio.Task[None]] = []
+        self._sources: list[Source] = []
+        self._failed: BaseException | None = None
+        self.pipeline: AlertPipeline | None = None
+        self.manager: DataManager | None = None
+
+    async def start(self) -> None:
+        """Recover what was there, then begin.
+
+        Raises
+        ------
+        ConfigurationError
+            The rules are wrong, or the engine was started before.
+        DataError
+            The journal is damaged.
+        """
+        if self.pipeline is not None:
+            raise ConfigurationError("the alert engine was started before")
+        pipeline = self.pipeline = await asyncio.to_thread(self._open)
+        evaluator = pipeline.evaluator
+
+        def place(symbol: str, key: str) -> int:
+            return evaluator.place(symbol, Indicator(EXTERNAL, key=key))
+
+        batcher = Batcher(evaluator.symbols, place_of=place, options=self.options.batcher)
+        self.manager = DataManager(batcher, positions=dict(pipeline.positions), options=self.options.manager)
+        for symbol, names in self._symbols.items():
+            self.manager.watch(symbol, names)
+        self._notifications.start()
+        if self._server is not None:
+            await self._server.start()
+        works: tuple[tuple[str, Callable[..., None], tuple[Any, ...]], ...] = (
+            ("tapeline-alerts", self._work, (pipeline, batcher)),
+            ("tapeline-alert-journal", self._flush, (pipeline,)),
+        )
+        for name, work, arguments in works:
+            thread = threading.Thread(target=work, args=arguments, name=name, daemon=True)
+            thread.start()
+            self._threads.append(thread)
+        self._sources = list(self._make_sources(self.manager, dict(pipeline.positions)))
+        self._tasks = [asyncio.create_task(self._run(one)) for one in self._sources]
+        self._tasks.append(asyncio.create_task(self.manager.run()))
+
+    async def stop(self) -> None:
+        """End the sources, take what they gave, store it, and let what is being sent end."""
+        for source in self._sources:
+            source.stop()
+        if self.manager is not None:
+            self.manager.stop()
+        if self._tasks:
+            _, late = await asyncio.wait(self._tasks, timeout=10.0)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._stopping.set()
+        for thread in self._threads:
+            await asyncio.to_thread(thread.join)
+        if self.manager is not None:
+            self.manager.batcher.close()
+        if self.pipeline is not None:
+            await asyncio.to_thread(self.pipeline.close)
+        await asyncio.to_thread(self._notifications.stop)
+        if self._server is not None:
+            await self._server.stop()
+
+    async def wait(self) -> None:
+        """Wait until the engine fails.
+
+        Raises
+        ------
+        TapelineError
+            What it failed with: a crash is better than alerts that nobody evaluates.
+        """
+        while self._failed is None and not self._stopping.is_set():
+            await asyncio.sleep(0.2)
+        if self._failed is not None:
+            raise self._failed
+
+    def publish(self, events: Iterable[ExternalEvent]) -> int:
+        """Let events of flows, patterns or news take the way of a tick; how many there were. From any thread.
+
+        Raises
+        ------
+        DataError
+            A symbol is not watched.
+        """
+        if self.manager is None:
+            raise ConfigurationError("the alert engine was not started")
+        count = 0
+        for one in events:
+            self.manager.batcher.value(one.symbol, one.key, one.ts, one.value, event=not one.lasting)
+            count += 1
+        return count
+
+    def status(self) -> dict[str, Any]:
+        """What there is to say of it now: rules, firings, latencies in seconds, feeds, the store's queue."""
+        pipeline = self.pipeline
+        if pipeline is None:
+            return {"state": "not started"}
+        latencies = {
+            stage: {
+                "count": self._of(stage).count(stage),
+                "p50": self._of(stage).quantile(stage, 0.5),
+                "p99": self._of(stage).quantile(stage, 0.99),
+            }
+            for stage in STAGES
+        }
+        problem = self._failed or pipeline.problem
+        return {
+            "state": "failed" if problem else "stopped" if self._stopping.is_set() else "running",
+            "problem": str(problem or ""),
+            "rules": len(pipeline.rules),
+            "firings": pipeline.firings,
+            "replayed": pipeline.replayed,
+            "latency": latencies,
+            "processor": dict(pipeline.processor.counts),
+            "feeds": self.manager.metrics() if self.manager is not None else {},
+            "store": pipeline.group.counts(),
+        }
+
+    def _of(self, stage: str) -> StageLatency:
+        return self.latency if stage in ("sent", "receive") or self.pipeline is None else self.pipeline.latency
+
+    def _open(self) -> AlertPipeline:
+        pipeline = AlertPipeline(
+            self.store,
+            self._router,
+            self.folder,
+            self._symbols,
+            clock=self._clock,
+            on_durable=self._durable,
+            journal=_JOURNAL,
+            gather=self.options.gather,
+        )
+        count = pipeline.recover()
+        if count:
+            _log.info("went over %d batches of the journal again", count)
+        self._router.silences = {one.id: one for one in self.store.silences()}
+        rules = load_rules(self._rules) if isinstance(self._rules, Path) else list(self._rules)
+        self._stamps = self._stamp()
+        pipeline.set_rules(rules)
+        return pipeline
+
+    def _durable(self, _: int) -> None:
+        self._notifications.wake()
+        if self._server is not None:
+            self._server.wake()
+
+    def _work(self, pipeline: AlertPipeline, batcher: Batcher) -> None:
+        """The thread that takes batches."""
+        looked = saved = time.monotonic()
+        try:
+            while True:
+                stopping = self._stopping.is_set()
+                batcher.wait(0.05)
+                found = batcher.flush(time.monotonic_ns(), force=stopping)
+                if found is not None:
+                    pipeline.take(*found)
+                elif stopping:
+                    pipeline.snapshot()
+                    return
+                elif batcher.depth:
+                    time.sleep(batcher.options.window / NANOSECONDS)
+                if time.monotonic() - looked >= self.options.look:
+                    looked = time.monotonic()
+                    self._look(pipeline)
+                if time.monotonic() - saved >= self.options.snapshot:
+                    pipeline.snapshot()
+                    saved = time.monotonic()
+        except Exception as error:  # noqa: BLE001 - whatever it is, the service must not go on without its kernel
+            _log.exception("the alert engine stops")
+            self._failed = error
+            batcher.close()
+
+    def _look(self, pipeline: AlertPipeline) -> None:
+        """Rules, silences and acknowledgements that changed."""
+        pipeline.read_acknowledgements()
+        self._router.silences = {one.id: one for one in self.store.silences(at=self._clock())}
+        if not isinstance(self._rules, Path):
+            return
+        stamps = self._stamp()
+        if stamps == self._stamps:
+            return
+        self._stamps = stamps
+        try:
+            if pipeline.set_rules(load_rules(self._rules)):
+                _log.info("%d rules in force", len(pipeline.rules))
+        except TapelineError as error:
+            # What stood goes on: a rule that cannot be read must not take the others with it.
+            _log.error("the rules were not changed: %s", error)
+
+    def _stamp(self) -> tuple[Any, ...]:
+        if not isinstance(self._rules, Path):
+            return ()
+        files = sorted(self._rules.iterdir()) if self._rules.is_dir() else [self._rules]
+        found = []
+        for file in files:
+            try:
+                stat = file.stat()
+            except FileNotFoundError:
+                continue
+            found.append((file.name, stat.st_mtime_ns, stat.st_size, stat.st_ino))
+        return tuple(found)
+
+    def _flush(self, pipeline: AlertPipeline) -> None:
+        """The thread that makes the journal durable."""
+        while not self._stopping.wait(self.options.journal):
+            try:
+                pipeline.journal.commit()
+            except OSError as error:
+                _log.warning("the tick journal refuses for now: %s", error)
+
+    async def _run(self, source: Source) -> None:
+        """Run a source, again where it fails: a feed that gives up silently would lose alerts."""
+        pause = self.options.pause
+        while not self._stopping.is_set():
+            begun = time.monotonic()
+            try:
+                await source.run()
+            except TapelineError as error:
+                _log.error("a source failed and is run again: %s", error)
+                pause = min(2 * pause, 60.0) if time.monotonic() - begun < 60 else self.options.pause
+                await asyncio.sleep(pause)
+            else:
+                return
+
+
+class _Timed:
+    """A channel that says how long it took from the firing to what was sent."""
+
+    def __init__(self, channel: Channel, latency: StageLatency, clock: Callable[[], int]) -> None:
+        self.name, self.digests = channel.name, channel.digests
+        self._channel, self._latency, self._clock = channel, latency, clock
+
+    def admit(self, endpoint: Endpoint | None) -> float:
+        return self._channel.admit(endpoint)
+
+    def send(self, deliveries: Sequence[Delivery], endpoint: Endpoint | None, *, now: int) -> Answer:
+        answer = self._channel.send(deliveries, endpoint, now=now)
+        if answer.outcome == "sent":
+            for one in deliveries:
+                self._latency.add("sent", (self._clock() - one.created_at) / NANOSECONDS)
+        return answer

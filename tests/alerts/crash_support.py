@@ -1,0 +1,134 @@
+"""An engine over a tape of trades, in a process of its own: killed and begun again by the crash test.
+
+The venue is a tape of numbered trades, one list for all symbols: whoever connects says how far he is and gets what is
+behind it, as from an exchange with a history by id.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
+
+import numpy as np
+
+from tapeline.alerts.delivery.secret_vault import SecretVault
+from tapeline.alerts.delivery.ssrf import TargetRules
+from tapeline.alerts.delivery.webhook import WebhookChannel, WebhookEndpoints
+from tapeline.alerts.feeds.batcher import Tick
+from tapeline.alerts.feeds.data_manager import DataManager
+from tapeline.alerts.feeds.source_names import SourceName
+from tapeline.alerts.routing import Route
+from tapeline.alerts.rule import Escalation, Rule
+from tapeline.alerts.service import AlertEngine, EngineOptions
+from tapeline.alerts.store.opening import open_store
+
+SECOND = 1_000_000_000
+BEGIN = 1_700_000_000 * SECOND
+SYMBOLS = ("BTCUSDT", "ETHUSDT", "SOLUSDT")
+TRADES = 6_000
+KEY = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
+
+
+def tape(trades: int = TRADES) -> list[Tick]:
+    """Trades of three symbols, a fifth of a second apart, each symbol numbered from 1."""
+    random = np.random.default_rng(7)
+    prices = 100.0 * np.exp(np.cumsum(random.normal(0, 0.002, (trades, len(SYMBOLS))), axis=0))
+    which = random.choice(len(SYMBOLS), trades, p=(0.6, 0.37, 0.03))
+    numbers = [0] * len(SYMBOLS)
+    found = []
+    for at, symbol in enumerate(which.tolist()):
+        numbers[symbol] += 1
+        price = round(float(prices[at, symbol]), 2)
+        found.append(Tick(SYMBOLS[symbol], BEGIN + at * SECOND // 5, price, 1.0, numbers[symbol]))
+    return found
+
+
+def rules() -> list[Rule]:
+    """Rules of every kind of memory: edges, bars, indicators, waits, ends, escalations, cooldowns."""
+    common = {"owner": "me", "symbols": ("*",), "channels": ("hook",)}
+    seconds = timedelta(seconds=1)
+    return [
+        Rule(id="cross", condition="crosses_up(close, 100)", **common),
+        Rule(id="every-bar", condition="close > 99", frequency="once_per_bar", **common),
+        Rule(id="closes", condition="close > open", frequency="once_per_bar_close", **common),
+        Rule(id="mean", condition="close > sma(3)", cooldown=30 * seconds, **common),
+        Rule(
+            id="waits",
+            condition="close > 100.5",
+            pending=5 * seconds,
+            keep_firing=3 * seconds,
+            notify_resolved=True,
+            escalation=(Escalation(after=20 * seconds, channels=("hook",)),),
+            **common,
+        ),
+        Rule(id="silence", condition="close > 1000", no_data="nodata", no_data_after=5 * seconds, **common),
+    ]
+
+
+class TapeSource:
+    """Gives the tape behind what is known already, and waits at its end."""
+
+    def __init__(self, manager: DataManager, positions: Mapping[str, int], done: Path, pace: float) -> None:
+        self.manager, self.positions, self.done, self.pace = manager, positions, done, pace
+        self.stopping = asyncio.Event()
+
+    async def run(self) -> None:
+        waiting = [one for one in tape() if one.sequence > self.positions.get(f"tape:{one.symbol}", -1)]
+        for begin in range(0, len(waiting), 50):
+            if self.stopping.is_set():
+                return
+            await asyncio.to_thread(self.manager.take, "tape", waiting[begin : begin + 50])
+            await asyncio.sleep(self.pace)
+        self.done.touch()
+        await self.stopping.wait()
+
+    def stop(self) -> None:
+        self.stopping.set()
+
+
+def permitted(port: int) -> TargetRules:
+    """The loopback interface, at one port."""
+    return TargetRules(http=True, ports=(port,), networks=("127.0.0.0/8",))
+
+
+def channel(port: int) -> WebhookChannel:
+    """Webhooks to this machine."""
+    return WebhookChannel(SecretVault([KEY]), rules=permitted(port))
+
+
+async def serve(folder: Path, url: str, pace: float, stop_at_end: bool) -> None:
+    """Run the engine; with ``stop_at_end`` until everything was taken and delivered."""
+    store = open_store(folder / "alerts.db")
+    port = int(url.rsplit(":", 1)[1].split("/")[0])
+    if store.endpoint("hook-1") is None:
+        WebhookEndpoints(store, SecretVault([KEY]), rules=permitted(port)).create("hook-1", "me", url, now=1)
+    done = folder / "done"
+    done.unlink(missing_ok=True)
+    engine = AlertEngine(
+        store,
+        folder / "engine",
+        {symbol: [SourceName("tape", symbol, stale_after=3_600)] for symbol in SYMBOLS},
+        rules=rules(),
+        sources=lambda manager, positions: [TapeSource(manager, positions, done, pace)],
+        routes={("me", "hook"): Route("hook", "webhook", ("hook-1",))},
+        channels=[channel(port)],
+        options=EngineOptions(snapshot=0.25, look=0.2, journal=0.01),
+    )
+    await engine.start()
+    sys.stdout.write(f"begun {engine.status()['replayed']}\n")
+    sys.stdout.flush()
+    while not (stop_at_end and done.exists()):
+        await asyncio.sleep(0.02)
+        problem = engine.status()["problem"]
+        if problem:
+            raise SystemExit(problem)
+    await asyncio.sleep(0.2)
+    await engine.stop()
+    store.close()
+
+
+if __name__ == "__main__":
+    asyncio.run(serve(Path(sys.argv[1]), sys.argv[2], float(sys.argv[3]), False))

@@ -1,0 +1,133 @@
+"""Killed at random instants and begun again, the engine has every firing, each once, and told of each."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from tapeline.alerts.delivery.manager import NotificationManager
+from tapeline.alerts.store.opening import open_store
+from tests.alerts.crash_support import channel, rules, serve
+
+ROOT = Path(__file__).parents[2]
+KILLS = int(os.environ.get("TAPELINE_ALERT_KILLS", "5"))
+PACE = "0.01"
+LATER = 3_600 * 10**9
+
+
+class Receiver(ThreadingHTTPServer):
+    """Keeps what was posted, by the id that the header names."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.bodies: dict[str, set[bytes]] = {}
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["content-length"]))
+        assert isinstance(self.server, Receiver)
+        self.server.bodies.setdefault(self.headers["webhook-id"], set()).add(body)
+        self.send_response(204)
+        self.send_header("content-length", "0")
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    server = Receiver()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+def begin(folder: Path, receiver: Receiver) -> subprocess.Popen[str]:
+    url = f"http://127.0.0.1:{receiver.server_address[1]}/hook"
+    command = [sys.executable, "-m", "tests.alerts.crash_support", str(folder), url, PACE]
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+
+
+def stored(folder: Path) -> dict[str, tuple[object, ...]]:
+    """What the store has, by id, without what depends on when it was found."""
+    store = open_store(folder / "alerts.db")
+    try:
+        found = store.firings_after(0, limit=1_000)
+        every = list(found)
+        while found:
+            found = store.firings_after(every[-1].number, limit=1_000)
+            every.extend(found)
+    finally:
+        store.close()
+    assert len({one.firing.id for one in every}) == len(every)
+    return {
+        one.firing.id: (one.firing.rule, one.firing.symbol, one.firing.kind, one.firing.ts, one.firing.sequence)
+        for one in every
+    }
+
+
+def finish(folder: Path, receiver: Receiver) -> None:
+    """Run to the end of the tape in this process, and send what killed processes had claimed."""
+    url = f"http://127.0.0.1:{receiver.server_address[1]}/hook"
+    asyncio.run(serve(folder, url, 0.0, True))
+    store = open_store(folder / "alerts.db")
+    # Their leases have run out for who looks later.
+    later = NotificationManager(store, [channel(receiver.server_address[1])], clock=lambda: time.time_ns() + LATER)
+    while later.step("webhook"):
+        pass
+    store.close()
+
+
+def told(folder: Path, ids: Iterable[str]) -> dict[str, str]:
+    """The state of each delivery of these firings."""
+    store = open_store(folder / "alerts.db")
+    try:
+        return {one.id: one.state for id in ids for one in store.deliveries(id)}
+    finally:
+        store.close()
+
+
+def test_killed_at_random_instants_nothing_is_lost_and_nothing_is_doubled(tmp_path: Path, receiver: Receiver) -> None:
+    quiet, broken = tmp_path / "quiet", tmp_path / "broken"
+    quiet.mkdir()
+    broken.mkdir()
+    undisturbed = Receiver()
+    finish(quiet, undisturbed)
+    undisturbed.shutdown()
+    undisturbed.server_close()
+    expected = stored(quiet)
+    assert {one[0] for one in expected.values()} == {rule.id for rule in rules()}
+    assert {one[2] for one in expected.values()} == {"firing", "resolved", "no_data", "escalation"}
+    choose, replayed = random.Random(KILLS), 0
+    for _ in range(KILLS):
+        with begin(broken, receiver) as process:
+            assert process.stdout is not None
+            line = process.stdout.readline()
+            assert line.startswith("begun"), line
+            replayed += int(line.split()[1])
+            time.sleep(choose.uniform(0.0, 0.6))
+            process.kill()
+    assert len(stored(broken)) < len(expected), "the engine was done before it was killed: kill it earlier"
+    finish(broken, receiver)
+    assert stored(broken) == expected
+    assert replayed > 0
+    deliveries = told(broken, expected)
+    assert deliveries == told(quiet, expected)
+    assert set(deliveries.values()) == {"sent"}
+    assert set(receiver.bodies) == {one.split(".")[0] for one in deliveries}
+    assert all(len(bodies) == 1 for bodies in receiver.bodies.values())

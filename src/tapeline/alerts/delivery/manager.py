@@ -269,8 +269,8 @@ class NotificationManager:
 
     def _judge(self, endpoint: Endpoint, answer: Answer, at: int) -> bool:
         """Count the try towards the endpoint's health; whether that switched it off."""
-        if answer.outcome == "throttled":
-            return False
+        if answer.outcome == "throttled" or (answer.outcome == "sent" and not endpoint.failures):
+            return False  # a healthy endpoint that took another one: nothing to write
         standing = self._store.endpoint_answered(endpoint.id, ok=answer.outcome == "sent", at=at)
         if standing is None or not standing.enabled:
             return True

@@ -185,3 +185,33 @@ def test_a_clock_far_ahead_of_ours_is_refused_and_said():
             assert [row[4] for row in consumer.records if row[0] == 0 and row[4] != CLOCK] == [TRADE, GAP, TRADE]
 
     asyncio.run(run())
+
+
+def test_no_bar_closes_before_the_trades_that_a_broken_connection_missed():
+    async def run():
+        async with FakeExchange().serving() as exchange:
+            consumer = Consumer(BatcherOptions(lateness=0.0, hold_most=1e6))
+            async with live(exchange, consumer, collector=replace(QUICK, concurrency=1)) as source:
+                opened, exchange.refuse_connections = exchange.opened, 10_000
+                exchange.reset()
+                await consumer.until(lambda: source.breaks == 1)
+                missed = [exchange.make("ETHUSDT") for _ in range(3)]
+                exchange.skew_ms = 100_000
+                # Filled first, since its symbol traded first: its time is far beyond that of the others.
+                exchange.make("BTCUSDT")
+                exchange.refuse_connections = 0
+                await exchange.subscribed(after=opened)
+                await consumer.until(lambda: consumer.ids("ETHUSDT")[-1:] == [missed[-1]["a"]])
+                # Then time goes on for all.
+                await consumer.until(lambda: any(row[4] == CLOCK and row[0] == 1 for row in consumer.records))
+                await finish(exchange, consumer)
+            for number, name in enumerate(NAMES):
+                reached = 0
+                for symbol, ts, _, _, code, _, _ in consumer.records:
+                    if code == CLOCK and symbol in (-1, number):
+                        reached = ts
+                    elif symbol == number:
+                        assert ts >= reached
+                assert consumer.ids(name) == exchange.ids(name)
+
+    asyncio.run(run())

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import Any, Final
 
-from sqlalchemy import Connection, bindparam, func, insert, select, update
+from sqlalchemy import Connection, RowMapping, bindparam, func, insert, select, update
 
 from tapeline.alerts.records import Attempt, DeadLetter, Delivery
 from tapeline.alerts.store import queries, rows
@@ -19,6 +19,7 @@ LONGEST_DETAIL: Final = 1_000
 """Characters of an attempt's detail that are kept: what a server answered may be long."""
 MOST_IDS: Final = 10_000
 """Dead letters that one call may name."""
+_SLICE: Final = 1_000
 _CHANGED: Final = ("state", "not_before", "finished_at", "outcome", "status", "detail", "lease_until")
 _SETTLE: Final = (
     update(delivery)
@@ -54,10 +55,7 @@ class Outbox:
         def work(db: Connection) -> tuple[Claim, ...]:
             claims: list[Claim] = []
             while True:
-                left = size - len(claims)
-                bound, free = queries.due(channel, endpoint, now, left)
-                found = [row for statement in (bound, free) for row in db.execute(statement).mappings()]
-                found = sorted(found, key=lambda row: row["number"])[:left]
+                found = _ready(db, channel, endpoint, now, size - len(claims))
                 late = [row["id"] for row in found if 0 < row["expires_at"] <= now]
                 ready = [row for row in found if not 0 < row["expires_at"] <= now]
                 if late:
@@ -261,6 +259,17 @@ class Outbox:
             for id, token, lease_until in db.execute(statement)
             if token == wanted[id].token and (now is None or lease_until > now)
         ]
+
+
+def _ready(db: Connection, channel: str, endpoint: str | None, now: int, limit: int) -> list[RowMapping]:
+    """What may be claimed: the first unfinished row of each order, and rows that no order binds."""
+    due = queries.due(channel, endpoint, now, limit)
+    found = list(db.execute(due.where(delivery.c.order_key == "")).mappings())
+    # By their keys and in a statement of their own: joined, PostgreSQL may read the whole outbox instead.
+    heads = db.execute(queries.heads(channel)).scalars().all()
+    for begin in range(0, len(heads), _SLICE):
+        found += db.execute(due.where(delivery.c.id.in_(heads[begin : begin + _SLICE]))).mappings()
+    return sorted(found, key=lambda row: row["number"])[:limit]
 
 
 def _expired(now: int) -> dict[str, Any]:

@@ -133,13 +133,13 @@ def outdated(now: int) -> ColumnElement[bool]:
     return and_(unfinished(now), delivery.c.expires_at > 0, delivery.c.expires_at <= now)
 
 
-def due(channel: str, endpoint: str | None, now: int, limit: int) -> tuple[Select[Any], Select[Any]]:
-    """What may be claimed: the first unfinished row of each order, and rows that no order binds.
+def heads(channel: str) -> Select[Any]:
+    """The id of the first unfinished row of each order of a channel.
 
-    A row never becomes unfinished again (one taken back from the dead letters gets a new number), so what a statement
-    sees as the first of its order is the first, however many claim at the same time. The orders are walked through
-    one after the other in the index: what waits behind the first rows, which is all where an endpoint is down, is
-    never looked at.
+    A row never becomes unfinished again (one taken back from the dead letters gets a new number), so a row that was
+    seen as the first of its order stays it until it is finished, however many claim at the same time. The orders are
+    walked through one after the other in the index: what waits behind the first rows, which is all where an endpoint
+    is down, is never looked at.
     """
 
     def waiting(alias: str) -> tuple[FromClause, tuple[ColumnElement[bool], ...]]:
@@ -153,13 +153,14 @@ def due(channel: str, endpoint: str | None, now: int, limit: int) -> tuple[Selec
     step = select(func.min(following.c.order_key)).where(*of_following, following.c.order_key > orders.c.order_key)
     orders = orders.union_all(select(step.scalar_subquery()).where(orders.c.order_key.is_not(None)))
     head, of_head = waiting("head")
-    lowest = select(func.min(head.c.number)).where(*of_head, head.c.order_key == orders.c.order_key).scalar_subquery()
-    heads = select(orders.c.order_key, lowest.label("number")).where(orders.c.order_key.is_not(None)).subquery("heads")
+    lowest = select(head.c.id).where(*of_head, head.c.order_key == orders.c.order_key).order_by(head.c.number).limit(1)
+    return select(lowest.scalar_subquery().label("id")).where(orders.c.order_key.is_not(None))
 
+
+def due(channel: str, endpoint: str | None, now: int, limit: int) -> Select[Any]:
+    """Rows that are due and held by nobody, the oldest first; which of them may go is for the caller to add."""
     where = [delivery.c.channel == channel, unfinished(now), delivery.c.not_before <= now]
     if endpoint is not None:
         where.append(delivery.c.endpoint == endpoint)
-    rows = select(delivery).where(*where).order_by(delivery.c.number).limit(limit)
-    rows = rows.with_for_update(skip_locked=True, of=delivery)
-    bound = and_(delivery.c.order_key == heads.c.order_key, delivery.c.number == heads.c.number)
-    return rows.join(heads, bound), rows.where(delivery.c.order_key == "")
+    statement = select(delivery).where(*where).order_by(delivery.c.number).limit(limit)
+    return statement.with_for_update(skip_locked=True, of=delivery)

@@ -263,9 +263,11 @@ class Outbox:
 
 def _ready(db: Connection, channel: str, endpoint: str | None, now: int, limit: int) -> list[RowMapping]:
     """What may be claimed: the first unfinished row of each order, and rows that no order binds."""
-    due = queries.due(channel, endpoint, now, limit)
-    found = list(db.execute(due.where(delivery.c.order_key == "")).mappings())
-    # By their keys and in a statement of their own: joined, PostgreSQL may read the whole outbox instead.
+    due = queries.due(endpoint, now, limit)
+    free = delivery.c.channel == channel, delivery.c.order_key == ""
+    found = list(db.execute(due.where(*free)).mappings())
+    # By their keys alone and in a statement of their own: joined, or with the channel named again, a planner may read
+    # the whole outbox instead.
     heads = db.execute(queries.heads(channel)).scalars().all()
     for begin in range(0, len(heads), _SLICE):
         found += db.execute(due.where(delivery.c.id.in_(heads[begin : begin + _SLICE]))).mappings()

@@ -157,9 +157,9 @@ def heads(channel: str) -> Select[Any]:
     return select(lowest.scalar_subquery().label("id")).where(orders.c.order_key.is_not(None))
 
 
-def due(channel: str, endpoint: str | None, now: int, limit: int) -> Select[Any]:
+def due(endpoint: str | None, now: int, limit: int) -> Select[Any]:
     """Rows that are due and held by nobody, the oldest first; which of them may go is for the caller to add."""
-    where = [delivery.c.channel == channel, unfinished(now), delivery.c.not_before <= now]
+    where = [unfinished(now), delivery.c.not_before <= now]
     if endpoint is not None:
         where.append(delivery.c.endpoint == endpoint)
     statement = select(delivery).where(*where).order_by(delivery.c.number).limit(limit)

@@ -1,4 +1,4 @@
-"""Conditions evaluated by walking the tree at each trade, over bars kept as plain rows: what the engine must agree with."""
+"""Conditions evaluated by walking the tree at each trade, over bars as plain rows: the engine must agree with it."""
 
 from __future__ import annotations
 

@@ -9,14 +9,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Final, Literal
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from tapeline.alerts.catalogue import NAME_OF, Catalogue
+from tapeline.alerts.catalogue import NAME_OF, Catalogue, catalogue
 from tapeline.alerts.conditions import compile_rule, external_keys
 from tapeline.alerts.engine import kernel
 from tapeline.alerts.engine.compiled import CompiledRule
@@ -24,7 +24,6 @@ from tapeline.alerts.engine.evaluator import Batch, Evaluator
 from tapeline.alerts.engine.layout import TIMEFRAMES, Indicator
 from tapeline.alerts.external import External, external_batch, merged
 from tapeline.alerts.firing import Firing
-from tapeline.alerts.kinds.pattern import pattern_events, wanted_patterns
 from tapeline.alerts.processor import AlertProcessor, Taken
 from tapeline.alerts.routing import Router
 from tapeline.alerts.rule import Rule
@@ -43,7 +42,8 @@ class AlertBacktest:
     Parameters
     ----------
     firings:
-        One row a firing (or end of one, where the rule tells it), by time: ``ts``, ``symbol``, ``kind``, ``price``, ``at_close``, ``id``, ``explanation`` (the
+        One row a firing (or end of one, where the rule tells it), by time: ``ts``, ``symbol``, ``kind``, ``price``,
+        ``at_close``, ``id``, ``explanation`` (the
         conditions as they stood: texts, both sides, held) and ``return_1``, ``return_4``, ``return_24``: the close so
         many bars of the rule's timeframe after the one in which it fired, over the firing's price, less 1 (NaN where
         the history ends before).
@@ -110,7 +110,7 @@ def backtest_rule(
     processor = AlertProcessor(Router({}, lambda firing, rule, route: ""), engine.names, engine.rule)
     processor.set_rules([(rule, compiled)])
     batch = history_batch(engine, history, path=path)
-    records = [*external, *_patterns(compiled, history)]
+    records = [*external, *_told_by_bars(compiled, history, functions or catalogue())]
     if records:
         records.sort(key=lambda one: one.ts)
         batch = merged([external_batch(engine, records), batch])
@@ -205,12 +205,15 @@ def _timed(compiled: CompiledRule) -> list[Indicator]:
     return found
 
 
-def _patterns(compiled: CompiledRule, history: Mapping[str, pd.DataFrame]) -> list[External]:
-    found: list[External] = []
-    for timeframe, wanted in wanted_patterns(external_keys(compiled)).items():
-        for symbol, frame in history.items():
-            found.extend(pattern_events(coarser(frame, timeframe), symbol, wanted, timeframe))
-    return found
+def _told_by_bars(compiled: CompiledRule, history: Mapping[str, pd.DataFrame], functions: Catalogue) -> list[External]:
+    """Records of series that follow from the bars themselves, such as patterns."""
+    keys = external_keys(compiled)
+    return [
+        record
+        for tell in functions.histories
+        for symbol, frame in history.items()
+        for record in tell(keys, symbol, partial(coarser, frame))
+    ]
 
 
 def coarser(bars: pd.DataFrame, timeframe: int) -> pd.DataFrame:

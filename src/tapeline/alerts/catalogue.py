@@ -1,7 +1,8 @@
 """What conditions may name: functions that the modules of :mod:`tapeline.alerts.kinds` declare, found by listing them.
 
-A new type of alert is one file in that package with ``FUNCTIONS``, a mapping of names to :class:`Function`; a type that
-brings series of its own may declare ``RANGES`` as well: the bounds of their values by the beginning of their keys.
+A new type of alert is one file in that package with ``FUNCTIONS``, a mapping of names to :class:`Function`. A type that
+brings series of its own may declare as well ``RANGES``, the bounds of their values by the beginning of their keys, and
+``from_history(keys, symbol, bars_of)``, the records of those of the keys that bars tell.
 """
 
 from __future__ import annotations
@@ -142,6 +143,7 @@ class Catalogue(Mapping[str, Function]):
 
     functions: Mapping[str, Function]
     ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    histories: tuple[Callable[..., list[Any]], ...] = ()
 
     def __getitem__(self, name: str) -> Function:
         return self.functions[name]
@@ -185,7 +187,8 @@ def _gathered(modules: Mapping[str, Any]) -> Catalogue:
                 name, function.parameters, function.build, function.description, function.example, function.event, kind
             )
         ranges.update(getattr(modules[kind], "RANGES", {}))
-    return Catalogue(MappingProxyType(functions), MappingProxyType(ranges))
+    told = tuple(one.from_history for one in modules.values() if hasattr(one, "from_history"))
+    return Catalogue(MappingProxyType(functions), MappingProxyType(ranges), told)
 
 
 def bars_parameter(default: int | None = None, low: int = 1, name: str = "bars") -> Parameter:

@@ -151,7 +151,7 @@ def _of_history(
             )
     if any(finding.code == "warm_up" for finding in found):
         return found
-    foreign = sorted(key for key in external_keys(compiled) if not key.startswith("pattern"))
+    foreign = sorted(key for key in external_keys(compiled) if not key.startswith(("pattern", "divergence:")))
     if foreign:
         told = f"{', '.join(foreign)} comes from outside: what the history says is without it"
         return [*found, Finding("external", "info", told)]

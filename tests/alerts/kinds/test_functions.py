@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -21,7 +22,17 @@ PRICES = np.round(100 * np.exp(np.cumsum(_random.normal(0, 0.002, ROWS))), 2)
 SIZES = _random.integers(1, 50, ROWS).astype(np.float64)
 
 
-def bars_until(row: int, timeframe: str, *, closed: bool) -> np.ndarray:
+class Bars(NamedTuple):
+    """Columns of bars."""
+
+    open: np.ndarray
+    high: np.ndarray
+    low: np.ndarray
+    close: np.ndarray
+    volume: np.ndarray
+
+
+def bars_until(row: int, timeframe: str, *, closed: bool) -> Bars:
     """Open, high, low, close, volume up to a trade; the last bar is under way, or left out."""
     begins = TIMES[: row + 1] // TIMEFRAMES[timeframe]
     found = []
@@ -30,7 +41,7 @@ def bars_until(row: int, timeframe: str, *, closed: bool) -> np.ndarray:
         prices = PRICES[: row + 1][mine]
         found.append((prices[0], prices.max(), prices.min(), prices[-1], SIZES[: row + 1][mine].sum()))
     rows = found[:-1] if closed else found
-    return np.array(rows, np.float64).reshape(-1, 5).T
+    return Bars(*np.array(rows, np.float64).reshape(-1, 5).T)
 
 
 def last(values) -> float:
@@ -38,31 +49,33 @@ def last(values) -> float:
 
 
 ORACLES = {
-    "open": lambda o, h, l, c, v: last(o),
-    "high": lambda o, h, l, c, v: last(h),
-    "low": lambda o, h, l, c, v: last(l),
-    "close": lambda o, h, l, c, v: last(c),
-    "change(3": lambda o, h, l, c, v: c[-1] / c[-4] - 1,
-    "change_since_open(": lambda o, h, l, c, v: c[-1] / o[-1] - 1,
-    "highest(5": lambda o, h, l, c, v: h[-6:-1].max(),
-    "lowest(5": lambda o, h, l, c, v: l[-6:-1].min(),
-    "rsi(14": lambda o, h, l, c, v: last(talib.RSI(c, 14)),
-    "sma(10": lambda o, h, l, c, v: last(talib.SMA(c, 10)),
-    "ema(10": lambda o, h, l, c, v: last(talib.EMA(c, 10)),
-    "atr(7": lambda o, h, l, c, v: last(talib.ATR(h, l, c, 7)),
-    "macd(5, 12, 4": lambda o, h, l, c, v: last(talib.MACD(c, 5, 12, 4)[0]),
-    "macd_signal(5, 12, 4": lambda o, h, l, c, v: last(talib.MACD(c, 5, 12, 4)[1]),
-    "macd_histogram(5, 12, 4": lambda o, h, l, c, v: last(talib.MACD(c, 5, 12, 4)[2]),
-    "bollinger_upper(10, 1.5": lambda o, h, l, c, v: last(talib.BBANDS(c, 10, 1.5, 1.5)[0]),
-    "bollinger_middle(10, 1.5": lambda o, h, l, c, v: last(talib.BBANDS(c, 10, 1.5, 1.5)[1]),
-    "bollinger_lower(10, 1.5": lambda o, h, l, c, v: last(talib.BBANDS(c, 10, 1.5, 1.5)[2]),
-    "bollinger_percent(10, 2": lambda o, h, l, c, v: (c[-1] - c[-10:].mean() + 2 * c[-10:].std()) / (4 * c[-10:].std()),
-    "bollinger_width(10, 2": lambda o, h, l, c, v: 4 * c[-10:].std() / c[-10:].mean(),
-    "volume": lambda o, h, l, c, v: last(v),
-    "volume_ratio(6": lambda o, h, l, c, v: v[-1] / v[-7:-1].mean(),
-    "volume_zscore(6": lambda o, h, l, c, v: (v[-1] - v[-7:-1].mean()) / v[-7:-1].std(),
-    "volume_mean(6": lambda o, h, l, c, v: v[-7:-1].mean(),
-    "volume_sum(6": lambda o, h, l, c, v: v[-6:].sum(),
+    "open": lambda b: last(b.open),
+    "high": lambda b: last(b.high),
+    "low": lambda b: last(b.low),
+    "close": lambda b: last(b.close),
+    "change(3": lambda b: b.close[-1] / b.close[-4] - 1,
+    "change_since_open(": lambda b: b.close[-1] / b.open[-1] - 1,
+    "highest(5": lambda b: b.high[-6:-1].max(),
+    "lowest(5": lambda b: b.low[-6:-1].min(),
+    "rsi(14": lambda b: last(talib.RSI(b.close, 14)),
+    "sma(10": lambda b: last(talib.SMA(b.close, 10)),
+    "ema(10": lambda b: last(talib.EMA(b.close, 10)),
+    "atr(7": lambda b: last(talib.ATR(b.high, b.low, b.close, 7)),
+    "macd(5, 12, 4": lambda b: last(talib.MACD(b.close, 5, 12, 4)[0]),
+    "macd_signal(5, 12, 4": lambda b: last(talib.MACD(b.close, 5, 12, 4)[1]),
+    "macd_histogram(5, 12, 4": lambda b: last(talib.MACD(b.close, 5, 12, 4)[2]),
+    "bollinger_upper(10, 1.5": lambda b: last(talib.BBANDS(b.close, 10, 1.5, 1.5)[0]),
+    "bollinger_middle(10, 1.5": lambda b: last(talib.BBANDS(b.close, 10, 1.5, 1.5)[1]),
+    "bollinger_lower(10, 1.5": lambda b: last(talib.BBANDS(b.close, 10, 1.5, 1.5)[2]),
+    "bollinger_percent(10, 2": lambda b: (
+        (b.close[-1] - b.close[-10:].mean() + 2 * b.close[-10:].std()) / (4 * b.close[-10:].std())
+    ),
+    "bollinger_width(10, 2": lambda b: 4 * b.close[-10:].std() / b.close[-10:].mean(),
+    "volume": lambda b: last(b.volume),
+    "volume_ratio(6": lambda b: b.volume[-1] / b.volume[-7:-1].mean(),
+    "volume_zscore(6": lambda b: (b.volume[-1] - b.volume[-7:-1].mean()) / b.volume[-7:-1].std(),
+    "volume_mean(6": lambda b: b.volume[-7:-1].mean(),
+    "volume_sum(6": lambda b: b.volume[-6:].sum(),
 }
 VARIANTS = [("1m", False), ("5m", False), ("5m", True)]
 
@@ -83,9 +96,7 @@ def values() -> dict[tuple[str, str, bool, int], float]:
     engine.add_all(rules)
     found, begin = {}, 0
     for row in (400, 640, ROWS - 1):
-        engine.process(
-            engine.trades("A", TIMES[begin : row + 1], PRICES[begin : row + 1], SIZES[begin : row + 1])
-        )
+        engine.process(engine.trades("A", TIMES[begin : row + 1], PRICES[begin : row + 1], SIZES[begin : row + 1]))
         begin = row + 1
         for key, reading in readings.items():
             found[(*key, row)] = engine.value("A", reading)
@@ -98,7 +109,7 @@ def test_a_function_is_what_its_oracle_says(values, name, timeframe, closed) -> 
     known = 0
     for row in (400, 640, ROWS - 1):
         bars = bars_until(row, timeframe, closed=closed)
-        expected = ORACLES[name](*bars)
+        expected = ORACLES[name](bars)
         assert values[(name, timeframe, closed, row)] == pytest.approx(expected, rel=1e-9, abs=1e-9, nan_ok=True)
         known += not math.isnan(expected)
     assert known

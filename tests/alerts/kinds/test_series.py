@@ -122,7 +122,9 @@ def test_the_change_is_against_a_day_before() -> None:
 def test_rules_hear_of_news() -> None:
     feed = SentimentFeed(half_life=HOUR)
     rows = [(1, 0.5, 0.1), (2, -0.9, 0.9), (3, -0.9, 0.8), (4, -0.9, 0.2)]
-    records = [one for ts, score, impact in rows for one in feed.push(Headline(ts, ("A", "B"), "w", "t", score, impact))]
+    records = [
+        one for ts, score, impact in rows for one in feed.push(Headline(ts, ("A", "B"), "w", "t", score, impact))
+    ]
     assert firings("high_impact_news(0.8)", records) == [2, 3]
     assert firings("crosses_down(sentiment, -0.3)", records) == [3]
     assert firings("sentiment_change < -0.8 and sentiment < 0", records) == [3]

@@ -7,7 +7,7 @@ neither. The score it has comes just before it and stays until the next one of i
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
@@ -151,6 +151,15 @@ def pattern_events(bars: pd.DataFrame, symbol: str, kinds: Iterable[str], timefr
         for ts, kind, direction, score in rows
         if kind in wanted
         for record in _records(int(ts), symbol, str(kind), int(direction), float(score), timeframe)
+    ]
+
+
+def from_history(keys: Iterable[str], symbol: str, bars_of: Callable[[int], pd.DataFrame]) -> list[External]:
+    """The records of the keys that are patterns, on closed bars by timeframe."""
+    return [
+        record
+        for timeframe, wanted in wanted_patterns(keys).items()
+        for record in pattern_events(bars_of(timeframe), symbol, wanted, timeframe)
     ]
 
 

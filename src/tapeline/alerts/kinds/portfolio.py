@@ -85,7 +85,7 @@ def portfolio_records(snapshot: Mapping[str, Any], *, symbols: Iterable[str] = (
         "pnl": profit,
         "exposure": gross / equity,
         "net_exposure": net / equity,
-        "drawdown": 1.0 - equity / peak,
+        "drawdown": (peak - equity) / peak,
         "margin": _number(snapshot, "margin_used", "the account", 0.0, low=0.0) / equity,
     }
     for symbol in (ACCOUNT, *held):

@@ -8,7 +8,7 @@ export PREFECT_SERVER_ANALYTICS_ENABLED = false
 export GX_ANALYTICS_ENABLED = false
 export MLFLOW_DISABLE_TELEMETRY = true
 
-.PHONY: help demo test explore up bench soak soak-live lint types contracts check clean
+.PHONY: help demo test explore up bench soak soak-live soak-alerts lint types contracts check clean
 .DEFAULT_GOAL := help
 
 help: ## say what can be made
@@ -53,6 +53,9 @@ soak: $(VENV)/.dev ## feed ticks through buffer, journal and lake for a minute a
 
 soak-live: $(VENV)/.dev ## kill a live run 50 times at random instants and demand that nothing acknowledged is lost
 	TAPELINE_SOAK_KILLS=50 $(BIN)/python -m pytest tests/tasks/test_live_crash.py
+
+soak-alerts: $(VENV)/.dev ## kill the alert engine 200 times at random instants: no firing lost, none doubled, all told
+	TAPELINE_ALERT_KILLS=200 $(BIN)/python -m pytest tests/alerts/test_alert_crash.py
 
 lint: $(VENV)/.dev ## ruff: rules and formatting
 	$(BIN)/ruff check .

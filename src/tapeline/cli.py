@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from tapeline.cli_alerts import alerts_application
 from tapeline.cli_charts import chart, patterns, scan
 from tapeline.cli_models import models_application
 from tapeline.cli_options import ModelName, SourceName, Symbols, TimeframeName
@@ -45,6 +46,7 @@ for command in (chart, patterns, scan, backtest, strategies, paper):
     application.command()(command)
 application.add_typer(features_application, name="features")
 application.add_typer(models_application, name="models")
+application.add_typer(alerts_application, name="alerts")
 metrics_application = typer.Typer(help="The numbers of all runs, for Prometheus and for people.", no_args_is_help=True)
 application.add_typer(metrics_application, name="metrics")
 

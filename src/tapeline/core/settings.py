@@ -224,6 +224,34 @@ class WorkerSettings(_Section):
     )
 
 
+class AlertChannelSettings(_Section):
+    """One way to tell an owner of firings, by the name that rules use."""
+
+    kind: Literal["webhook", "telegram", "slack", "discord", "email", "sms"]
+    owner: str = Field("me", pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:-]{0,63}$", description="whose rules may use it")
+    address: SecretStr = Field(description="the URL of a webhook, an apprise address of a chat, or a recipient")
+    gateway: SecretStr | None = Field(None, description="email and sms: an apprise address with {to}")
+    secret: SecretStr | None = Field(None, description="webhook: what requests are signed with, whsec_...")
+    lifetime_seconds: float = Field(0.0, ge=0, description="a delivery is worthless after so long; 0: never")
+
+
+class AlertSettings(_Section):
+    """The alert engine; see docs/alerts.md."""
+
+    store: SecretStr | None = Field(None, description="path or URL of the database; a SQLite file where absent")
+    folder: Path | None = Field(None, description="the engine's journal and snapshots; in the state folder if absent")
+    rules: Path = Field(Path("rules"), description="file or folder with rules; relative to the root")
+    symbols: tuple[str, ...] = Field((), description="further symbols to follow, beside those that rules name")
+    channels: dict[str, AlertChannelSettings] = Field({}, description="ways to tell people and bots, by name")
+    keys: tuple[SecretStr, ...] = Field((), description="what secrets in the database are sealed with, newest first")
+    stream_host: str = Field("127.0.0.1", description="where firings are streamed to WebSocket clients")
+    stream_port: int = Field(8790, ge=0, le=65_535, description="0 takes a free one")
+    stream_token: SecretStr | None = Field(None, description="who connects must say it; needed beyond the loopback")
+    permitted_networks: tuple[str, ...] = Field((), description="networks that webhooks may reach though not public")
+    permitted_ports: tuple[int, ...] = Field((), description="ports of webhooks beside 443")
+    plain_http: bool = Field(False, description="whether webhooks may go over http")
+
+
 class Settings(BaseSettings):
     """Everything that a user may set.
 
@@ -256,6 +284,7 @@ class Settings(BaseSettings):
     quality: QualitySettings = QualitySettings()
     cleaning: CleaningSettings = CleaningSettings()
     clock: ClockSettings = ClockSettings()
+    alerts: AlertSettings = AlertSettings()
 
     @field_validator("root")
     @classmethod

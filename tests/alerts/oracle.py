@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from tapeline.alerts.engine import indicators as k
 from tapeline.alerts.engine import table
@@ -367,10 +368,7 @@ def value(one: Indicator, output: int, bars: list[Bar]) -> float:
         width = one.factor * math.sqrt(math.fsum((x - mean) ** 2 for x in closes[-n:]) / n)
         return (mean, mean + width, mean - width)[output]
     if kind == k.ATR:
-        ranges = [
-            max(bar.high, before.close) - min(bar.low, before.close)
-            for before, bar in zip(bars, bars[1:], strict=False)
-        ]
+        ranges = [max(bar.high, before.close) - min(bar.low, before.close) for before, bar in pairwise(bars)]
         return wilder(ranges, n)
     if kind == k.CHANGE:
         return last.close / closes[-1 - n] - 1 if len(closes) > n else NAN
@@ -414,7 +412,7 @@ def wilder(values: list[float], n: int) -> float:
 
 
 def relative_strength(closes: list[float], n: int) -> float:
-    changes = [after - before for before, after in zip(closes, closes[1:], strict=False)]
+    changes = [after - before for before, after in pairwise(closes)]
     gain, loss = wilder([max(one, 0.0) for one in changes], n), wilder([max(-one, 0.0) for one in changes], n)
     if math.isnan(gain):
         return NAN

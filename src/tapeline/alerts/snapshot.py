@@ -137,7 +137,8 @@ def _indicator_data(one: Indicator) -> list[Any]:
 
 def _indicator_of(data: list[Any]) -> Indicator:
     *plain, left, right, key = data
-    return Indicator(*plain, _reading_of(left), _reading_of(right), key)
+    kind, timeframe, n, n2, n3, factor, closed = plain
+    return Indicator(kind, timeframe, n, n2, n3, factor, closed, _reading_of(left), _reading_of(right), key)
 
 
 def _reading_data(reading: Reading | None) -> list[Any] | None:

@@ -95,7 +95,8 @@ def test_a_flat_price_is_its_own_mean_to_the_bit() -> None:
     assert engine.value("S", (ATR, 0)) == 0.0
 
 
-def test_load_and_live_trades_leave_the_same(rows: int = 120) -> None:
+def test_load_and_live_trades_leave_the_same() -> None:
+    rows = 120
     bars = random_bars(rows, seed=2)
     one, other = Evaluator(["S"]), Evaluator(["S"])
     for engine in (one, other):

@@ -192,7 +192,7 @@ def _value(book: Any, program: Any, first: Any, truths: Any, pulses: Any) -> Any
             state = np.int64(raw & 3)
             crosses = book.conditions[first + step].flags & CROSSING != 0
             if crosses and state == TRUE and not (pulses and raw & PULSE != 0):
-                state = FALSE
+                state = np.int64(FALSE)
             stack[height] = state
             height += 1
         elif step == NOT:

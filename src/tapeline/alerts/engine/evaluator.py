@@ -425,9 +425,10 @@ class Evaluator:
     def _bound(self) -> Book:
         """The arrays as the kernel takes them."""
         if self._book is None:
-            self._book = Book(
+            shared = self._sets.arrays()
+            most = max(int(self._sets.sizes()[:, 3].max(initial=1)), 1)
+            self._book = Book(  # type: ignore[call-arg]
                 self._arena.array, self._clocks.array, self._rows, self._truths.array, self._status.array,
-                self._fired_at.array, *self._sets.arrays(), np.zeros(table.DEEPEST, np.int64),
-                np.zeros(max(int(self._sets.sizes()[:, 3].max(initial=1)), 1), np.int64),
+                self._fired_at.array, *shared, np.zeros(table.DEEPEST, np.int64), np.zeros(most, np.int64),
             )  # fmt: skip
         return self._book

@@ -167,13 +167,13 @@ def commit(
     ``slot``: the number of the bar within its day.
     """
     close, total = arena[bar + BAR_CLOSE * step], int(arena[bar + BAR_COUNT * step])
-    if kind == SMA or kind == BOLLINGER:
+    if kind in (SMA, BOLLINGER):
         held = n - 1
         mean = _ring_mean(arena, ring, capacity, total, held, close)
         arena[at] = mean
         if kind == BOLLINGER:
             arena[at + stride] = _ring_squares(arena, ring, capacity, total, held, mean) / n
-    elif kind == RSI or kind == ATR:
+    elif kind in (RSI, ATR):
         _commit_wilder(kind, n, arena, at, stride, count_at, bar, step)
     elif kind == MACD:
         _commit_macd(n, n2, n3, arena, at, stride, count_at, close)
@@ -183,7 +183,7 @@ def commit(
         count = min(count + 1.0, float(n))
         arena[count_at] = count
         arena[at + stride] = _weight(count, n)
-    elif kind == VOLUME_RATIO or kind == VOLUME_SCORE:
+    elif kind in (VOLUME_RATIO, VOLUME_SCORE):
         newest = arena[bar + BAR_VOLUME * step]
         mean = _ring_mean(arena, ring, capacity, total, n, newest)
         if kind == VOLUME_RATIO:
@@ -193,7 +193,7 @@ def commit(
             arena[at], arena[at + stride] = mean, deviation if deviation > 0.0 else math.nan
     elif kind == CHANGE:
         arena[at] = arena[ring + (total - n) % capacity] if total >= n else math.nan
-    elif kind == HIGHEST or kind == LOWEST:
+    elif kind in (HIGHEST, LOWEST):
         extreme = arena[ring + (total - 1) % capacity]
         for back in range(1, n):
             value = arena[ring + (total + capacity - 1 - back) % capacity]

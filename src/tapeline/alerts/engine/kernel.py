@@ -72,7 +72,9 @@ LATEST: Final = 7_258_118_400_000_000_000
 
 
 class Book(NamedTuple):
-    """All that the engine keeps. What changes with each tick: ``arena`` (blocks), ``clocks``, ``symbols`` (rows of
+    """All that the engine keeps.
+
+    What changes with each tick: ``arena`` (blocks), ``clocks``, ``symbols`` (rows of
     ``SYMBOL_FIELDS``), ``truths`` (of conditions), ``status`` and ``fired_at`` (of rules). What stays: ``sets``,
     ``frames``, ``rows``, ``spans`` and ``constants`` of layouts, ``conditions``, ``rules`` and ``programs``.
     """
@@ -202,9 +204,9 @@ def _reason(symbol: Any, ts: Any, record: Any, price: Any, size: Any, known: Any
         return SYMBOL
     if not EARLIEST <= ts <= LATEST:
         return TIME
-    if counters[AHEAD_LIMIT] > 0 and counters[CLOCK_TIME] > 0 and symbol >= 0:
-        if ts - counters[CLOCK_TIME] > counters[AHEAD_LIMIT]:
-            return AHEAD
+    limit, now = counters[AHEAD_LIMIT], counters[CLOCK_TIME]
+    if limit > 0 and now > 0 and symbol >= 0 and ts - now > limit:
+        return AHEAD
     return -1
 
 
@@ -246,9 +248,11 @@ def _next_change(
         right = one.threshold if one.right == NO_READING else arena[np.uintp(base + one.right)]
         old = truths[np.uintp(shift + number)]
         difference = arena[np.uintp(base + one.left)] - right
-        if truth_of(one.comparison, difference, one.hysteresis if old == TRUE else 0.0) != old:
-            if one.when == EACH_TICK:
-                return number
+        if (
+            truth_of(one.comparison, difference, one.hysteresis if old == TRUE else 0.0) != old
+            and one.when == EACH_TICK
+        ):
+            return number
     return end
 
 

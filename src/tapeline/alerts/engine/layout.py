@@ -292,6 +292,7 @@ RING_OF: Final = {
 
 
 def counts_of(one: Indicator) -> int:
+    """Numbers of an indicator that only its commits touch."""
     if one.kind == kinds.VOLUME_NORM:
         return (one.n + 1) * (kinds.DAY // one.timeframe)
     if one.kind == kinds.SINCE:

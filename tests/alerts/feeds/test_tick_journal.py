@@ -146,9 +146,10 @@ def test_a_lost_folder_does_not_give_old_numbers_again(tmp_path):
     assert [one.position for one in journal.replay(500)] == [501]
 
 
-def test_symbols_are_found_by_name_in_another_order(tmp_path):
+@pytest.mark.parametrize("segment_bytes", [1, 1 << 20])
+def test_symbols_are_found_by_name_in_another_order(tmp_path, segment_bytes):
     names = ["A", "B"]
-    journal = TickJournal(tmp_path, names, options=EACH)
+    journal = TickJournal(tmp_path, names, options=JournalOptions(delay=0.0, segment_bytes=segment_bytes))
     first = batches(1, symbols=2)[0]
     journal.append(*first)
     names.append("C")

@@ -300,8 +300,10 @@ def _replayed(position: int, rows: int, feeds: bytes, columns: bytes, mapping: N
         arrays[name] = np.frombuffer(columns[at:end], kind).astype(kind)
         at = end
     numbers = arrays["symbols"]
-    symbols = np.where(numbers < 0, np.int32(-1), mapping[np.maximum(numbers, 0)] if mapping.size else numbers)
-    symbols = np.ascontiguousarray(symbols, np.int32)
+    if numbers.max(initial=-1) >= mapping.size:
+        raise DataError(f"batch {position} of the journal has symbol {numbers.max()}, of {mapping.size} that it names")
+    # The last place stands for -1, which is all symbols.
+    symbols = np.append(mapping, np.int32(-1))[np.where(numbers < 0, mapping.size, numbers)]
     batch = Batch(symbols, arrays["times"], arrays["prices"], arrays["sizes"], arrays["records"])
     late, found = arrays["late"].astype(np.bool_), _POSITIONS.decode(feeds)
     taken = Taken(symbols, batch.times, batch.prices, arrays["sequences"], late, found, batch.records)

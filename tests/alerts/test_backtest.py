@@ -13,6 +13,7 @@ from tapeline.alerts.engine.layout import TIMEFRAMES
 from tapeline.alerts.external import External
 from tapeline.alerts.rule import Rule
 from tapeline.core.errors import ConfigurationError, DataError
+from tests.quality.batches import sample_bars
 from tests.support import make_bars
 
 
@@ -125,3 +126,16 @@ def test_bars_that_cannot_answer_are_refused(bars) -> None:
     empty = backtest_rule(rule("close > 1000000"), bars)
     assert empty.firings.empty
     assert empty.per_day.sum() == 0
+
+
+def test_on_real_bars_it_fires_at_the_closes_that_talib_names() -> None:
+    talib = pytest.importorskip("talib")
+    real = sample_bars().iloc[:2_000]
+    real = real.assign(close_ts=real.index + pd.Timedelta(hours=1))
+    close = real["close"].to_numpy()
+    upper, _, _ = talib.BBANDS(close, 20, 2.0, 2.0)
+    expected = real["close_ts"][(talib.RSI(close, 14) > 70) & (close > upper)].tolist()
+    wanted = rule("rsi(14) > 70 and close > bollinger_upper(20, 2)", timeframe="1h", frequency="once_per_bar_close")
+    found = backtest_rule(wanted, real).firings
+    assert len(expected) >= 10
+    assert found["ts"].tolist() == expected

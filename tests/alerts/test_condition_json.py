@@ -44,10 +44,12 @@ _conditions = st.recursive(
     st.builds("{} {} {}".format, _values, st.sampled_from(["<", "<=", ">", ">=", "==", "!="]), _values)
     | st.builds("crosses_down({}, {})".format, _values, _values)
     | st.builds("{} between {} and {}".format, _values, _values, _values),
-    lambda one: st.builds("({} and {})".format, one, one)
-    | st.builds("({} or {} or {})".format, one, one, one)
-    | st.builds("not ({})".format, one)
-    | st.builds("({}) for {} bars".format, one, st.integers(1, 9)),
+    lambda one: (
+        st.builds("({} and {})".format, one, one)
+        | st.builds("({} or {} or {})".format, one, one, one)
+        | st.builds("not ({})".format, one)
+        | st.builds("({}) for {} bars".format, one, st.integers(1, 9))
+    ),
     max_leaves=5,
 )
 

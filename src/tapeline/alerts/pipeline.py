@@ -9,6 +9,8 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
+
 from tapeline.alerts.conditions import compile_rule
 from tapeline.alerts.engine.compiled import CompiledRule
 from tapeline.alerts.engine.evaluator import Batch, Evaluator
@@ -26,6 +28,9 @@ from tapeline.core.errors import ConfigurationError
 
 _log = logging.getLogger(__name__)
 _PAGE: Final = 1_000
+_NO_RECORDS: Final = Batch(
+    np.zeros(0, np.int32), np.zeros(0, np.int64), np.zeros(0), np.zeros(0), np.zeros(0, np.uint8)
+)
 
 
 class AlertPipeline:
@@ -104,6 +109,8 @@ class AlertPipeline:
             self.replayed += 1
         for _, rules in epochs:
             self._apply(rules)
+        # The kernel compiles where no cache of it is there: now, not at the first tick.
+        self.evaluator.process(_NO_RECORDS)
         return self.replayed
 
     def set_rules(self, rules: Sequence[Rule]) -> bool:

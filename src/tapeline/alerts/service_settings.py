@@ -123,7 +123,7 @@ def make_channels(alerts: AlertSettings, store: Store) -> list[Channel]:
     for name, one in alerts.channels.items():
         if one.kind == "webhook":
             made.setdefault("webhook", WebhookChannel(vault, rules=target))
-        elif one.kind == "email" or one.kind == "sms":  # noqa: PLR1714 - the checker narrows by this form
+        elif one.kind == "email" or one.kind == "sms":
             if one.gateway is None:
                 raise ConfigurationError(f"the channel {name} has no gateway", hint="mailtos://...&to={to}")
             made.setdefault(one.kind, GatewayChannel(one.kind, one.gateway.get_secret_value(), vault=vault))

@@ -20,7 +20,7 @@ from tapeline.alerts.engine.fields import (
     SLOT,
     TRUTH_AT,
 )  # fmt: skip
-from tapeline.alerts.engine.options import BORROWED
+from tapeline.alerts.engine.options import INNER
 from tapeline.alerts.engine.table import (
     ABOVE,
     AND,
@@ -47,7 +47,7 @@ from tapeline.alerts.engine.table import (
 )  # fmt: skip
 
 
-@njit(**BORROWED)
+@njit(**INNER)
 def truth_of(comparison: Any, difference: Any, hysteresis: Any) -> Any:
     """Whether a comparison holds, by the difference of its sides; one that held lets go ``hysteresis`` later."""
     if math.isnan(difference):
@@ -67,7 +67,7 @@ def truth_of(comparison: Any, difference: Any, hysteresis: Any) -> Any:
     return TRUE if held else FALSE
 
 
-@njit(**BORROWED)
+@njit(**INNER)
 def ask(
     book: Any, symbol: Any, when: Any, at: Any, ts: Any, tick: Any, price: Any, firings: Any, sides: Any, counters: Any
 ) -> None:
@@ -114,7 +114,7 @@ def ask(
         _run(book, symbol, book.dirty[place], when, ts, tick, price, firings, sides, counters)
 
 
-@njit(**BORROWED)
+@njit(**INNER)
 def once_a_bar(
     book: Any, symbol: Any, began: Any, ts: Any, tick: Any, price: Any, firings: Any, sides: Any, counters: Any
 ) -> None:
@@ -137,7 +137,7 @@ def once_a_bar(
                 _try(book, symbol, place, np.int64(EACH_TICK), ts, tick, price, firings, sides, counters)
 
 
-@njit(**BORROWED)
+@njit(**INNER)
 def forget_sides(book: Any, symbol: Any) -> None:
     """After a gap nothing is known to have been on either side, so nothing crosses with the next tick."""
     number, truth_at = book.symbols[symbol, SET], book.symbols[symbol, TRUTH_AT]
@@ -147,12 +147,12 @@ def forget_sides(book: Any, symbol: Any) -> None:
             book.truths[truth_at + place] = UNKNOWN
 
 
-@njit(**BORROWED)
+@njit(**INNER)
 def _remember(status: Any, slot: Any, truth: Any) -> None:
     status[slot] = (status[slot] & np.uint8(252)) | np.uint8(truth)
 
 
-@njit(**BORROWED)
+@njit(**INNER)
 def _run(
     book: Any, symbol: Any, place: Any, when: Any, ts: Any, tick: Any, price: Any, firings: Any, sides: Any,
     counters: Any,
@@ -180,7 +180,7 @@ def _run(
         _try(book, symbol, place, when, ts, tick, price, firings, sides, counters)
 
 
-@njit(**BORROWED)
+@njit(**INNER)
 def _value(book: Any, program: Any, first: Any, truths: Any, pulses: Any) -> Any:
     """Kleene's value of a program: unknown wherever what is unknown decides."""
     stack, height = book.stack, 0
@@ -212,7 +212,7 @@ def _value(book: Any, program: Any, first: Any, truths: Any, pulses: Any) -> Any
                 stack[height - 1] = left
 
 
-@njit(**BORROWED)
+@njit(**INNER)
 def _try(
     book: Any, symbol: Any, place: Any, when: Any, ts: Any, tick: Any, price: Any, firings: Any, sides: Any,
     counters: Any,
@@ -233,7 +233,7 @@ def _try(
     _fire(book, symbol, place, when, ts, tick, price, np.int64(TRUE), firings, sides, counters)
 
 
-@njit(**BORROWED)
+@njit(**INNER)
 def _fire(
     book: Any, symbol: Any, place: Any, when: Any, ts: Any, tick: Any, price: Any, truth: Any, firings: Any, sides: Any,
     counters: Any,

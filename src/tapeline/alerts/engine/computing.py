@@ -21,11 +21,11 @@ from tapeline.alerts.engine.indicators import (
     TRAILING_LOW,
 )  # fmt: skip
 from tapeline.alerts.engine.layout import CLOCK_SLOTS, FAR
-from tapeline.alerts.engine.options import BORROWED
+from tapeline.alerts.engine.options import INNER
 from tapeline.alerts.engine.table import TRUE, UNKNOWN
 
 
-@njit(**BORROWED)
+@njit(**INNER)
 def compute(book: Any, base: Any, number: Any, clock: Any, ts: Any, ended: Any) -> None:
     """Let the computed readings of a block follow. ``ended``: the end of the bars that have just closed, if any."""
     arena = book.arena

@@ -87,9 +87,10 @@ class Evaluator:
 
     Examples
     --------
+    >>> from tapeline.alerts.engine import indicators
     >>> from tapeline.alerts.engine.compiled import CompiledRule, Condition
     >>> from tapeline.alerts.engine.layout import TIMEFRAMES
-    >>> close = (Indicator(kinds.CLOSE, TIMEFRAMES["1m"]), 0)
+    >>> close = (Indicator(indicators.CLOSE, TIMEFRAMES["1m"]), 0)
     >>> engine = Evaluator(["BTCUSDT"])
     >>> engine.add(CompiledRule("r1", (Condition(close, table.ABOVE, threshold=100.0, crossing=True),)), ["BTCUSDT"])
     >>> prices = np.array([99.0, 100.0, 101.0, 102.0, 99.0, 103.0])

@@ -24,10 +24,10 @@ from tapeline.alerts.engine.indicators import (
     form_reaches,
     form_strengths,
 )  # fmt: skip
-from tapeline.alerts.engine.options import BORROWED
+from tapeline.alerts.engine.options import INNER
 
 
-@njit(**BORROWED)
+@njit(**INNER)
 def form_prices(
     arena: Any, base: Any, sets: Any, number: Any, spans: Any, span: Any, constants: Any, close: Any
 ) -> None:  # fmt: skip
@@ -57,7 +57,7 @@ def form_prices(
         form_moves(arena, base + sets[number, S_GROUP + MOVE], spans[every, 2 * MOVE + 1], first, last, close)
 
 
-@njit(**BORROWED)
+@njit(**INNER)
 def form_volumes(
     arena: Any, base: Any, sets: Any, number: Any, spans: Any, span: Any, constants: Any
 ) -> None:  # fmt: skip

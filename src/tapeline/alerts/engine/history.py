@@ -11,7 +11,7 @@ from tapeline.alerts.engine import indicators as ind
 from tapeline.alerts.engine.fields import S_FRAME, S_FRAMES, S_ROW, S_SPAN
 from tapeline.alerts.engine.forming import form_prices, form_volumes
 from tapeline.alerts.engine.layout import F_CAPACITY, F_DURATION, F_OPENING, F_RING, F_ROW, F_ROW_END
-from tapeline.alerts.engine.options import BORROWED
+from tapeline.alerts.engine.options import BORROWED, INNER
 
 
 @njit(**BORROWED)
@@ -35,7 +35,7 @@ def load_bars(
         close_bar(arena, base, book.frames, place, frame, count, book.rows, start, ended)
 
 
-@njit(**BORROWED)
+@njit(**INNER)
 def open_bar(arena: Any, base: Any, frames: Any, place: Any, rows: Any, start: Any, opened: Any) -> None:
     """What is known of a bar where it begins: extremes of the bars before it, the norm of its time of day."""
     for number in range(start + frames[place, F_ROW], start + frames[place, F_ROW_END]):
@@ -47,7 +47,7 @@ def open_bar(arena: Any, base: Any, frames: Any, place: Any, rows: Any, start: A
             arena[base + one.out] = ind.slot_mean(arena, base + one.count + slot * (one.n + 1), one.n)
 
 
-@njit(**BORROWED)
+@njit(**INNER)
 def close_bar(
     arena: Any, base: Any, frames: Any, place: Any, frame: Any, count: Any, rows: Any, start: Any, ended: Any
 ) -> None:
@@ -81,7 +81,7 @@ def close_bar(
     arena[bar + ind.BAR_PREVIOUS_CLOSE * count] = arena[bar + ind.BAR_CLOSE * count]
 
 
-@njit(**BORROWED)
+@njit(**INNER)
 def _push(arena: Any, base: Any, frames: Any, place: Any, ring: Any, total: Any, value: Any) -> None:
     capacity = frames[place, F_CAPACITY + ring]
     if capacity > 0:

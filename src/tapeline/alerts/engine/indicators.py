@@ -18,7 +18,7 @@ from typing import Any, Final
 import numpy as np
 from numba import njit
 
-from tapeline.alerts.engine.options import BORROWED
+from tapeline.alerts.engine.options import INNER
 
 # Kinds. A new one needs its group below, a branch in ``commit`` and, in a group of its own, a loop in ``form_*``.
 OPEN, HIGH, LOW, CLOSE, VOLUME = range(5)
@@ -65,7 +65,7 @@ def output_count(kind: int) -> int:
     return OUTPUTS[GROUP[kind]] if kind in GROUP else 1
 
 
-@njit(**BORROWED)
+@njit(**INNER)
 def form_means(arena: Any, at: Any, stride: Any, first: Any, last: Any, close: Any) -> None:
     """Of n - 1 closes (or all before, by weight) and the forming one. Numbers: mean, weight of the new price."""
     # Indices without a sign: numba then asks no index whether it counts from the end.
@@ -76,7 +76,7 @@ def form_means(arena: Any, at: Any, stride: Any, first: Any, last: Any, close: A
         arena[out + member] = old + (close - old) * arena[weight + member]
 
 
-@njit(**BORROWED)
+@njit(**INNER)
 def form_strengths(arena: Any, at: Any, stride: Any, first: Any, last: Any, close: Any) -> None:
     """RSI. Numbers: gains and losses before this bar, n times their averages; the previous close, NaN in warm-up."""
     gains, losses, previous, out = np.uintp(at), np.uintp(at + stride), np.uintp(at + 2 * stride), np.uintp(
@@ -89,7 +89,7 @@ def form_strengths(arena: Any, at: Any, stride: Any, first: Any, last: Any, clos
         arena[out + member] = 0.0 if total <= 0.0 else 100.0 * gain / total
 
 
-@njit(**BORROWED)
+@njit(**INNER)
 def form_convergences(arena: Any, at: Any, stride: Any, first: Any, last: Any, close: Any) -> None:
     """MACD. Numbers: fast and slow average and signal before this bar, and the weights of the new value in each."""
     for member in range(first, last):
@@ -106,7 +106,7 @@ def form_convergences(arena: Any, at: Any, stride: Any, first: Any, last: Any, c
         arena[out], arena[second], arena[third] = line, signal, line - signal
 
 
-@njit(**BORROWED)
+@njit(**INNER)
 def form_bands(
     arena: Any, at: Any, stride: Any, first: Any, last: Any, close: Any, constants: Any, member_at: Any
 ) -> None:
@@ -123,14 +123,14 @@ def form_bands(
         arena[middle], arena[upper], arena[lower] = center, center + width, center - width
 
 
-@njit(**BORROWED)
+@njit(**INNER)
 def form_moves(arena: Any, at: Any, stride: Any, first: Any, last: Any, close: Any) -> None:
     """Change against the close of n bars before. Number: that close."""
     for member in range(first, last):
         arena[at + stride + member] = close / arena[at + member] - 1.0
 
 
-@njit(**BORROWED)
+@njit(**INNER)
 def form_flows(
     arena: Any, at: Any, stride: Any, first: Any, last: Any, volumes: Any, constants: Any, member_at: Any
 ) -> None:
@@ -141,7 +141,7 @@ def form_flows(
         arena[np.uintp(at + 2 * stride + member)] = (volume - center) / scale
 
 
-@njit(**BORROWED)
+@njit(**INNER)
 def form_reaches(
     arena: Any, at: Any, stride: Any, first: Any, last: Any, bars: Any, timeframes: Any, constants: Any, member_at: Any
 ) -> None:
@@ -155,7 +155,7 @@ def form_reaches(
         arena[at + 2 * stride + member] = (arena[at + member] + known) * constants[member_at + member, 0]
 
 
-@njit(**BORROWED)
+@njit(**INNER)
 def commit(
     kind: Any, n: Any, n2: Any, n3: Any, arena: Any, at: Any, stride: Any, count_at: Any, bar: Any, step: Any,
     ring: Any, capacity: Any, slot: Any,
@@ -210,7 +210,7 @@ def commit(
         arena[place] = had + 1.0
 
 
-@njit(**BORROWED)
+@njit(**INNER)
 def slot_mean(arena: Any, place: Any, n: Any) -> Any:
     """The mean of a slot's volumes; NaN before it has had n."""
     if arena[place] < n:
@@ -221,7 +221,7 @@ def slot_mean(arena: Any, place: Any, n: Any) -> Any:
     return total / n
 
 
-@njit(**BORROWED)
+@njit(**INNER)
 def _weight(count: Any, n: Any) -> Any:
     """What a new value weighs after ``count`` others: the mean of n, then 2 / (n + 1)."""
     if count < n - 1:
@@ -229,7 +229,7 @@ def _weight(count: Any, n: Any) -> Any:
     return 1.0 / n if count < n else 2.0 / (n + 1.0)
 
 
-@njit(**BORROWED)
+@njit(**INNER)
 def _commit_wilder(
     kind: Any, n: Any, arena: Any, at: Any, stride: Any, count_at: Any, bar: Any, step: Any
 ) -> None:  # fmt: skip
@@ -254,7 +254,7 @@ def _commit_wilder(
     arena[at + (2 if kind == RSI else 1) * stride] = close if count >= n - 1.0 else math.nan
 
 
-@njit(**BORROWED)
+@njit(**INNER)
 def _commit_macd(
     fast: Any, slow: Any, smooth: Any, arena: Any, at: Any, stride: Any, count_at: Any, close: Any
 ) -> None:  # fmt: skip
@@ -277,7 +277,7 @@ def _commit_macd(
     arena[at + 5 * stride] = _weight(max(count - (slow - 1.0), 0.0), smooth)
 
 
-@njit(**BORROWED)
+@njit(**INNER)
 def _ring_mean(arena: Any, ring: Any, capacity: Any, total: Any, count: Any, anchor: Any) -> Any:
     """The mean of the newest ``count``, about an anchor. NaN where the ring does not hold so many."""
     if count == 0:
@@ -292,7 +292,7 @@ def _ring_mean(arena: Any, ring: Any, capacity: Any, total: Any, count: Any, anc
     return anchor + one / count
 
 
-@njit(**BORROWED)
+@njit(**INNER)
 def _ring_squares(arena: Any, ring: Any, capacity: Any, total: Any, count: Any, center: Any) -> Any:
     """The squared deviations from a center, summed over the newest ``count``."""
     if count == 0:
@@ -307,7 +307,7 @@ def _ring_squares(arena: Any, ring: Any, capacity: Any, total: Any, count: Any, 
     return one
 
 
-@njit(**BORROWED)
+@njit(**INNER)
 def _sum_away(arena: Any, begin: Any, end: Any, anchor: Any) -> Any:
     # Four sums at once: a single one would wait for each addition.
     a, b, c, d = 0.0, 0.0, 0.0, 0.0
@@ -322,7 +322,7 @@ def _sum_away(arena: Any, begin: Any, end: Any, anchor: Any) -> Any:
     return (a + b) + (c + d)
 
 
-@njit(**BORROWED)
+@njit(**INNER)
 def _sum_squares(arena: Any, begin: Any, end: Any, center: Any) -> Any:
     a, b, c, d = 0.0, 0.0, 0.0, 0.0
     whole = begin + (end - begin) // 4 * 4

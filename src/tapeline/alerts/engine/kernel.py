@@ -59,7 +59,7 @@ from tapeline.alerts.engine.forming import form_prices, form_volumes
 from tapeline.alerts.engine.history import close_bar, open_bar
 from tapeline.alerts.engine.indicators import BAR_CLOSE, BAR_HIGH, BAR_LOW, BAR_OPEN, BAR_VOLUME, EXTERNAL
 from tapeline.alerts.engine.layout import CLOCK_SLOTS, F_DURATION, F_OPENING, FAR, READS_RECORD, TELLS_TIME
-from tapeline.alerts.engine.options import BORROWED
+from tapeline.alerts.engine.options import BORROWED, INNER
 from tapeline.alerts.engine.table import EACH_TICK, NEVER, NO_READING, TRUE
 
 # What a record of a batch is.
@@ -188,7 +188,7 @@ def process(
     return symbols.size
 
 
-@njit(**BORROWED)
+@njit(**INNER)
 def _reason(symbol: Any, ts: Any, record: Any, price: Any, size: Any, known: Any, counters: Any) -> Any:
     """Why a record cannot be taken, -1 where it can."""
     if record == TRADE:
@@ -210,7 +210,7 @@ def _reason(symbol: Any, ts: Any, record: Any, price: Any, size: Any, known: Any
     return -1
 
 
-@njit(**BORROWED)
+@njit(**INNER)
 def _refuse(tick: Any, reason: Any, refusals: Any, counters: Any) -> None:
     at = counters[REFUSED]
     refusals[at, 0], refusals[at, 1] = tick, reason
@@ -218,7 +218,7 @@ def _refuse(tick: Any, reason: Any, refusals: Any, counters: Any) -> None:
     counters[REFUSED_FIRST + reason] += 1
 
 
-@njit(**BORROWED)
+@njit(**INNER)
 def _has_room(sets: Any, number: Any, firings: Any, sides: Any, counters: Any) -> Any:
     """Whether all that one record of a symbol can bring has a place."""
     times = 2 * (sets[number, S_FRAMES] + 3)
@@ -227,7 +227,7 @@ def _has_room(sets: Any, number: Any, firings: Any, sides: Any, counters: Any) -
     ) and sides.size - counters[SIDE_COUNT] >= times * (sets[number, S_CONDITION_END] - sets[number, S_CONDITION])
 
 
-@njit(**BORROWED)
+@njit(**INNER)
 def _is_external(book: Any, number: Any, place: Any) -> Any:
     """Whether a place of a block is an external value's."""
     for row in range(book.sets[number, S_COMPUTED], book.sets[number, S_COMPUTED_END]):
@@ -237,7 +237,7 @@ def _is_external(book: Any, number: Any, place: Any) -> Any:
     return False
 
 
-@njit(**BORROWED)
+@njit(**INNER)
 def _next_change(
     arena: Any, base: Any, conditions: Any, begin: Any, end: Any, truths: Any, truth_at: Any
 ) -> Any:  # fmt: skip
@@ -256,7 +256,7 @@ def _next_change(
     return end
 
 
-@njit(**BORROWED)
+@njit(**INNER)
 def _close_until(book: Any, symbol: Any, ts: Any, tick: Any, firings: Any, sides: Any, counters: Any) -> None:
     """Close the bars that ended by ``ts``, those that ended first before the others."""
     number, clock, base = book.symbols[symbol, SET], book.symbols[symbol, CLOCK_AT], book.symbols[symbol, BASE]
@@ -289,7 +289,7 @@ def _close_until(book: Any, symbol: Any, ts: Any, tick: Any, firings: Any, sides
                 )  # fmt: skip
 
 
-@njit(**BORROWED)
+@njit(**INNER)
 def _reach_time(book: Any, symbol: Any, ts: Any, tick: Any, firings: Any, sides: Any, counters: Any) -> None:
     """A time has been reached: bars close, and what counts the time that has passed is asked."""
     _close_until(book, symbol, ts, tick, firings, sides, counters)
@@ -297,7 +297,7 @@ def _reach_time(book: Any, symbol: Any, ts: Any, tick: Any, firings: Any, sides:
         _ask_all(book, symbol, max(ts, book.symbols[symbol, NEWEST]), tick, firings, sides, counters)
 
 
-@njit(**BORROWED)
+@njit(**INNER)
 def _ask_all(book: Any, symbol: Any, ts: Any, tick: Any, firings: Any, sides: Any, counters: Any) -> None:
     number, base = book.symbols[symbol, SET], book.symbols[symbol, BASE]
     compute(book, base, number, book.symbols[symbol, CLOCK_AT], ts, np.int64(NEVER))
@@ -305,7 +305,7 @@ def _ask_all(book: Any, symbol: Any, ts: Any, tick: Any, firings: Any, sides: An
     ask(book, symbol, np.int64(EACH_TICK), at, ts, tick, price, firings, sides, counters)
 
 
-@njit(**BORROWED)
+@njit(**INNER)
 def _open_bars(book: Any, symbol: Any, ts: Any, price: Any) -> Any:
     """Begin the bars that are not under way; a bit for each timeframe of which one began."""
     number, clock, base = book.symbols[symbol, SET], book.symbols[symbol, CLOCK_AT], book.symbols[symbol, BASE]
@@ -330,7 +330,7 @@ def _open_bars(book: Any, symbol: Any, ts: Any, price: Any) -> Any:
     return began
 
 
-@njit(**BORROWED)
+@njit(**INNER)
 def _take_late(book: Any, symbol: Any, ts: Any, price: Any, size: Any) -> Any:
     """Let a late trade enter the bars that are open at its time; whether there was one."""
     number, clock, base = book.symbols[symbol, SET], book.symbols[symbol, CLOCK_AT], book.symbols[symbol, BASE]

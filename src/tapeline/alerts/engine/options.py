@@ -9,3 +9,6 @@ BORROWED: Final[dict[str, Any]] = {"cache": True, "nogil": True, "_nrt": False, 
 
 Counting them up and down at each call would cost more than a tick's work. A division by zero gives what IEEE says.
 """
+
+INNER: Final[dict[str, Any]] = BORROWED | {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+"""For kernels that only kernels call: without the code that Python would call them by they compile faster."""

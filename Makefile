@@ -8,7 +8,7 @@ export PREFECT_SERVER_ANALYTICS_ENABLED = false
 export GX_ANALYTICS_ENABLED = false
 export MLFLOW_DISABLE_TELEMETRY = true
 
-.PHONY: help demo test explore up bench soak soak-live soak-alerts lint types contracts check clean
+.PHONY: help demo test explore up bench soak soak-live soak-alerts soak-alerts-memory lint types contracts check clean
 .DEFAULT_GOAL := help
 
 help: ## say what can be made
@@ -56,6 +56,9 @@ soak-live: $(VENV)/.dev ## kill a live run 50 times at random instants and deman
 
 soak-alerts: $(VENV)/.dev ## kill the alert engine 200 times at random instants: no firing lost, none doubled, all told
 	TAPELINE_ALERT_KILLS=200 $(BIN)/python -m pytest tests/alerts/test_alert_crash.py
+
+soak-alerts-memory: $(VENV)/.dev ## the alert service under load for ten minutes: a flat memory and no firing missing
+	MALLOC_ARENA_MAX=2 $(BIN)/python -m benchmarks.soak_alerts
 
 lint: $(VENV)/.dev ## ruff: rules and formatting
 	$(BIN)/ruff check .

@@ -21,7 +21,7 @@ from tests.alerts.crash_support import channel, rules, serve
 
 ROOT = Path(__file__).parents[2]
 KILLS = int(os.environ.get("TAPELINE_ALERT_KILLS", "5"))
-PACE = str(0.002 * KILLS)
+PACE = str(0.004 * KILLS)
 LATER = 3_600 * 10**9
 
 

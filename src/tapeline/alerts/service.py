@@ -81,7 +81,7 @@ class EngineOptions:
 
     look: float = 1.0
     snapshot: float = 5.0
-    journal: float = 0.05
+    journal: float = 0.25
     gather: float = 0.005
     pause: float = 1.0
     batcher: BatcherOptions = field(default_factory=BatcherOptions)

@@ -33,6 +33,7 @@ from tapeline.alerts.store.opening import open_store
 RATE, SYMBOLS, ONE_IN, SECONDS = 10_000, 10_000, 10, 15
 ROW = np.dtype([("symbol", "<i4"), ("sequence", "<i8"), ("ts", "<i8"), ("price", "<f8")])
 SEND_EVERY = 0.001
+MOST = 4_000_000
 WARM = 3.0
 """Seconds that are left out of the measurement at the beginning."""
 
@@ -94,14 +95,23 @@ class Timed:
 
     def __init__(self, store: Any) -> None:
         self._store = store
-        self.latencies: list[tuple[int, float]] = []
+        # Twelve bytes each: the measurement must not be what grows in a soak.
+        self._times, self._milliseconds = np.zeros(MOST, np.int64), np.zeros(MOST, np.float32)
+        self._count = 0
 
     def commit_all(self, commits: Sequence[Commit]) -> Any:
         """Hand over, and look at the clock."""
         answer = self._store.commit_all(commits)
         now = time.time_ns()
-        self.latencies += [(one.ts, (now - one.ts) / 1e6) for commit in commits for one in commit.firings]
+        for commit in commits:
+            for one in commit.firings:
+                self._times[self._count], self._milliseconds[self._count] = one.ts, (now - one.ts) / 1e6
+                self._count += 1
         return answer
+
+    def since(self, ts: int) -> Any:
+        """Milliseconds of the firings after an instant."""
+        return self._milliseconds[: self._count][self._times[: self._count] > ts]
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)
@@ -138,7 +148,7 @@ async def load(rate: int, symbols: int, seconds: float, folder: Path, every: Any
                 every(process.memory_info().rss)
     cpu, rss = time.process_time() - cpu, process.memory_info().rss
     await engine.stop()
-    measured = np.array([latency for ts, latency in store.latencies if ts > begun + WARM * 1e9])
+    measured = store.since(begun + int(WARM * 1e9))
     counted, status = store.count_firings(), engine.status()
     store.close()
     if status["problem"]:

@@ -44,6 +44,13 @@ def test_each_endpoint_gets_a_row_of_its_own_whose_id_never_changes() -> None:
     assert {one.order for one in first} == {"one/r", "two/r"}
 
 
+def test_programs_are_told_in_order_and_people_as_it_comes() -> None:
+    routes = {("me", name): Route(name, name, ("one",)) for name in ("webhook", "telegram", "email")}
+    router = Router(routes, lambda firing, rule, route: firing.id)
+    told = router.deliveries(make_firing(), make_rule(channels=("webhook", "telegram", "email")))
+    assert {one.channel: one.order for one in told} == {"webhook": "one/r", "telegram": "", "email": ""}
+
+
 def test_a_channel_of_another_owner_is_missing_and_not_used() -> None:
     rule = make_rule(owner="nobody")
     assert make_router().deliveries(make_firing(owner="nobody"), rule) == ()

@@ -7,6 +7,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from typing import Final
 
 from tapeline.alerts.firing import Firing
 from tapeline.alerts.records import Delivery, Silence
@@ -14,8 +15,13 @@ from tapeline.alerts.rule import Hours, Rule
 
 Render = Callable[[Firing, Rule, "Route"], str]
 """The body of a delivery, made once: each retry sends the same bytes."""
-GROUP_WAIT = 30 * 1_000_000_000
+GROUP_WAIT: Final = 30 * 1_000_000_000
 """How long the first firing of a group waits for the others."""
+IN_ORDER: Final = frozenset({"webhook"})
+"""Kinds of channels that programs read: what one rule says reaches an endpoint strictly one after the other.
+
+People's channels are not held up by one message that waits for its retry, so that a flood can become a digest.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +92,7 @@ class Router:
                     created_at=firing.detected_at,
                     not_before=max(held, wait),
                     expires_at=firing.detected_at + route.lifetime if route.lifetime else 0,
-                    order=f"{endpoint}/{rule.id}",
+                    order=f"{endpoint}/{rule.id}" if route.kind in IN_ORDER else "",
                     group=f"{endpoint}/{group}" if group else "",
                     priority=firing.priority,
                     state="held" if held else "waiting",

@@ -35,28 +35,42 @@ def sweep_block(
     """One row a row of ``targets``: the columns of ``SWEEP_COLUMNS``."""
     sets, rows = targets.shape
     found = np.empty((sets, 6))
-    equity, charged = np.empty(rows), np.empty(0)
+    equity, charged, log = np.empty(rows), np.empty(0), small_log()
+    for which in range(sets):
+        decisions = Decisions(targets[which], stop, take, none, none, no_latency)
+        run_set(market, decisions, rules, capital, log, equity, charged, found[which])
+    return found
+
+
+@njit(cache=True, nogil=True)
+def run_set(
+    market: Any, decisions: Any, rules: Any, capital: Any, log: Any, equity: Any, charged: Any, figures_of: Any
+) -> None:
+    """Trade one set of decisions; its equity by row, and its figures in the order of ``SWEEP_COLUMNS``."""
+    amounts, counts = begin_state(capital)
+    rows = equity.size
+    fills, paid, row = 0, 0.0, 0
+    while row < rows:
+        row = advance(market, decisions, rules, amounts, counts, log, equity, charged, row, rows)
+        for fill in range(counts[FILL_COUNT]):
+            paid += log.fill_amounts[fill, FILL_COMMISSION]
+        fills += counts[FILL_COUNT]
+        if row < rows:
+            make_room(counts, log)
+    figures_of[0], figures_of[2], figures_of[3] = equity[rows - 1] if rows else capital, fills, paid
+    figures_of[1], figures_of[4], figures_of[5] = figures(equity, capital)
+
+
+@njit(cache=True, nogil=True)
+def small_log() -> Any:
+    """A log that is emptied again and again: a set keeps its figures, not its fills."""
     room = 64 * ROOM
-    log = Log(
+    return Log(
         np.empty((room, FILL_CODE_COLUMNS), np.int64),
         np.empty((room, FILL_AMOUNT_COLUMNS)),
         np.empty((room, ORDER_CODE_COLUMNS), np.int64),
         np.empty((room, ORDER_AMOUNT_COLUMNS)),
     )
-    for which in range(sets):
-        decisions = Decisions(targets[which], stop, take, none, none, no_latency)
-        amounts, counts = begin_state(capital)
-        fills, paid, row = 0, 0.0, 0
-        while row < rows:
-            row = advance(market, decisions, rules, amounts, counts, log, equity, charged, row, rows)
-            for fill in range(counts[FILL_COUNT]):
-                paid += log.fill_amounts[fill, FILL_COMMISSION]
-            fills += counts[FILL_COUNT]
-            if row < rows:
-                make_room(counts, log)
-        found[which, 0], found[which, 2], found[which, 3] = equity[rows - 1] if rows else capital, fills, paid
-        found[which, 1], found[which, 4], found[which, 5] = figures(equity, capital)
-    return found
 
 
 @njit(cache=True, nogil=True)

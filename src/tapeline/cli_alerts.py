@@ -41,6 +41,8 @@ def serve(
 
     secrets = [key.get_secret_value() for key in settings.alerts.keys]
     secrets += [one.address.get_secret_value() for one in settings.alerts.channels.values()]
+    if settings.alerts.news.key is not None:
+        secrets.append(settings.alerts.news.key.get_secret_value())
     path = log or alert_folder(settings) / "logs" / "alerts.log"
     handler = open_log(path, secrets=secrets)
     store = open_alert_store(settings)

@@ -22,6 +22,7 @@ from tapeline.alerts.records import Commit
 from tapeline.alerts.routing import Router
 from tapeline.alerts.rule import Rule
 from tapeline.alerts.rule_epochs import RuleEpochs
+from tapeline.alerts.series import History, SeriesFeeds
 from tapeline.alerts.store.group_commit import GroupCommit
 from tapeline.alerts.store.store import Store
 from tapeline.core.errors import ConfigurationError
@@ -52,6 +53,8 @@ class AlertPipeline:
         Nanoseconds since 1970: when something was found; decides nothing.
     on_durable:
         Called, in the store's thread, when new firings are on the disk.
+    history:
+        Bars of the past to begin indicators and detectors with.
     """
 
     def __init__(
@@ -65,6 +68,7 @@ class AlertPipeline:
         on_durable: Callable[[int], None] | None = None,
         journal: JournalOptions | None = None,
         gather: float = 0.005,
+        history: History | None = None,
     ) -> None:
         self.store, self.folder = store, folder
         self.snapshots = EngineSnapshots(folder / "snapshots")
@@ -77,6 +81,8 @@ class AlertPipeline:
         self._position = self._saved = found.position if found is not None else 0
         if found is not None:
             self.processor.restore(found.processor)
+        plain = found.processor.get("series") if found is not None else None
+        self.series = SeriesFeeds(self.evaluator, history, plain)
         self._last: Future[frozenset[str]] | None = None
         self.replayed = self.firings = 0
         self.problem: BaseException | None = None
@@ -128,6 +134,8 @@ class AlertPipeline:
         self.journal.commit()
         self.epochs.write(self.journal.position, wanted)
         self._apply(wanted)
+        # What history there is now a later recovery may not find again: what was made of it is kept at once.
+        self._save()
         return True
 
     def take(self, batch: Batch, taken: Taken) -> Future[frozenset[str]]:
@@ -155,14 +163,18 @@ class AlertPipeline:
         """
         if self._position == self._saved:
             return False
+        self._save(timeout)
+        return True
+
+    def _save(self, timeout: float = 30.0) -> None:
         if self._last is not None:
             self._last.result(timeout)
         self.journal.commit()
-        before = self.snapshots.save(self.evaluator, self.processor.snapshot(), self._position, self.positions)
+        known = {**self.processor.snapshot(), "series": self.series.state()}
+        before = self.snapshots.save(self.evaluator, known, self._position, self.positions)
         self._saved = self._position
         self.journal.remove(before)
         self.epochs.remove(before)
-        return True
 
     def close(self) -> None:
         """Write what waits and end the store's thread; the store stays the caller's to close."""
@@ -174,6 +186,7 @@ class AlertPipeline:
             # Nobody was silent before there was a first record.
             self._watch_silence(int(taken.times[0]))
         begun = time.perf_counter()
+        batch, taken = self.series.take(batch, taken)
         fired = self.evaluator.process(batch)
         commit = self.processor.take(fired, taken._replace(records=batch.records), self._clock())
         self.latency.add("evaluate", time.perf_counter() - begun)
@@ -230,6 +243,7 @@ class AlertPipeline:
                 self.evaluator.remove(compiled.id, gone)
         self.evaluator.add_all((compiled, symbols) for _, compiled, symbols in wanted.values())
         self._watching = wanted
+        self.series.set_rules((compiled, symbols) for _, compiled, symbols in wanted.values())
         self.processor.set_rules([(rule, compiled) for rule, compiled, _ in wanted.values()])
         if self.processor.watermark:
             self._watch_silence(self.processor.watermark)

@@ -27,6 +27,7 @@ from tapeline.alerts.records import Delivery
 from tapeline.alerts.routing import Route, Router
 from tapeline.alerts.rule import Rule
 from tapeline.alerts.rule_files import load_rules
+from tapeline.alerts.series import History
 from tapeline.alerts.store.store import Endpoint, Store
 from tapeline.core.errors import ConfigurationError, TapelineError
 
@@ -108,6 +109,9 @@ class AlertEngine:
         Who is told and how; see ``Router`` and ``NotificationManager``.
     server:
         Streams firings to clients; none where absent.
+    history:
+        Closed bars of the past (symbol, timeframe in nanoseconds, how many): indicators and detectors begin with them,
+        nothing fires of them.
     clock:
         Nanoseconds since 1970.
 
@@ -139,6 +143,7 @@ class AlertEngine:
         routes: Mapping[tuple[str, str], Route] | None = None,
         channels: Iterable[Channel] = (),
         server: FiringServer | None = None,
+        history: History | None = None,
         options: EngineOptions | None = None,
         clock: Callable[[], int] = time.time_ns,
     ) -> None:
@@ -146,7 +151,7 @@ class AlertEngine:
         self.latency = StageLatency()
         self._symbols, self._rules, self._make_sources = symbols, rules, sources
         self._router = Router(routes or {}, render)
-        self._clock, self._server = clock, server
+        self._clock, self._server, self._history = clock, server, history
         self._notifications = NotificationManager(
             store, [_Timed(one, self.latency, clock) for one in channels], clock=clock
         )
@@ -286,6 +291,7 @@ class AlertEngine:
             on_durable=self._durable,
             journal=_JOURNAL,
             gather=self.options.gather,
+            history=self._history,
         )
         count = pipeline.recover()
         if count:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import logging
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from tapeline.alerts.catalogue import NAME_OF
 from tapeline.alerts.delivery.channel import Channel
 from tapeline.alerts.delivery.gateways import GatewayChannel
 from tapeline.alerts.delivery.messengers import MessengerChannel
@@ -20,12 +23,19 @@ from tapeline.alerts.feeds.data_manager import DataManager
 from tapeline.alerts.feeds.source_names import SourceName
 from tapeline.alerts.routing import Route
 from tapeline.alerts.rule_files import load_rules
+from tapeline.alerts.series import History
 from tapeline.alerts.service import AlertEngine, Source
 from tapeline.alerts.store.opening import open_store
 from tapeline.alerts.store.store import Endpoint, Store
-from tapeline.core.errors import ConfigurationError
+from tapeline.core.errors import ConfigurationError, TapelineError
 from tapeline.core.settings import AlertChannelSettings, AlertSettings, Settings
 
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from tapeline.streams.http_client import HttpClient
+
+_log = logging.getLogger(__name__)
 _NANOSECONDS = 1_000_000_000
 
 
@@ -74,12 +84,75 @@ def make_engine(settings: Settings, store: Store) -> tuple[AlertEngine, FiringSe
         alert_folder(settings),
         {symbol: [SourceName("binance", symbol, settings.stream.stale_seconds)] for symbol in symbols},
         rules=path,
-        sources=lambda manager, positions: binance_source(settings, manager, symbols, positions),
+        sources=lambda manager, positions: [
+            *binance_source(settings, manager, symbols, positions),
+            *news_source(settings, manager),
+        ],
         routes=_routes(alerts),
         channels=make_channels(alerts, store),
         server=server,
+        history=lake_history(settings),
     )
     return engine, server
+
+
+def lake_history(settings: Settings, clock: Callable[[], int] = time.time_ns) -> History:
+    """The lake's clean bars of the time that the bars asked for reach back; fewer where some are missing.
+
+    Parameters
+    ----------
+    clock:
+        Nanoseconds since 1970.
+    """
+    import pandas as pd
+
+    from tapeline.core.schemas import CLEAN_BARS
+    from tapeline.core.symbol import Symbol
+    from tapeline.core.timeframe import Timeframe
+    from tapeline.lake.lake import Lake
+
+    lake = Lake(settings.lake_path)
+
+    def history(symbol: str, timeframe: int, bars: int) -> pd.DataFrame | None:
+        try:
+            step = Timeframe.parse(NAME_OF[timeframe])
+            # Older bars would have left every window by now.
+            since = pd.Timestamp(clock() - (bars + 1) * timeframe, tz="UTC")
+            return lake.read(CLEAN_BARS, Symbol.parse(symbol), step, start=since)
+        except TapelineError as error:
+            _log.info("no history of %s: %s", symbol, error)
+            return None
+
+    return history
+
+
+def news_source(settings: Settings, manager: DataManager, client: HttpClient | None = None) -> list[Source]:
+    """What asks NewsAPI for headlines, within the key's quota; nothing where there is no key.
+
+    Raises
+    ------
+    ConfigurationError
+        There is a key, and no questions, names or word list; or the word list cannot be read.
+    """
+    from tapeline.alerts.feeds import news
+    from tapeline.alerts.feeds.polling import Poller, Quota
+    from tapeline.streams.http_client import RequestsClient
+
+    wanted = settings.alerts.news
+    if wanted.key is None:
+        return []
+    if not wanted.questions or not wanted.names or wanted.lexicon is None:
+        raise ConfigurationError("[alerts.news] has a key and lacks one of questions, names and lexicon")
+    path = settings.root / wanted.lexicon
+    try:
+        weights = {str(word): float(weight) for word, weight in json.loads(path.read_text(encoding="utf-8")).items()}
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise ConfigurationError(f"the word list {path} cannot be read: {error}", hint='{"surges": 0.5}') from None
+    key = wanted.key.get_secret_value()
+    fetch = news.newsapi_fetch(client or RequestsClient(news.NEWSAPI, timeout=settings.network.timeout_seconds), key)
+    taker = news.NewsTaker("newsapi", manager, news.parse_newsapi, news.LexiconScorer(weights), wanted.names)
+    quota = Quota([(wanted.calls_per_day, 86_400.0)])
+    return [Poller("newsapi", wanted.questions, fetch, taker, quota, every=wanted.every_seconds)]
 
 
 def binance_source(

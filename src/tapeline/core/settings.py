@@ -235,6 +235,19 @@ class AlertChannelSettings(_Section):
     lifetime_seconds: float = Field(0.0, ge=0, description="a delivery is worthless after so long; 0: never")
 
 
+class AlertNewsSettings(_Section):
+    """Where headlines for sentiment rules come from: NewsAPI, asked where there is a key."""
+
+    key: SecretStr | None = Field(None, description="NewsAPI's")
+    questions: tuple[str, ...] = Field((), description="what is searched for, such as bitcoin")
+    names: dict[str, tuple[str, ...]] = Field({}, description="by symbol, the words that name it in a headline")
+    lexicon: Path | None = Field(
+        None, description="a JSON file: words and their weights, -1 to 1; relative to the root"
+    )
+    calls_per_day: int = Field(100, ge=1, description="the quota of the key")
+    every_seconds: float = Field(900.0, gt=0, description="between two calls for one question, at least")
+
+
 class AlertSettings(_Section):
     """The alert engine; see docs/alerts.md."""
 
@@ -250,6 +263,7 @@ class AlertSettings(_Section):
     permitted_networks: tuple[str, ...] = Field((), description="networks that webhooks may reach though not public")
     permitted_ports: tuple[int, ...] = Field((), description="ports of webhooks beside 443")
     plain_http: bool = Field(False, description="whether webhooks may go over http")
+    news: AlertNewsSettings = AlertNewsSettings()
 
 
 class Settings(BaseSettings):

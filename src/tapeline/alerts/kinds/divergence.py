@@ -92,6 +92,11 @@ def from_history(keys: Iterable[str], symbol: str, bars_of: Callable[[int], pd.D
 class DivergenceFeed:
     """The same, bar by bar: the indicator is the engine's own, and each bar costs the same.
 
+    Parameters
+    ----------
+    history:
+        Closed bars with ``close_ts`` that have been taken already; nothing is told of them.
+
     Examples
     --------
     >>> from tapeline.core.example import example_bars
@@ -100,7 +105,7 @@ class DivergenceFeed:
     [[], [], []]
     """
 
-    def __init__(self, symbol: str, indicator: str, timeframe: int) -> None:
+    def __init__(self, symbol: str, indicator: str, timeframe: int, *, history: pd.DataFrame | None = None) -> None:
         if indicator not in INDICATORS:
             raise ConfigurationError(f"indicator = {indicator!r} is none of {', '.join(INDICATORS)}")
         self.symbol, self.timeframe, self.key = symbol, timeframe, divergence_key(indicator, timeframe)
@@ -110,6 +115,21 @@ class DivergenceFeed:
         self._engine = Evaluator([symbol])
         self._engine.add(CompiledRule("divergence", (compare(self._reading, ">", 0.0),)), [symbol])
         self._rows: deque[tuple[float, float, float]] = deque(maxlen=_WINDOW)
+        if history is not None and len(history):
+            self._begin(history)
+
+    def _begin(self, history: pd.DataFrame) -> None:
+        """All bars but the newest at once, and those of the window one by one."""
+        opened = history.index.as_unit("ns").asi8  # type: ignore[attr-defined]
+        columns = {name: history[name].to_numpy(np.float64) for name in ("open", "high", "low", "close", "volume")}
+        split = max(len(history) - _WINDOW, 0)
+        before = {name: column[:split] for name, column in columns.items()}
+        self._engine.load(self.symbol, self.timeframe, {"ts": opened[:split], **before})
+        for row in range(split, len(history)):
+            bar = {name: column[row : row + 1] for name, column in columns.items()}
+            self._engine.load(self.symbol, self.timeframe, {"ts": opened[row : row + 1], **bar})
+            value = self._engine.value(self.symbol, self._reading)
+            self._rows.append((float(bar["high"][0]), float(bar["low"][0]), value))
 
     def push(
         self,

@@ -190,6 +190,11 @@ class PatternFeed:
             EventStream(choices, follow=1) if history is None else EventStream.after(history, choices, follow=1)
         )
 
+    @property
+    def reach(self) -> int:
+        """Bars that the detectors look back."""
+        return self._stream.reach
+
     def push(
         self,
         ts: pd.Timestamp,

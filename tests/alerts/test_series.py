@@ -23,10 +23,14 @@ from tapeline.alerts.routing import Router
 from tapeline.alerts.rule import Rule
 from tapeline.alerts.series import LEAST, BarSeries, History, of_symbol
 from tapeline.alerts.service import AlertEngine, EngineOptions, Source
-from tapeline.alerts.service_settings import news_source
+from tapeline.alerts.service_settings import lake_history, news_source
 from tapeline.alerts.store.opening import open_store
 from tapeline.core.errors import ConfigurationError
+from tapeline.core.schemas import CLEAN_BARS
 from tapeline.core.settings import Settings
+from tapeline.core.symbol import Symbol
+from tapeline.lake.lake import Lake
+from tests.lake.support import H1, LINEAGE, raw
 from tests.support import make_bars
 
 MINUTE = 60_000_000_000
@@ -208,6 +212,25 @@ def test_a_series_forgets_in_time_and_goes_on_from_what_it_keeps() -> None:
     assert rest
     assert again.take(of_symbol(second[0], 0)) == rest
     assert again.closed == series.closed
+
+
+def test_history_comes_from_the_lake_unless_it_is_too_old(tmp_path: Path) -> None:
+    stored = make_bars(60, seed=2, gaps=False)
+    clean = raw(stored).assign(repaired=False, outlier=False, filled=False)
+    Lake(tmp_path / "data").write(CLEAN_BARS, clean, Symbol.parse("BTCUSDT"), H1, lineage=LINEAGE)
+    settings, hour, end = Settings(root=tmp_path), 60 * MINUTE, int(stored["close_ts"].iloc[-1].value)
+    found = lake_history(settings, clock=lambda: end + hour)("BTCUSDT", hour, 20)
+    assert found is not None
+    assert found.index[-1] == stored.index[-1]
+    assert found["close"].tolist() == stored["close"].tolist()[-len(found) :]
+    assert 19 <= len(found) <= 20
+    for clock, symbol, timeframe in (
+        (end + 30 * hour, "BTCUSDT", hour),
+        (end, "ETHUSDT", hour),
+        (end, "BTCUSDT", MINUTE),
+    ):
+        other = lake_history(settings, clock=lambda clock=clock: clock)(symbol, timeframe, 20)
+        assert other is None or other.empty
 
 
 class Wire:

@@ -253,9 +253,14 @@ class SeriesFeeds:
 
     def take(self, batch: Batch, taken: Taken) -> tuple[Batch, Taken]:
         """The batch with what its closing bars tell put in, before the record that closed each."""
+        if not self._by_symbol:
+            return batch, taken
+        present = set(batch.symbols.tolist())
         found = [
             (row, record)
             for number, some in self._by_symbol.items()
+            # A clock of all reaches each of them.
+            if number in present or -1 in present
             for records in [of_symbol(batch, number)]
             if records.rows.size
             for series in some

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tapeline.alerts.backtest import backtest_rule, history_batch
+from tapeline.alerts.backtest import backtest_rule, coarser, history_batch
 from tapeline.alerts.conditions import compile_rule
 from tapeline.alerts.engine.evaluator import Batch, Evaluator
 from tapeline.alerts.feeds.data_manager import DataManager
@@ -231,6 +231,28 @@ def test_history_comes_from_the_lake_unless_it_is_too_old(tmp_path: Path) -> Non
     ):
         other = lake_history(settings, clock=lambda clock=clock: clock)(symbol, timeframe, 20)
         assert other is None or other.empty
+
+
+def test_a_rule_that_is_added_later_begins_with_history(bars, tmp_path) -> None:
+    import talib
+
+    fives = coarser(bars, 5 * MINUTE)
+    split = 600
+    first = Rule(id="first", owner="me", condition="close > 0", symbols=("A",), timeframe="1m")
+    text = 'rsi(14, "5m", "closed") > 0'
+    later = Rule(id="later", owner="me", condition=text, symbols=("A",), timeframe="5m", frequency="once_per_bar_close")
+    pipeline = opened(tmp_path, "later", lambda symbol, frame, count: fives.iloc[: split // 5].tail(count))
+    pipeline.set_rules([first])
+    begun, rest = pieces(history_batch(pipeline.evaluator, {"A": bars}), [4 * split + 3])
+    run(pipeline, [begun])
+    pipeline.set_rules([first, later])
+    reading = compile_rule(later).conditions[0].left
+    expected = talib.RSI(fives["close"].to_numpy(), 14)
+    assert pipeline.evaluator.value("A", reading) == pytest.approx(expected[split // 5 - 1])
+    run(pipeline, [rest])
+    assert pipeline.evaluator.value("A", reading) == pytest.approx(expected[-1], rel=1e-2)
+    closes = fives["close_ts"].astype("int64").to_numpy()
+    assert [ts for ts, _ in fired_at(ended(pipeline), "later")] == closes[split // 5 :].tolist()
 
 
 class Wire:

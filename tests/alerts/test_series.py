@@ -106,19 +106,23 @@ def test_cut_into_any_batches_and_recovered_on_the_way_the_firings_are_the_same(
     pipeline = opened(tmp_path, "before")
     pipeline.set_rules(make_rules())
     batch = history_batch(pipeline.evaluator, {"A": bars})
-    cuts = np.sort(np.random.default_rng(3).choice(np.arange(1, batch.times.size), 40, replace=False)).tolist()
-    some = pieces(batch, cuts)
-    run(pipeline, some[:15])
+    inside = 4 * 449 + 2
+    cuts = np.random.default_rng(3).choice(np.arange(1, batch.times.size), 40, replace=False)
+    some = pieces(batch, sorted({*cuts.tolist(), inside}))
+    kept = next(number for number, (_, taken) in enumerate(some, 1) if taken.positions["tape:A"] == inside)
+    run(pipeline, some[:kept])
     assert pipeline.snapshot()
-    run(pipeline, some[15:30])
+    run(pipeline, some[kept : kept + 5])
     pipeline.journal.commit()
     before = ended(pipeline)
     # The store that had the newest firings is lost: what the journal holds behind the snapshot must find them again.
     again = opened(tmp_path, "after")
-    assert again.recover() == 15
+    assert again.recover() == 5
     assert again.series.wanted == (("A", MINUTE), ("A", 5 * MINUTE))
-    run(again, some[30:])
+    run(again, some[kept + 5 :])
     after = ended(again)
+    since = int(batch.times[inside])
+    assert after == {id: one for id, one in undisturbed.items() if one[1] >= since}
     assert before.keys() & after.keys()
     assert before | after == undisturbed
 

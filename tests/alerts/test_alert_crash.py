@@ -20,7 +20,7 @@ from tapeline.alerts.store.opening import open_store
 from tests.alerts.crash_support import channel, rules, serve
 
 ROOT = Path(__file__).parents[2]
-KILLS = int(os.environ.get("TAPELINE_ALERT_KILLS", "5"))
+KILLS = int(os.environ.get("TAPELINE_ALERT_KILLS", "3"))
 PACE = str(0.004 * KILLS)
 LATER = 3_600 * 10**9
 

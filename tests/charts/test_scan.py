@@ -24,11 +24,11 @@ def fed(stream: EventStream, bars: pd.DataFrame) -> tuple[list[Event], list[Even
     return confirmed, invalidated
 
 
-@pytest.mark.parametrize("bars", [eurusd().iloc[2000:2800], rough_bars(700)], ids=["real", "rough"])
+@pytest.mark.parametrize("bars", [eurusd().iloc[2000:2500], rough_bars(450)], ids=["real", "rough"])
 def test_every_detector_fed_bar_by_bar_confirms_the_events_of_the_whole_history_in_order(bars):
     whole = scan(bars, PLAIN)
     confirmed, invalidated = fed(EventStream(PLAIN, follow=len(bars)), bars)
-    assert len(whole) > 500
+    assert len(whole) > 300
     assert [event.id for event in confirmed] == whole["id"].tolist()
     live = pd.DataFrame(confirmed)
     for name in ("kind", "direction", "start", "end", "confirmed_at", "low", "high", "target", "stop", "score"):

@@ -8,6 +8,29 @@ from pathlib import Path
 import pytest
 
 
+@pytest.fixture(scope="session", autouse=True)
+def one_validation_worker() -> Iterator[None]:
+    """One worker of Great Expectations for all flows that run in this process, by the project it judges with.
+
+    A flow starts its own, which is four seconds of a core each time; what it judges and answers is the same.
+    """
+    from tapeline.quality.gate_process import GateProcess
+
+    kept: dict[Path, GateProcess] = {}
+
+    def enter(self: GateProcess) -> GateProcess:
+        one = kept.setdefault(self._expectations, self)
+        one.start()
+        return one
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(GateProcess, "__enter__", enter)
+        patch.setattr(GateProcess, "__exit__", lambda *_: None)
+        yield
+    for one in kept.values():
+        one.close()
+
+
 @pytest.fixture(scope="session")
 def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The API address of a temporary Prefect server, with a home and a database of its own.

@@ -153,7 +153,7 @@ def test_a_label_is_not_a_feature() -> None:
 
 
 def test_a_file_that_is_missing_or_broken_is_named(tmp_path) -> None:
-    with pytest.raises(ConfigurationError, match="packaged sets are core"):
+    with pytest.raises(ConfigurationError, match="packaged ones are core"):
         load_feature_set(tmp_path / "nowhere.toml")
     broken = tmp_path / "broken.toml"
     broken.write_text("name = [")

@@ -120,7 +120,7 @@ def test_what_a_file_may_not_say(content, message) -> None:
 
 
 def test_a_file_that_is_missing_or_broken_is_named(tmp_path) -> None:
-    with pytest.raises(ConfigurationError, match="packaged sets are direction"):
+    with pytest.raises(ConfigurationError, match="packaged ones are direction"):
         load_label_set("nowhere")
     (tmp_path / "broken.toml").write_text("name = ")
     with pytest.raises(ConfigurationError, match="not valid TOML"):

@@ -263,7 +263,9 @@ class PortfolioOracle:
             gross, net = gross + abs(value), net + value
         self.equity.append((now, equity, self.cash, gross, net, margin))
         held = [book for book in self.books if not book.closing]
-        while any(values) and equity < self.requirement("maintenance", held):
+        # Where no maintenance is asked, no one calls for margin, whatever the equity.
+        asked = any(values) and any(book.settings.maintenance for book in self.books)
+        while asked and equity < self.requirement("maintenance", held):
             open_books = [book for book in held if book.position]
             if not open_books:
                 break

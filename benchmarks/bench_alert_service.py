@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import psutil
 
+from benchmarks.harness import report
 from tapeline.alerts.feeds.batcher import Tick
 from tapeline.alerts.feeds.data_manager import DataManager
 from tapeline.alerts.feeds.source_names import SourceName
@@ -176,11 +177,12 @@ def main() -> None:
     before = pressure()
     with tempfile.TemporaryDirectory() as folder:
         found = asyncio.run(load(RATE, SYMBOLS, SECONDS, Path(folder)))
-    print(
-        f"{RATE} ticks/s, {RATE // ONE_IN} firings/s, {SYMBOLS} symbols, {SECONDS} s: socket to durable p50 "
-        f"{found['p50']:.1f} ms, p99 {found['p99']:.1f} ms; {found['cpu']:.2f} CPU s/s; RSS {found['rss']:.0f} MB; "
-        f"{before}; then {pressure()}"
-    )
+    told = f"{RATE} ticks/s, {RATE // ONE_IN} firings/s, {SYMBOLS} symbols, {SECONDS} s ({before}; then {pressure()})"
+    for share in ("p50", "p99"):
+        value = found[share]
+        report(f"socket to durable {share}: {told}", value, "ms", target="< 25 ms", holds=value < 25)
+    report(f"CPU of the service: {told}", found["cpu"], "CPU s/s", target="< 1", holds=found["cpu"] < 1)
+    report(f"memory of the service: {told}", found["rss"], "MB", target="< 300 MB", holds=found["rss"] < 300)
 
 
 if __name__ == "__main__":

@@ -7,19 +7,27 @@ from pathlib import Path
 
 import pytest
 
+from tapeline.quality.gate_process import GateProcess
 
-@pytest.fixture(scope="session", autouse=True)
-def one_validation_worker() -> Iterator[None]:
-    """One worker of Great Expectations for all flows that run in this process, by the project it judges with.
+
+@pytest.fixture(scope="session")
+def validation_workers() -> Iterator[dict[Path, GateProcess]]:
+    """The workers of Great Expectations that the flows of this process share, by the project each judges with."""
+    kept: dict[Path, GateProcess] = {}
+    yield kept
+    for one in kept.values():
+        one.close()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_validation_worker(validation_workers: dict[Path, GateProcess]) -> Iterator[None]:
+    """Flows enter the worker that is already there; after the module all is as before, for the tests of other rooms.
 
     A flow starts its own, which is four seconds of a core each time; what it judges and answers is the same.
     """
-    from tapeline.quality.gate_process import GateProcess
-
-    kept: dict[Path, GateProcess] = {}
 
     def enter(self: GateProcess) -> GateProcess:
-        one = kept.setdefault(self._expectations, self)
+        one = validation_workers.setdefault(self._expectations, self)
         one.start()
         return one
 
@@ -27,8 +35,6 @@ def one_validation_worker() -> Iterator[None]:
         patch.setattr(GateProcess, "__enter__", enter)
         patch.setattr(GateProcess, "__exit__", lambda *_: None)
         yield
-    for one in kept.values():
-        one.close()
 
 
 @pytest.fixture(scope="session")

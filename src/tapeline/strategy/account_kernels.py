@@ -13,9 +13,9 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from tapeline.core.kernel_options import BORROWED
 from tapeline.strategy.costs import CommissionSchedule, commission_of_part
 from tapeline.strategy.fills import fill_order, takes_liquidity, whole_lots
-from tapeline.strategy.kernel_options import BORROWED
 from tapeline.strategy.orders import (
     BY_SIGNAL,
     BY_STOP,

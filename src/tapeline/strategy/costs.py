@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from tapeline.core.errors import ConfigurationError, DataError
+from tapeline.core.kernel_options import BORROWED
 from tapeline.core.pit import asof_join
-from tapeline.strategy.kernel_options import BORROWED
 
 _PAIR: Final = re.compile(r"([A-Z]{3})([A-Z]{3})|([A-Z][A-Z0-9]{1,9})/([A-Z][A-Z0-9]{1,9})")
 

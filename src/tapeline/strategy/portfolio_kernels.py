@@ -12,6 +12,7 @@ from typing import Any
 
 from numba import njit
 
+from tapeline.core.kernel_options import BORROWED, INNER
 from tapeline.strategy.account_kernels import (
     MARK,
     ORDER,
@@ -19,7 +20,6 @@ from tapeline.strategy.account_kernels import (
     ROOM,
     SENT,
 )
-from tapeline.strategy.kernel_options import BORROWED
 from tapeline.strategy.portfolio_margin import account_equity, requirement
 from tapeline.strategy.portfolio_orders import can_leave, open_bar, rest_of_bar
 from tapeline.strategy.portfolio_state import (
@@ -29,7 +29,6 @@ from tapeline.strategy.portfolio_state import (
     EQUITY,
     FILLS,
     GROSS,
-    INNER,
     INSTANT,
     MARGIN_USED,
     MARKED,

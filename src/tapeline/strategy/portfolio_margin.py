@@ -6,13 +6,14 @@ from typing import Any
 
 from numba import njit
 
+from tapeline.core.kernel_options import INNER
 from tapeline.strategy.account_kernels import (
     MARK,
     POSITION,
     Rules,
 )
 from tapeline.strategy.costs import CommissionSchedule
-from tapeline.strategy.portfolio_state import CASH, INNER
+from tapeline.strategy.portfolio_state import CASH
 from tapeline.strategy.slippage import SlippageModel
 
 

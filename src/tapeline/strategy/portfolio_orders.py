@@ -7,6 +7,7 @@ from typing import Any
 
 from numba import njit
 
+from tapeline.core.kernel_options import INNER
 from tapeline.strategy.account_kernels import (
     AGE,
     ANCHOR,
@@ -64,7 +65,6 @@ from tapeline.strategy.portfolio_state import (
     CASH,
     CLOSING,
     FILLS,
-    INNER,
     MARGIN,
     ORDERS,
     REFUSAL_BOOK,

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tapeline.strategy.kernel_options import BORROWED
 from tapeline.strategy.orders import (
     REASONS,
 )
@@ -16,9 +15,6 @@ from tapeline.strategy.risk_kernels import (
     RiskRules,
     RiskState,
 )
-
-# Functions that are called by kernels alone are compiled without the parts that Python would call.
-INNER: Final[dict[str, Any]] = {**BORROWED, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]

@@ -8,7 +8,7 @@ from typing import Any, Final
 import numpy as np
 from numba import njit
 
-from tapeline.strategy.kernel_options import OWNING
+from tapeline.core.kernel_options import OWNING
 from tapeline.strategy.value_at_risk import tail_of_losses
 
 WITHIN: Final = 0

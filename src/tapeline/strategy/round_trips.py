@@ -8,6 +8,7 @@ from typing import Any, Final
 import numpy as np
 from numba import njit
 
+from tapeline.core.kernel_options import BORROWED
 from tapeline.strategy.account_kernels import (
     FILL_COMMISSION,
     FILL_PRICE,
@@ -16,7 +17,6 @@ from tapeline.strategy.account_kernels import (
     FILL_REFERENCE,
     FILL_ROW,
 )
-from tapeline.strategy.kernel_options import BORROWED
 
 ENTRY_ROW, EXIT_ROW, REASON = range(3)
 CODES: Final = 3

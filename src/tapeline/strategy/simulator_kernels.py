@@ -9,6 +9,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from tapeline.core.kernel_options import BORROWED
 from tapeline.strategy.account_kernels import (
     CASH,
     FILL_COUNT,
@@ -31,7 +32,6 @@ from tapeline.strategy.account_kernels import (
     turn_day,
 )
 from tapeline.strategy.costs import BY_TRADED
-from tapeline.strategy.kernel_options import BORROWED
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]

@@ -14,6 +14,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from tapeline.core.kernel_options import BORROWED
 from tapeline.strategy.account_kernels import (
     CASH,
     FILL_COUNT,
@@ -42,7 +43,6 @@ from tapeline.strategy.account_kernels import (
     work_order,
 )
 from tapeline.strategy.costs import BY_TRADED
-from tapeline.strategy.kernel_options import BORROWED
 from tapeline.strategy.latency import missed
 from tapeline.strategy.orders import BY_STOP, BY_TARGET, EXPIRED, LIMIT, STOP, STOP_LIMIT
 from tapeline.strategy.simulator_kernels import charge_financing

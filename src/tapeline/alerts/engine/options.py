@@ -1,14 +1,12 @@
-"""How the kernels of the engine are compiled."""
+"""How the kernels of the alert engine are compiled: as any engine's, and a division by zero gives what IEEE says."""
 
 from __future__ import annotations
 
 from typing import Any, Final
 
-BORROWED: Final[dict[str, Any]] = {"cache": True, "nogil": True, "_nrt": False, "error_model": "numpy"}
-"""For kernels that neither make nor return an array: they borrow those of their caller and count no references.
+from tapeline.core import kernel_options
 
-Counting them up and down at each call would cost more than a tick's work. A division by zero gives what IEEE says.
-"""
+_IEEE: Final = {"error_model": "numpy"}
 
-INNER: Final[dict[str, Any]] = BORROWED | {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
-"""For kernels that only kernels call: without the code that Python would call them by they compile faster."""
+BORROWED: Final[dict[str, Any]] = kernel_options.BORROWED | _IEEE
+INNER: Final[dict[str, Any]] = kernel_options.INNER | _IEEE

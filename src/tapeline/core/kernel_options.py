@@ -1,4 +1,4 @@
-"""How the kernels of an engine are compiled."""
+"""How the kernels of engines are compiled."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ BORROWED: Final[dict[str, Any]] = {"cache": True, "nogil": True, "_nrt": False}
 A call with a tuple of arrays otherwise counts each of them up and down with atomic instructions, which was nine tenths
 of what an order cost. Numba refuses to compile a kernel that would need the counting.
 """
+
+INNER: Final[dict[str, Any]] = BORROWED | {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+"""For borrowing kernels that only kernels call: without the code that Python would call them by they compile faster."""
 
 OWNING: Final[dict[str, Any]] = {"cache": True, "nogil": True, "_nrt": True}
 """For kernels that make arrays and are called by borrowing ones.

@@ -248,6 +248,30 @@ class AlertNewsSettings(_Section):
     every_seconds: float = Field(900.0, gt=0, description="between two calls for one question, at least")
 
 
+class AlertGatewaySettings(_Section):
+    """The alert system's API, page and WebSocket server; see docs/gateway.md."""
+
+    host: str = Field("127.0.0.1", description="where the API and the page answer")
+    port: int = Field(8791, ge=0, le=65_535, description="0 takes a free one")
+    signing_keys: tuple[SecretStr, ...] = Field((), description="what tokens are signed with, newest first")
+    access_seconds: float = Field(900.0, gt=0, le=86_400, description="how long an access token is valid")
+    refresh_seconds: float = Field(1_209_600.0, gt=0, description="how long a refresh token is valid")
+    trusted_proxies: tuple[str, ...] = Field((), description="networks whose X-Forwarded-For is believed")
+    origins: tuple[str, ...] = Field((), description="other origins whose pages may use API and WebSocket")
+    requests_per_minute: int = Field(600, ge=1, description="of one user or, without a user, one address")
+    inbound_tokens: dict[str, SecretStr] = Field({}, description="what TradingView's alerts must say, by owner")
+    inbound_networks: tuple[str, ...] = Field((), description="networks that inbound alerts may come from; empty: any")
+
+
+class AlertScaleSettings(_Section):
+    """Several alert engines over one PostgreSQL and one Redis; see docs/alert_scale.md."""
+
+    redis: SecretStr | None = Field(None, description="redis://... of queue and cache; one engine alone where absent")
+    instance: str | None = Field(None, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$", description="this engine's name")
+    shards: int = Field(16, ge=1, le=1024, description="into how many parts symbols are divided; fixed once used")
+    lease_seconds: float = Field(4.0, ge=0.5, le=60, description="after which a silent engine's shards are taken over")
+
+
 class AlertSettings(_Section):
     """The alert engine; see docs/alerts.md."""
 
@@ -264,6 +288,8 @@ class AlertSettings(_Section):
     permitted_ports: tuple[int, ...] = Field((), description="ports of webhooks beside 443")
     plain_http: bool = Field(False, description="whether webhooks may go over http")
     news: AlertNewsSettings = AlertNewsSettings()
+    gateway: AlertGatewaySettings = AlertGatewaySettings()
+    scale: AlertScaleSettings = AlertScaleSettings()
 
 
 class Settings(BaseSettings):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +11,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Column, MetaData, String, Table, create_engine, inspect, make_url, select, update
 
+from tapeline.alerts import store
 from tapeline.alerts.records import Commit
 from tapeline.alerts.store import schema
 from tapeline.alerts.store.metadata import REVISION_TABLE, SCHEMA_REVISION, counter, metadata
@@ -23,6 +26,12 @@ from tapeline.alerts.store.opening import open_store
 sys.stdin.readline()
 open_store(sys.argv[1]).close()
 """
+
+
+# Tables register themselves where they are defined.
+for module in pkgutil.iter_modules(store.__path__, f"{store.__name__}."):
+    if module.name.endswith("_tables"):
+        importlib.import_module(module.name)
 
 
 def engine_of(address: str):

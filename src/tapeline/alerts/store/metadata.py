@@ -6,7 +6,7 @@ from typing import Final
 
 from sqlalchemy import BigInteger, Boolean, Column, Double, Index, Integer, LargeBinary, MetaData, Table, Text, text
 
-SCHEMA_REVISION: Final = "0001"
+SCHEMA_REVISION: Final = "0007"
 """The newest migration: what an open store's schema must be at."""
 REVISION_TABLE: Final = "alert_schema_revision"
 """Not Alembic's own name for it: other programs keep theirs in the same PostgreSQL database."""
@@ -14,11 +14,13 @@ REVISION_TABLE: Final = "alert_schema_revision"
 metadata: Final = MetaData()
 
 
-def _text(name: str, *, key: bool = False) -> Column[str]:
+def text_column(name: str, *, key: bool = False) -> Column[str]:
+    """Text that is never null."""
     return Column(name, Text, nullable=False, primary_key=key)
 
 
-def _whole(name: str) -> Column[int]:
+def whole_column(name: str) -> Column[int]:
+    """A whole number of 64 bits that is never null; times are nanoseconds."""
     return Column(name, BigInteger, nullable=False)
 
 
@@ -27,8 +29,8 @@ counter: Final = Table(
     # become visible in their order, which a sequence does not promise.
     "alert_counter",
     metadata,
-    _text("name", key=True),
-    _whole("value"),
+    text_column("name", key=True),
+    whole_column("value"),
 )
 
 firing: Final = Table(
@@ -36,25 +38,25 @@ firing: Final = Table(
     metadata,
     # PostgreSQL wants the column that partitions in every unique key; an id follows from the symbol, so the pair is
     # as unique as the id.
-    _text("id", key=True),
-    _text("symbol", key=True),
-    _whole("number"),
-    _text("dedupe_key"),
-    _text("rule"),
-    _text("rule_version"),
-    _text("owner"),
-    _text("kind"),
-    _whole("ts"),
-    _whole("detected_at"),
+    text_column("id", key=True),
+    text_column("symbol", key=True),
+    whole_column("number"),
+    text_column("dedupe_key"),
+    text_column("rule"),
+    text_column("rule_version"),
+    text_column("owner"),
+    text_column("kind"),
+    whole_column("ts"),
+    whole_column("detected_at"),
     Column("price", Double, nullable=True),
-    _whole("sequence"),
+    whole_column("sequence"),
     Column("late", Boolean, nullable=False),
-    _whole("lateness"),
+    whole_column("lateness"),
     Column("bar", BigInteger, nullable=True),
     Column("at_close", Boolean, nullable=False),
-    _text("priority"),
-    _text("sides"),
-    _text("labels"),
+    text_column("priority"),
+    text_column("sides"),
+    text_column("labels"),
     Index("alert_firing_number", "number"),
     Index("alert_firing_ts", "ts", "number"),
     Index("alert_firing_rule", "rule", "ts", "number"),
@@ -68,27 +70,27 @@ _OPEN: Final = text("finished_at IS NULL")
 delivery: Final = Table(
     "alert_delivery",
     metadata,
-    _text("id", key=True),
-    _whole("number"),
-    _text("firing"),
-    _text("channel"),
-    _text("endpoint"),
-    _text("body"),
-    _whole("created_at"),
-    _whole("not_before"),
-    _whole("expires_at"),
-    _text("order_key"),
-    _text("group_key"),
-    _text("priority"),
+    text_column("id", key=True),
+    whole_column("number"),
+    text_column("firing"),
+    text_column("channel"),
+    text_column("endpoint"),
+    text_column("body"),
+    whole_column("created_at"),
+    whole_column("not_before"),
+    whole_column("expires_at"),
+    text_column("order_key"),
+    text_column("group_key"),
+    text_column("priority"),
     Column("attempts", Integer, nullable=False),
     Column("tried_before", Integer, nullable=False),
-    _text("state"),
-    _whole("lease_until"),
-    _whole("token"),
+    text_column("state"),
+    whole_column("lease_until"),
+    whole_column("token"),
     Column("finished_at", BigInteger, nullable=True),
-    _text("outcome"),
+    text_column("outcome"),
     Column("status", Integer, nullable=False),
-    _text("detail"),
+    text_column("detail"),
     Index("alert_delivery_firing", "firing"),
     Index("alert_delivery_created", "created_at"),
     Index("alert_delivery_open", "channel", "order_key", "number", sqlite_where=_OPEN, postgresql_where=_OPEN),
@@ -104,96 +106,96 @@ delivery: Final = Table(
 attempt: Final = Table(
     "alert_attempt",
     metadata,
-    _text("delivery", key=True),
+    text_column("delivery", key=True),
     Column("number", Integer, nullable=False, primary_key=True, autoincrement=False),
-    _whole("started_at"),
-    _whole("ended_at"),
-    _text("outcome"),
+    whole_column("started_at"),
+    whole_column("ended_at"),
+    text_column("outcome"),
     Column("status", Integer, nullable=False),
-    _text("detail"),
-    _whole("retry_at"),
+    text_column("detail"),
+    whole_column("retry_at"),
 )
 
 rule: Final = Table(
     "alert_rule",
     metadata,
-    _text("id", key=True),
-    _text("owner"),
+    text_column("id", key=True),
+    text_column("owner"),
     Column("enabled", Boolean, nullable=False),
     Column("revision", Integer, nullable=False),
-    _whole("number"),
-    _whole("changed_at"),
-    _text("changed_by"),
-    _text("body"),
+    whole_column("number"),
+    whole_column("changed_at"),
+    text_column("changed_by"),
+    text_column("body"),
     Index("alert_rule_owner", "owner"),
 )
 
 rule_revision: Final = Table(
     "alert_rule_revision",
     metadata,
-    _text("id", key=True),
+    text_column("id", key=True),
     Column("revision", Integer, nullable=False, primary_key=True, autoincrement=False),
-    _whole("number"),
-    _whole("changed_at"),
-    _text("changed_by"),
+    whole_column("number"),
+    whole_column("changed_at"),
+    text_column("changed_by"),
     Column("deleted", Boolean, nullable=False),
-    _text("body"),
+    text_column("body"),
     Index("alert_rule_revision_number", "number"),
 )
 
 rule_state: Final = Table(
     "alert_rule_state",
     metadata,
-    _text("rule", key=True),
-    _text("symbol", key=True),
-    _text("phase"),
-    _text("body"),
+    text_column("rule", key=True),
+    text_column("symbol", key=True),
+    text_column("phase"),
+    text_column("body"),
 )
 
-position: Final = Table("alert_position", metadata, _text("feed", key=True), _whole("position"))
+position: Final = Table("alert_position", metadata, text_column("feed", key=True), whole_column("position"))
 
 silence: Final = Table(
     "alert_silence",
     metadata,
-    _text("id", key=True),
-    _text("owner"),
-    _text("matchers"),
-    _whole("begins_at"),
-    _whole("ends_at"),
-    _text("comment"),
-    _text("created_by"),
+    text_column("id", key=True),
+    text_column("owner"),
+    text_column("matchers"),
+    whole_column("begins_at"),
+    whole_column("ends_at"),
+    text_column("comment"),
+    text_column("created_by"),
     Index("alert_silence_ends", "ends_at"),
 )
 
 acknowledgement: Final = Table(
     "alert_acknowledgement",
     metadata,
-    _text("firing", key=True),
-    _whole("number"),
-    _text("rule"),
-    _text("symbol"),
-    _text("acknowledged_by"),
-    _whole("acknowledged_at"),
-    _text("comment"),
+    text_column("firing", key=True),
+    whole_column("number"),
+    text_column("rule"),
+    text_column("symbol"),
+    text_column("acknowledged_by"),
+    whole_column("acknowledged_at"),
+    text_column("comment"),
     Index("alert_acknowledgement_number", "number"),
 )
 
 endpoint: Final = Table(
     "alert_endpoint",
     metadata,
-    _text("id", key=True),
-    _text("owner"),
-    _text("channel"),
-    _text("address"),
+    text_column("id", key=True),
+    text_column("owner"),
+    text_column("channel"),
+    text_column("address"),
     # What the caller encrypted: opaque bytes, several secrets in one value.
     Column("secrets", LargeBinary, nullable=False),
     Column("enabled", Boolean, nullable=False),
-    _text("reason"),
+    text_column("reason"),
     Column("failures", Integer, nullable=False),
-    _whole("failing_since"),
-    _text("settings"),
-    _whole("created_at"),
-    _whole("changed_at"),
+    whole_column("failing_since"),
+    text_column("settings"),
+    whole_column("created_at"),
+    whole_column("changed_at"),
     Index("alert_endpoint_owner", "owner"),
     Index("alert_endpoint_channel", "channel"),
 )

@@ -33,6 +33,11 @@ class SqlStore(FiringHistory, Outbox, RuleBook):
     def __init__(self, database: Database) -> None:
         self._database = database
 
+    @property
+    def database(self) -> Database:
+        """What it writes to: other rooms keep their tables in it too."""
+        return self._database
+
     def commit(self, commit: Commit) -> frozenset[str]:
         """Write one commit; the ids of the firings that were new."""
         return self.commit_all((commit,))[0]

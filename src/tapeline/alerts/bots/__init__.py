@@ -1,0 +1,1 @@
+"""Signals to trading bots, and alerts that come in from charts."""

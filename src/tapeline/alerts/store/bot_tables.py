@@ -1,0 +1,3 @@
+"""Tables: signals to trading bots and alerts that come in."""
+
+from __future__ import annotations

@@ -1,0 +1,3 @@
+"""Tables: channels, symbols and their names at each source."""
+
+from __future__ import annotations

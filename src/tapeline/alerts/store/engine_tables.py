@@ -1,0 +1,3 @@
+"""Tables: engines that report themselves."""
+
+from __future__ import annotations

@@ -1,0 +1,3 @@
+"""Tables: answers kept for a repeated request."""
+
+from __future__ import annotations

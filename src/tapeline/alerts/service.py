@@ -21,6 +21,7 @@ from tapeline.alerts.feeds.batcher import Batcher, BatcherOptions
 from tapeline.alerts.feeds.data_manager import DataManager, ManagerOptions
 from tapeline.alerts.feeds.source_names import SourceName
 from tapeline.alerts.feeds.tick_journal import JournalOptions
+from tapeline.alerts.folder_lock import FolderLock
 from tapeline.alerts.latency import STAGES, StageLatency
 from tapeline.alerts.pipeline import AlertPipeline
 from tapeline.alerts.records import Delivery
@@ -97,7 +98,7 @@ class AlertEngine:
     store:
         Stays the caller's to close.
     folder:
-        Of the engine's own state; one process at a time uses it.
+        Of the engine's own state; one engine at a time uses it, by a lock.
     symbols:
         Which symbols are watched, each with its sources, the best first.
     rules:
@@ -163,6 +164,7 @@ class AlertEngine:
         self._failed: BaseException | None = None
         self.pipeline: AlertPipeline | None = None
         self.manager: DataManager | None = None
+        self.lock = FolderLock(folder)
 
     async def start(self) -> None:
         """Recover what was there, then begin.
@@ -170,13 +172,18 @@ class AlertEngine:
         Raises
         ------
         ConfigurationError
-            The rules are wrong, or the engine was started before.
+            The rules are wrong, the engine was started before, or another one has its folder.
         DataError
             The journal is damaged.
         """
         if self.pipeline is not None:
             raise ConfigurationError("the alert engine was started before")
-        pipeline = self.pipeline = await asyncio.to_thread(self._open)
+        self.lock.take_or_fail()
+        try:
+            pipeline = self.pipeline = await asyncio.to_thread(self._open)
+        except BaseException:
+            self.lock.give_back()
+            raise
         evaluator = pipeline.evaluator
 
         def place(symbol: str, key: str) -> int:
@@ -222,6 +229,7 @@ class AlertEngine:
         await asyncio.to_thread(self._notifications.stop)
         if self._server is not None:
             await self._server.stop()
+        self.lock.give_back()
 
     async def wait(self) -> None:
         """Wait until the engine fails.

@@ -10,6 +10,7 @@ from typing import Any, Final, Literal, TypeVar
 import sqlalchemy.exc
 from sqlalchemy import Connection, Table, bindparam, update
 
+from tapeline.alerts.store.companions import companions_of, together
 from tapeline.alerts.store.metadata import counter
 from tapeline.core.errors import ConfigurationError, DataError, TapelineError, TemporaryError
 
@@ -29,9 +30,23 @@ _TAKE: Final = (
 class Database(ABC):
     """Transactions on one database; SQLite and PostgreSQL differ in what is abstract here, and in nothing else."""
 
-    @abstractmethod
     def write(self, work: Callable[[Connection], Answer]) -> Answer:
-        """Run ``work`` in one transaction and return its answer once it is on the disk."""
+        """Run ``work`` in one transaction and return its answer once it is on the disk.
+
+        What accompanies the caller's writes (see :mod:`tapeline.alerts.store.companions`: the audit log, quotas) takes
+        part in the same transaction.
+        """
+        companions = companions_of(self)
+        if not companions:
+            return self._transact(work)
+        answer = self._transact(together(companions, work))
+        for one in companions:
+            one.stands()
+        return answer
+
+    @abstractmethod
+    def _transact(self, work: Callable[[Connection], Answer]) -> Answer:
+        """:meth:`write`, without companions."""
 
     @abstractmethod
     def read(self, work: Callable[[Connection], Answer]) -> Answer:

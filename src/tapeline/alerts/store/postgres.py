@@ -67,14 +67,14 @@ class PostgresDatabase(Database):
             self.close()
             raise
 
-    def write(self, work: Callable[[Connection], Answer]) -> Answer:
+    def _transact(self, work: Callable[[Connection], Answer]) -> Answer:
         """Run ``work`` in one transaction; returns once the server has it on its disk."""
         with own_errors(self._where), self._engine.begin() as connection:
             return work(connection)
 
     def read(self, work: Callable[[Connection], Answer]) -> Answer:
         """Run ``work`` in one transaction."""
-        return self.write(work)
+        return self._transact(work)
 
     def insert_new(self, connection: Connection, table: Table, rows: Values) -> int:
         """Insert the rows whose key is not there yet; how many."""

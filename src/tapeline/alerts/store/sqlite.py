@@ -63,7 +63,7 @@ class SqliteDatabase(Database):
             self.close()
             raise
 
-    def write(self, work: Callable[[Connection], Answer]) -> Answer:
+    def _transact(self, work: Callable[[Connection], Answer]) -> Answer:
         """Run ``work`` in the writer's thread under the write lock; returns once it is on the disk."""
         self._refuse_closed()
         return self._thread.submit(self._written, work).result()

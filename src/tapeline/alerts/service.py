@@ -25,6 +25,7 @@ from tapeline.alerts.folder_lock import FolderLock
 from tapeline.alerts.latency import STAGES, StageLatency
 from tapeline.alerts.pipeline import AlertPipeline
 from tapeline.alerts.records import Delivery
+from tapeline.alerts.rehearsal import rehearse
 from tapeline.alerts.routing import Route, Router
 from tapeline.alerts.rule import Rule
 from tapeline.alerts.rule_files import load_rules
@@ -113,6 +114,9 @@ class AlertEngine:
     history:
         Closed bars of the past (symbol, timeframe in nanoseconds, how many): indicators and detectors begin with them,
         nothing fires of them.
+    alone:
+        Whether no other engine delivers from this database: then what a dead one had claimed goes out at once, not
+        when its leases have run out.
     clock:
         Nanoseconds since 1970.
 
@@ -145,6 +149,7 @@ class AlertEngine:
         channels: Iterable[Channel] = (),
         server: FiringServer | None = None,
         history: History | None = None,
+        alone: bool = True,
         options: EngineOptions | None = None,
         clock: Callable[[], int] = time.time_ns,
     ) -> None:
@@ -152,7 +157,7 @@ class AlertEngine:
         self.latency = StageLatency()
         self._symbols, self._rules, self._make_sources = symbols, rules, sources
         self._router = Router(routes or {}, render)
-        self._clock, self._server, self._history = clock, server, history
+        self._clock, self._server, self._history, self._alone = clock, server, history, alone
         self._notifications = NotificationManager(
             store, [_Timed(one, self.latency, clock) for one in channels], clock=clock
         )
@@ -165,6 +170,15 @@ class AlertEngine:
         self.pipeline: AlertPipeline | None = None
         self.manager: DataManager | None = None
         self.lock = FolderLock(folder)
+
+    async def stand_by(self) -> None:
+        """Make ready to take over, and wait until the engine that has the folder has ended, however it did.
+
+        :meth:`start` then takes the time of reading what that one kept, without that of beginning a process.
+        """
+        await asyncio.to_thread(rehearse)
+        await asyncio.to_thread(self.store.positions)
+        await self.lock.wait()
 
     async def start(self) -> None:
         """Recover what was there, then begin.
@@ -304,6 +318,8 @@ class AlertEngine:
         count = pipeline.recover()
         if count:
             _log.info("went over %d batches of the journal again", count)
+        if self._alone and (count := self.store.release_all()):
+            _log.info("%d deliveries that were under way go out again", count)
         self._router.silences = {one.id: one for one in self.store.silences()}
         rules = load_rules(self._rules) if isinstance(self._rules, Path) else list(self._rules)
         self._stamps = self._stamp()

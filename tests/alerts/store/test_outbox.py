@@ -107,6 +107,25 @@ def test_a_claim_can_be_held_for_longer_and_given_back(store) -> None:
     assert store.extend((first,), lease=50, now=99) == ()
 
 
+def test_what_a_dead_worker_held_goes_out_at_once(store) -> None:
+    put(store, "a1", "a2", "b1")
+    put(store, "c1", channel="telegram")
+    lost = claim(store)
+    assert ids(lost) == ["a1", "b1"]
+    begun = store.begin_attempt(lost[0], now=11)
+    assert begun is not None
+    finish(store, lost[1])
+    assert store.release_all() == 1
+    assert store.release_all() == 0
+    again = claim(store, now=12)
+    assert ids(again) == ["a1"]
+    # Should it live after all, it may not send; what it had sent is no news to anyone.
+    assert store.begin_attempt(lost[0], now=13) is None
+    finish(store, again[0], now=14)
+    assert store.delivery("b1").state == "sent"
+    assert ids(claim(store, now=20)) == ["a2"]
+
+
 def test_every_attempt_is_written_before_and_after(store) -> None:
     put(store, "a1")
     one = claim(store)[0]

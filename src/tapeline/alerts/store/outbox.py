@@ -36,6 +36,7 @@ _EXPIRE: Final = (
     .where(delivery.c.id == bindparam("key"))
     .values({name: bindparam(f"new_{name}") for name in ("state", "finished_at", "lease_until")})
 )
+_FREE: Final = update(delivery).where(delivery.c.id == bindparam("key")).values(state="waiting", lease_until=0)
 _TRY: Final = update(delivery).where(delivery.c.id == bindparam("key")).values(attempts=delivery.c.attempts + 1)
 
 
@@ -100,6 +101,18 @@ class Outbox:
             return len(ids)
 
         return self._database.write(work) if claims else 0
+
+    def release_all(self) -> int:
+        """Give back all that is in flight; how many there were."""
+
+        def work(db: Connection) -> int:
+            chosen = select(delivery.c.id).where(delivery.c.state == "inflight", delivery.c.finished_at.is_(None))
+            found = db.execute(chosen.order_by(delivery.c.id).with_for_update()).scalars().all()
+            if found:
+                db.execute(_FREE, [{"key": id} for id in found])
+            return len(found)
+
+        return self._database.write(work)
 
     def begin_attempt(self, claim: Claim, *, now: int) -> Attempt | None:
         """Write down that an attempt begins; None where the claim was lost."""

@@ -331,6 +331,14 @@ class Store(Protocol):
         """Give claims back without an attempt (the channel's limit is reached); how many were still held."""
         ...
 
+    def release_all(self) -> int:
+        """Give back all that is in flight, of all channels; how many there were.
+
+        For who knows that nobody delivers from this database any more: it then goes out at once, under the same ids,
+        instead of when the leases of the dead have run out.
+        """
+        ...
+
     def begin_attempt(self, claim: Claim, *, now: int) -> Attempt | None:
         """Write down that an attempt begins, before the request leaves; None where the claim was lost: do not send."""
         ...

@@ -1,0 +1,1 @@
+"""How often somebody may ask: one question, answered in the process, for a machine, or for all machines."""

@@ -1,0 +1,106 @@
+"""The application: every router of :mod:`tapeline.gateway.routes`, in the layers that every request passes."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from importlib import import_module
+from pathlib import Path
+from pkgutil import iter_modules
+from types import ModuleType
+from typing import Final
+
+from fastapi import APIRouter, FastAPI
+from starlette.middleware.cors import CORSMiddleware
+
+from tapeline.gateway import routes
+from tapeline.gateway.bounds import Bounds
+from tapeline.gateway.context import GatewayContext
+from tapeline.gateway.door import Door
+from tapeline.gateway.envelope import Envelope
+from tapeline.gateway.problems import add_handlers
+
+VERSION: Final = "1.0.0"
+PREFIX: Final = "/v1"
+PAGE: Final = Path(__file__).parent / "page"
+THREADS: Final = 16
+"""Requests whose work blocks at the same time; the others wait for their turn."""
+_EXPOSED: Final = ("ETag", "Location", "RateLimit", "RateLimit-Policy", "Retry-After", "X-Request-Id", "Deprecation")
+_ACCEPTED: Final = ("Authorization", "Content-Type", "Idempotency-Key", "If-Match", "If-None-Match")
+
+
+def create_app(context: GatewayContext) -> FastAPI:
+    """The API over one context.
+
+    Each module of :mod:`tapeline.gateway.routes` is mounted: its ``router`` below ``/v1``, its ``root`` (where it has
+    one) at the top. A new part of the API is one file.
+
+    Parameters
+    ----------
+    context:
+        What routes work with; it is not closed here.
+    """
+    app = FastAPI(
+        title="Tapeline alerts",
+        version=VERSION,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=f"{PREFIX}/openapi.json",
+        lifespan=_lifespan,
+        # The page is at the top, and a slash too many is an address that is not there, not another request.
+        redirect_slashes=False,
+    )
+    app.state.context = context
+    add_handlers(app)
+    for module in route_modules():
+        name = module.__name__.rpartition(".")[2]
+        if isinstance(router := getattr(module, "router", None), APIRouter):
+            app.include_router(router, prefix=PREFIX, tags=[name])
+        if isinstance(root := getattr(module, "root", None), APIRouter):
+            app.include_router(root, tags=[name])
+    if PAGE.is_dir():
+        from starlette.staticfiles import StaticFiles
+
+        app.mount("/", StaticFiles(directory=PAGE, html=True), name="page")
+    gateway = context.settings.alerts.gateway
+    # The last that is added is the first that is passed.
+    app.add_middleware(Bounds)
+    app.add_middleware(Door, context=context)
+    if gateway.origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=gateway.origins,
+            allow_methods=("GET", "POST", "PUT", "PATCH", "DELETE"),
+            allow_headers=_ACCEPTED,
+            expose_headers=_EXPOSED,
+            max_age=600,
+        )
+    app.add_middleware(Envelope, page_policy=_page_policy(context))
+    return app
+
+
+def route_modules() -> Iterator[ModuleType]:
+    """The modules with routes, by name."""
+    for _, name, _ in sorted(iter_modules(routes.__path__), key=lambda one: one[1]):
+        yield import_module(f"{routes.__name__}.{name}")
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    import anyio.to_thread
+
+    anyio.to_thread.current_default_thread_limiter().total_tokens = THREADS
+    yield
+
+
+def _page_policy(context: GatewayContext) -> str:
+    alerts = context.settings.alerts
+    host = alerts.stream_host
+    return (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; "
+        f"connect-src 'self' ws://{host}:{alerts.stream_port} wss://{host}:{alerts.stream_port}; "
+        "manifest-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    )
+
+
+__all__ = ["create_app", "route_modules"]

@@ -1,0 +1,73 @@
+"""The API over a temporary database, and people who ask it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from tapeline.alerts.access.principal import NotAuthenticatedError, Principal, Role
+from tapeline.alerts.delivery.secret_vault import SecretVault, new_key
+from tapeline.alerts.limits.local import LocalLimiter
+from tapeline.alerts.store.sqlite import open_sqlite
+from tapeline.core.settings import Settings
+from tapeline.gateway.app import create_app
+from tapeline.gateway.context import GatewayContext
+
+NOW = 1_767_225_600_000_000_000
+AsUser = Callable[..., TestClient]
+
+
+class KnownPeople:
+    """Tokens that tests hand out, in place of real ones."""
+
+    def __init__(self) -> None:
+        self.tokens: dict[str, Principal] = {}
+
+    def authenticate(self, bearer: str | None) -> Principal:
+        if bearer not in self.tokens:
+            raise NotAuthenticatedError("the token is not known")
+        return self.tokens[bearer]
+
+
+@pytest.fixture
+def context(tmp_path: Path) -> Iterator[GatewayContext]:
+    """What the API works with: a store of its own in SQLite."""
+    store = open_sqlite(tmp_path / "alerts.db")
+    yield GatewayContext(
+        store=store,
+        access=KnownPeople(),
+        settings=Settings(root=tmp_path),
+        limiter=LocalLimiter(),
+        vault=SecretVault([new_key()]),
+        clock=lambda: NOW,
+    )
+    store.close()
+
+
+@pytest.fixture
+def app(context: GatewayContext) -> Any:
+    return create_app(context)
+
+
+@pytest.fixture
+def client(app: Any) -> Iterator[TestClient]:
+    """Somebody whom nobody knows."""
+    with TestClient(app, raise_server_exceptions=False) as opened:
+        yield opened
+
+
+@pytest.fixture
+def as_user(app: Any, context: GatewayContext, client: TestClient) -> AsUser:
+    """``as_user("ann")``, ``as_user("bob", "admin", scopes={"rules:read"})``: a client that sends his token."""
+
+    def made(name: str, role: Role = "user", scopes: set[str] | None = None) -> TestClient:
+        token = f"token-of-{name}-{role}-{'+'.join(sorted(scopes or ()))}"
+        known = frozenset(scopes) if scopes is not None else None
+        context.access.tokens[token] = Principal(name, role, known, credential=f"test:{name}")
+        return TestClient(app, raise_server_exceptions=False, headers={"Authorization": f"Bearer {token}"})
+
+    return made

@@ -14,14 +14,13 @@ import numpy as np
 from tapeline.alerts.conditions import compile_rule
 from tapeline.alerts.engine.compiled import CompiledRule
 from tapeline.alerts.engine.evaluator import Batch, Evaluator
-from tapeline.alerts.engine_snapshots import EngineSnapshots
-from tapeline.alerts.feeds.tick_journal import JournalOptions, TickJournal
+from tapeline.alerts.engine_memory import Commits, EngineMemory, FolderMemory
+from tapeline.alerts.feeds.tick_journal import JournalOptions
 from tapeline.alerts.latency import StageLatency
 from tapeline.alerts.processor import AlertProcessor, Taken
 from tapeline.alerts.records import Commit
 from tapeline.alerts.routing import Router
 from tapeline.alerts.rule import Rule
-from tapeline.alerts.rule_epochs import RuleEpochs
 from tapeline.alerts.series import History, SeriesFeeds
 from tapeline.alerts.store.group_commit import GroupCommit
 from tapeline.alerts.store.store import Store
@@ -45,8 +44,8 @@ class AlertPipeline:
     ----------
     store, router:
         Where firings go and who is told.
-    folder:
-        Of the journal and what belongs to it.
+    memory:
+        What keeps journal, snapshots and rules; or the folder of them.
     symbols:
         All that there may be rules for.
     clock:
@@ -55,13 +54,15 @@ class AlertPipeline:
         Called, in the store's thread, when new firings are on the disk.
     history:
         Bars of the past to begin indicators and detectors with.
+    group:
+        The way into the store, where several pipelines share one; else it has its own.
     """
 
     def __init__(
         self,
         store: Store,
         router: Router,
-        folder: Path,
+        memory: Path | EngineMemory,
         symbols: Iterable[str],
         *,
         clock: Callable[[], int] = time.time_ns,
@@ -69,9 +70,11 @@ class AlertPipeline:
         journal: JournalOptions | None = None,
         gather: float = 0.005,
         history: History | None = None,
+        group: Commits | None = None,
     ) -> None:
-        self.store, self.folder = store, folder
-        self.snapshots = EngineSnapshots(folder / "snapshots")
+        self.store = store
+        kept = FolderMemory(memory, journal) if isinstance(memory, Path) else memory
+        self.snapshots = kept.snapshots
         found = self.snapshots.load()
         self.evaluator = found.evaluator if found is not None else Evaluator()
         self.evaluator.add_symbols(symbols)
@@ -89,9 +92,9 @@ class AlertPipeline:
         self._clock, self._on_durable = clock, on_durable
         self._watching: dict[str, tuple[Rule, CompiledRule, tuple[str, ...]]] = {}
         self._last_acknowledgement = 0
-        self.epochs = RuleEpochs(folder / "rules")
-        self.journal = TickJournal(folder / "journal", self.evaluator.names, after=self._saved, options=journal)
-        self.group = GroupCommit(store, gather=gather, on_problem=self._told)
+        self.epochs = kept.epochs
+        self.journal = kept.journal(self.evaluator.names, self._saved)
+        self.group: Commits = group or GroupCommit(store, gather=gather, on_problem=self._told)
 
     @property
     def rules(self) -> tuple[Rule, ...]:

@@ -227,14 +227,23 @@ class SeriesFeeds:
         A series that stays keeps what it has; one that is new begins with history. Indicators are loaded once for each
         symbol and timeframe, before its first trade.
         """
+        # Of rules for the same symbols once: there may be ten thousand of them, and a recovery waits for this.
+        groups: dict[tuple[str, ...], tuple[set[str], dict[int, int]]] = {}
+        for rule, symbols in rules:
+            of_group, lengths = groups.setdefault(tuple(symbols), (set(), {}))
+            of_group.update(external_keys(rule))
+            for timeframe, bars in history_needed(rule).items():
+                lengths[timeframe] = max(bars, lengths.get(timeframe, 0))
         keys: dict[str, set[str]] = {}
         needed: dict[tuple[str, int], int] = {}
-        for rule, symbols in rules:
-            of_rule, lengths = external_keys(rule), history_needed(rule)
-            for symbol in symbols:
-                keys.setdefault(symbol, set()).update(of_rule)
-                for timeframe, bars in lengths.items():
-                    needed[symbol, timeframe] = max(bars, needed.get((symbol, timeframe), 0))
+        for some, (of_group, lengths) in groups.items():
+            if of_group:
+                for symbol in some:
+                    keys.setdefault(symbol, set()).update(of_group)
+            for timeframe, bars in lengths.items():
+                for symbol in some if bars else ():
+                    if (symbol, timeframe) not in self._warm:
+                        needed[symbol, timeframe] = max(bars, needed.get((symbol, timeframe), 0))
         kept, self._series = self._series, {}
         self._by_symbol = {}
         for symbol in sorted(keys):
@@ -249,7 +258,7 @@ class SeriesFeeds:
                     series.want(patterns.get(timeframe, ()), divergences.get(timeframe, ()))
                 self._series[symbol, timeframe] = series
                 self._by_symbol.setdefault(self._evaluator.symbols[symbol], []).append(series)
-        self._load({one: bars for one, bars in needed.items() if bars and one not in self._warm})
+        self._load(needed)
 
     def take(self, batch: Batch, taken: Taken) -> tuple[Batch, Taken]:
         """The batch with what its closing bars tell put in, before the record that closed each."""

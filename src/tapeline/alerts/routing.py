@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
+from tapeline.alerts.bots.signal import CHANNEL as BOT
+from tapeline.alerts.bots.signal import expiry
 from tapeline.alerts.firing import Firing
 from tapeline.alerts.records import Delivery, Silence
 from tapeline.alerts.rule import Hours, Rule
@@ -81,6 +83,9 @@ class Router:
             if route is None:
                 continue
             body = self.render(firing, rule, route)
+            if route.kind == BOT:
+                found.extend(_signal(firing, rule, route, endpoint, body) for endpoint in route.endpoints)
+                continue
             wait = firing.detected_at + GROUP_WAIT if group else 0
             found.extend(
                 Delivery(
@@ -141,6 +146,21 @@ def opens_after(hours: tuple[Hours, ...], ts: int) -> int:
     """
     instant = datetime.fromtimestamp(ts // 1_000_000_000, UTC)
     return min(int(one.opens(instant).timestamp()) for one in hours) * 1_000_000_000
+
+
+def _signal(firing: Firing, rule: Rule, route: Route, endpoint: str, body: str) -> Delivery:
+    # Neither grouped nor held over quiet hours: it is worthless in seconds. All signals of a bot are in one order.
+    return Delivery(
+        id=f"{firing.id}.{_short(route.kind, endpoint)}",
+        firing=firing.id,
+        channel=route.kind,
+        endpoint=endpoint,
+        body=body,
+        created_at=firing.detected_at,
+        expires_at=expiry(firing, rule, route.lifetime),
+        order=endpoint,
+        priority=firing.priority,
+    )
 
 
 def _matches(silence: Silence, firing: Firing) -> bool:

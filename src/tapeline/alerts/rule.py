@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from tapeline.alerts.signal_intent import SignalIntent
 from tapeline.core.symbol import Symbol
 from tapeline.core.versions import digest
 
@@ -175,6 +176,8 @@ class Rule(_Part):
         Whether the end is told as well.
     dry_run, enabled:
         Fire without telling anyone; be asked at all.
+    signal:
+        What its channels of the kind ``bot`` are told to do; to hold, where absent.
 
     Examples
     --------
@@ -209,6 +212,8 @@ class Rule(_Part):
     notify_resolved: bool = False
     dry_run: bool = False
     enabled: bool = True
+    # Left out where there is none: a rule without a signal reads and hashes as it did before there were any.
+    signal: SignalIntent | None = Field(None, exclude_if=lambda value: value is None)
 
     @field_validator("expires_at")
     @classmethod
@@ -223,6 +228,8 @@ class Rule(_Part):
             raise ValueError("symbols: '*' is all of them; name no other beside it")
         if self.frequency == "once_per_bar_close" and self.pending:
             raise ValueError("pending and once_per_bar_close exclude each other; write 'for N bars' in the condition")
+        if self.signal is not None and self.signal.close_when_resolved and not self.notify_resolved:
+            raise ValueError("signal.close_when_resolved needs notify_resolved: true")
         return self
 
     @property

@@ -7,12 +7,17 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
+from tapeline.alerts.bots.signal import CHANNEL as BOT
+from tapeline.alerts.bots.signal import signal_draft
 from tapeline.alerts.firing import Firing
 from tapeline.alerts.rule import LONGEST_TEMPLATE, Rule
 from tapeline.core.errors import ConfigurationError, DataError
 from tapeline.monitoring.notification import Notification, Severity, clean_text, shorten
+
+if TYPE_CHECKING:
+    from tapeline.alerts.routing import Route
 
 LONGEST_VALUE: Final = 200
 LONGEST_TEXT: Final = 8_000
@@ -172,8 +177,13 @@ def event_body(firing: Firing, *, name: str | None = None, template: str | None 
     return json.dumps(event(firing, name=name, template=template), ensure_ascii=False, separators=(",", ":"))
 
 
-def render(firing: Firing, rule: Rule, route: object = None) -> str:
-    """The body of a firing of a rule, in the rule's own words where it has some: what the router writes."""
+def render(firing: Firing, rule: Rule, route: Route | None = None) -> str:
+    """The body of a firing of a rule, in the rule's own words where it has some: what the router writes.
+
+    For a bot it is the draft of a signal, see :mod:`tapeline.alerts.bots.signal`.
+    """
+    if route is not None and route.kind == BOT:
+        return signal_draft(firing, rule, route.lifetime)
     return event_body(firing, name=rule.name, template=rule.template)
 
 

@@ -1,4 +1,4 @@
-"""One HTTP POST to an address that was checked, bounded in time and in what is read of the answer."""
+"""One HTTP request to an address that was checked, bounded in time and in what is read of the answer."""
 
 from __future__ import annotations
 
@@ -32,6 +32,19 @@ class Answer:
     limits: Mapping[str, str] = field(default_factory=dict)
 
 
+class UnansweredError(TemporaryError):
+    """The request left and no whole answer came: it may have been acted on."""
+
+
+@dataclass(frozen=True)
+class Response:
+    """A whole answer: its status, its headers by their names in lower case, and at most so much of its body."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
 def post(
     target: Target,
     body: bytes,
@@ -40,12 +53,37 @@ def post(
     timeout: float = 15.0,
     context: ssl.SSLContext | None = None,
 ) -> Answer:
+    """:func:`request` with POST; the start of the answer, fit to be shown.
+
+    Raises
+    ------
+    TemporaryError
+        No whole answer came in time, or what came was no HTTP.
+    """
+    response = request("POST", target, body, headers, timeout=timeout, context=context)
+    excerpt = " ".join(clean_text(response.body.decode("utf-8", "replace")).split())[:EXCERPT]
+    limits = {name: value[:100] for name, value in response.headers.items() if name.startswith("x-ratelimit-")}
+    return Answer(response.status, seconds(response.headers.get("retry-after")), excerpt, limits)
+
+
+def request(
+    method: str,
+    target: Target,
+    body: bytes,
+    headers: Mapping[str, str],
+    *,
+    most: int = _MOST_READ,
+    timeout: float = 15.0,
+    context: ssl.SSLContext | None = None,
+) -> Response:
     """Send it to one of the target's own addresses; no redirect is followed and no proxy is asked.
 
     TLS is made with the target's name: its certificate must be valid for it.
 
     Parameters
     ----------
+    most:
+        Bytes of the answer's body that are read; the rest is left.
     timeout:
         Seconds for all of it: a server that answers one byte at a time does not hold us.
     context:
@@ -53,32 +91,40 @@ def post(
 
     Raises
     ------
+    UnansweredError
+        The request left, and then no whole answer came in time, or what came was no HTTP.
     TemporaryError
-        No whole answer came in time, or what came was no HTTP.
+        The same before anything of the request had left.
     """
     connection = _Connection(target, timeout, context)
+    left = False
 
-    def work() -> Answer:
-        connection.putrequest("POST", target.path, skip_host=True, skip_accept_encoding=True)
+    def work() -> Response:
+        nonlocal left
+        connection.connect()
+        connection.putrequest(method, target.path, skip_host=True, skip_accept_encoding=True)
         fixed = {"Host": target.authority, "User-Agent": "tapeline", "Accept-Encoding": "identity"}
-        for name, value in {**fixed, "Content-Length": str(len(body)), "Connection": "close", **headers}.items():
+        if body or method == "POST":
+            fixed["Content-Length"] = str(len(body))
+        for name, value in {**fixed, "Connection": "close", **headers}.items():
             connection.putheader(name, value)
-        connection.endheaders(body)
+        left = True
+        connection.endheaders(body or None)
         response = connection.getresponse()
-        text = response.read(_MOST_READ).decode("utf-8", "replace")
-        excerpt = " ".join(clean_text(text).split())[:EXCERPT]
-        named = ((name.lower(), value[:100]) for name, value in response.headers.items())
-        limits = {name: value for name, value in named if name.startswith("x-ratelimit-")}
-        return Answer(response.status, seconds(response.headers.get("Retry-After")), excerpt, limits)
+        read = response.read(most)
+        return Response(response.status, {name.lower(): value for name, value in response.headers.items()}, read)
+
+    def failed(message: str) -> TemporaryError:
+        return UnansweredError(message) if left else TemporaryError(message)
 
     try:
         return within(timeout, work)
     except TimeoutError:
-        raise TemporaryError(f"no answer within {timeout:g} s") from None
+        raise failed(f"no answer within {timeout:g} s") from None
     except ssl.SSLError as error:
-        raise TemporaryError(f"TLS failed: {error.reason or type(error).__name__}") from None
+        raise failed(f"TLS failed: {error.reason or type(error).__name__}") from None
     except (OSError, http.client.HTTPException, ValueError) as error:
-        raise TemporaryError(f"the connection failed: {type(error).__name__}") from None
+        raise failed(f"the connection failed: {type(error).__name__}") from None
     finally:
         connection.abort()
 

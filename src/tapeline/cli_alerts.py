@@ -29,6 +29,9 @@ def serve(
     log: Annotated[
         Path | None, typer.Option(help="The JSON log; logs/alerts.log in the state folder if absent.")
     ] = None,
+    standby: Annotated[
+        bool, typer.Option("--standby", help="Wait, ready, and take over when the engine that runs has ended.")
+    ] = False,
 ) -> None:
     """Watch the rules' symbols live until Ctrl-C; what was found and not yet told is told after a restart."""
     import asyncio
@@ -36,38 +39,16 @@ def serve(
     from tapeline.core.settings import load_settings
 
     settings = load_settings()
-    from tapeline.alerts.log import close_log, open_log
-    from tapeline.alerts.service_settings import alert_folder, make_engine, open_alert_store, rules_path
+    from tapeline.alerts.service_settings import open_alert_store
+    from tapeline.alerts.serving import serve_alerts
 
-    secrets = [key.get_secret_value() for key in settings.alerts.keys]
-    secrets += [one.address.get_secret_value() for one in settings.alerts.channels.values()]
-    if settings.alerts.news.key is not None:
-        secrets.append(settings.alerts.news.key.get_secret_value())
-    path = log or alert_folder(settings) / "logs" / "alerts.log"
-    handler = open_log(path, secrets=secrets)
     store = open_alert_store(settings)
-
-    async def run() -> None:
-        engine, server = make_engine(settings, store)
-        await engine.start()
-        try:
-            say(f"Rules     {rules_path(settings)} ({engine.status()['rules']} in force; changes are seen at once)")
-            where = "the database of [alerts] store" if settings.alerts.store else alert_folder(settings) / "alerts.db"
-            say(f"Firings   {where}")
-            say(f"Stream    ws://{settings.alerts.stream_host}:{server.port}/")
-            say(f"Log       {path}")
-            say("Ctrl-C ends it.")
-            await engine.wait()
-        finally:
-            await engine.stop()
-
     try:
-        asyncio.run(run())
-    except KeyboardInterrupt:
+        asyncio.run(serve_alerts(settings, store, log=log, standby=standby, tell=_say_now))
+    except (KeyboardInterrupt, asyncio.CancelledError):
         say("Stopped; everything that was found is stored.")
     finally:
         store.close()
-        close_log(handler)
 
 
 @alerts_application.command()
@@ -188,6 +169,14 @@ def replay(
     if rows:
         print_table("the last of them", pd.DataFrame(rows[-20:], columns=["ts", "rule", "symbol", "kind", "price"]))
     say(f"{len(rows)} firings")
+
+
+def _say_now(text: str) -> None:
+    """Print a line at once, for whoever waits for it behind a pipe."""
+    import sys
+
+    say(text)
+    sys.stdout.flush()
 
 
 def _rules(path: Path | None) -> list[Rule]:

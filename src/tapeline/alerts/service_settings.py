@@ -49,6 +49,18 @@ def rules_path(settings: Settings) -> Path:
     return settings.root / settings.alerts.rules
 
 
+def alert_secrets(settings: Settings) -> list[str]:
+    """All that a log must never show."""
+    alerts = settings.alerts
+    found = [*alerts.keys, alerts.news.key, alerts.stream_token, *alerts.gateway.signing_keys]
+    found += [*alerts.gateway.inbound_tokens.values(), alerts.scale.redis]
+    for one in alerts.channels.values():
+        found += (one.address, one.gateway, one.secret)
+    if alerts.store is not None and "@" in alerts.store.get_secret_value():  # else it is a path, without a password
+        found.append(alerts.store)
+    return [one.get_secret_value() for one in found if one is not None]
+
+
 def open_alert_store(settings: Settings) -> Store:
     """The database of the settings; a SQLite file in the engine's folder where they name none."""
     given = settings.alerts.store

@@ -53,6 +53,14 @@ class Tick(NamedTuple):
     late: bool = False
 
 
+class Rows(NamedTuple):
+    """A batch as it came: rows of ``ROW``, the names of their sources, and symbol and key of each external value."""
+
+    rows: NDArray[np.void]
+    sources: tuple[str, ...]
+    external: Mapping[int, tuple[str, str]]
+
+
 @dataclass(frozen=True)
 class BatcherOptions:
     """How records become batches.
@@ -272,6 +280,14 @@ class Batcher:
         force:
             Give what there is.
         """
+        found = self.flush_rows(now, force=force)
+        if found is None:
+            return None
+        rows = self._placed(found.rows, found.external)
+        return batch_of(rows, found.sources, self._names(rows))
+
+    def flush_rows(self, now: int, *, force: bool = False) -> Rows | None:
+        """The next batch as it came, for who places external values elsewhere; due as :meth:`flush` has it."""
         with self._changed:
             waiting, most = len(self._rows), self.options.most
             if not waiting or not (force or waiting >= most or now - self._since >= self.options.window):
@@ -285,8 +301,7 @@ class Batcher:
             self.counters.batches += 1
             sources = tuple(self._sources)
             self._changed.notify_all()
-        rows = self._placed(rows, {at: named for at, named in external.items() if at < most})
-        return batch_of(rows, sources, self._names(rows))
+        return Rows(rows, sources, {at: named for at, named in external.items() if at < most})
 
     def wait(self, timeout: float) -> bool:
         """Wait until there is a record, at most so many seconds; whether there is one."""

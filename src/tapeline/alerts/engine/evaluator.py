@@ -6,6 +6,7 @@ rule nor its version changes, and indicators keep what they have learnt when oth
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
@@ -113,7 +114,7 @@ class Evaluator:
         self._refusals = np.zeros((REFUSED_ROOM, 2), np.int64)
         self.refusals: NDArray[np.int64] = self._refusals[:0]
         self._book: Book | None = None
-        self._slots: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None
+        self._slots: tuple[list[int], list[int]] | None = None
         self.add_symbols(symbols)
 
     def add_symbols(self, symbols: Iterable[str]) -> None:
@@ -124,12 +125,7 @@ class Evaluator:
         for name in fresh:
             self.symbols[name] = len(self.names)
             self.names.append(name)
-        number = self._sets.find((), ())
-        layout = self._sets.layout_of(number)
-        rows = np.zeros((len(fresh), SYMBOL_FIELDS), np.int64)
-        rows[:, SET], rows[:, NEXT_END], rows[:, NEWEST] = number, FAR, table.NEVER
-        rows[:, BASE] = self._arena.append(np.tile(layout.block, len(fresh))) + layout.size * np.arange(len(fresh))
-        rows[:, CLOCK_AT], rows[:, TRUTH_AT], rows[:, SLOT] = self._clocks.used, self._truths.used, self._status.used
+        rows = self._fresh_rows(len(fresh))
         self._rows = np.concatenate([self._rows, rows])
         self._changed()
 
@@ -139,26 +135,59 @@ class Evaluator:
 
     def add_all(self, rules: Iterable[tuple[CompiledRule, Iterable[str]]]) -> None:
         """Many at once: symbols that get the same rules are moved together."""
+        self.change((), rules)
+
+    def remove(self, id: str, symbols: Iterable[str]) -> None:
+        """Take a rule away from some symbols; some indicators may stay until a later change."""
+        self.change([(id, symbols)], ())
+
+    def change(
+        self,
+        removed: Iterable[tuple[str, Iterable[str]]],
+        added: Iterable[tuple[CompiledRule, Iterable[str]]],
+    ) -> None:
+        """Take rules away and let others watch, in one step; a rule that is there already is left as it is.
+
+        What rules that stay know of their symbols stays too. It costs what the symbols that are named cost, however
+        many others there are.
+
+        Raises
+        ------
+        ConfigurationError
+            What the rules of a symbol read needs too much room; nothing is changed then.
+        DataError
+            A symbol is not known; nothing is changed then.
+        """
+        gone: dict[int, dict[str, None]] = {}
+        for id, symbols in removed:
+            for name in symbols:
+                gone.setdefault(self._number(name), {})[id] = None
         fresh: dict[int, dict[str, int]] = {}
-        for rule, symbols in rules:
+        for rule, symbols in added:
             known = self._sets.intern(rule)
             for name in symbols:
                 fresh.setdefault(self._number(name), {}).setdefault(rule.id, known)
-        groups: dict[tuple[int, ...], list[int]] = {}
-        for number, some in fresh.items():
-            groups.setdefault((int(self._rows[number, SET]), *some.values()), []).append(number)
-        for (old, *some_rules), numbers in groups.items():
-            self._move(np.array(numbers), old, self._sets.extended(old, some_rules))
+        groups: dict[tuple[int, tuple[str, ...], tuple[int, ...]], list[int]] = {}
+        for number in {**gone, **fresh}:
+            key = int(self._rows[number, SET]), tuple(gone.get(number, ())), tuple(fresh.get(number, {}).values())
+            groups.setdefault(key, []).append(number)
+        # Every set is found before the first symbol moves: a layout that is too large is refused here.
+        moves = [(numbers, old, self._sets.changed(old, away, more)) for (old, away, more), numbers in groups.items()]
+        for numbers, old, new in moves:
+            self._move(np.array(numbers), old, new)
+        self._tidy()
         self._changed()
 
-    def remove(self, id: str, symbols: Iterable[str]) -> None:
-        """Take a rule away from some symbols; its indicators stay until the symbol's next change of layout."""
-        groups: dict[int, list[int]] = {}
-        for name in dict.fromkeys(symbols):
-            number = self._number(name)
-            groups.setdefault(int(self._rows[number, SET]), []).append(number)
-        for old, numbers in groups.items():
-            self._move(np.array(numbers), old, self._sets.without(old, id))
+    def reset(self, symbols: Iterable[str]) -> None:
+        """Forget all that is known of symbols, their rules too: as if they had just joined."""
+        numbers = np.array([self._number(name) for name in dict.fromkeys(symbols)], np.int64)
+        if not numbers.size:
+            return
+        sizes = self._sets.sizes()[self._rows[numbers, SET]].sum(axis=0)
+        for pool, dead in zip((self._arena, self._clocks, self._truths, self._status), sizes.tolist(), strict=True):
+            pool.dead += dead
+        self._rows[numbers] = self._fresh_rows(len(numbers))
+        self._tidy()
         self._changed()
 
     def rule(self, number: int) -> CompiledRule:
@@ -171,13 +200,13 @@ class Evaluator:
             # Symbols without rules have no slots: they would share a beginning with others.
             ruled = np.flatnonzero(self._sets.sizes()[self._rows[:, SET], 3])
             ruled = ruled[np.argsort(self._rows[ruled, SLOT])]
-            self._slots = self._rows[ruled, SLOT], ruled
+            self._slots = self._rows[ruled, SLOT].tolist(), ruled.tolist()
         begins, ruled = self._slots
-        at = int(np.searchsorted(begins, number, side="right")) - 1
+        at = bisect_right(begins, number) - 1
         if at >= 0:
             rules = self._sets.rules_of(int(self._rows[ruled[at], SET]))
             if number - begins[at] < len(rules):
-                return self.names[int(ruled[at])], rules[number - int(begins[at])]
+                return self.names[ruled[at]], rules[number - begins[at]]
         raise DataError(f"rule number {number} is no longer in the table")
 
     def rules(self, symbol: str) -> tuple[CompiledRule, ...]:
@@ -365,6 +394,24 @@ class Evaluator:
     def _layout(self, number: int) -> Layout:
         return self._sets.layout_of(int(self._rows[number, SET]))
 
+    def _fresh_rows(self, count: int) -> NDArray[np.int64]:
+        """Rows of symbols that have seen no tick and have no rule, with their blocks."""
+        number = self._sets.find((), ())
+        layout = self._sets.layout_of(number)
+        rows = np.zeros((count, SYMBOL_FIELDS), np.int64)
+        rows[:, SET], rows[:, NEXT_END], rows[:, NEWEST] = number, FAR, table.NEVER
+        rows[:, BASE] = self._arena.append(np.tile(layout.block, count)) + layout.size * np.arange(count)
+        rows[:, CLOCK_AT], rows[:, TRUTH_AT], rows[:, SLOT] = self._clocks.used, self._truths.used, self._status.used
+        return rows
+
+    def _tidy(self) -> None:
+        """Give back what was left behind, where it is much; numbers of sets and rules change with it."""
+        pools = (self._arena, self._truths, self._status)
+        if any(pool.dead > 1_000_000 and 4 * pool.dead > pool.used for pool in pools) or self._sets.is_wasteful(
+            self._rows[:, SET]
+        ):
+            self.compact()
+
     def _move(self, numbers: NDArray[np.int64], old: int, new: int) -> None:
         """Let symbols with one set of rules have another; what both know stays known."""
         if old == new:
@@ -396,9 +443,6 @@ class Evaluator:
         rows[numbers, SET] = new
         self._truths.dead += count * int(sizes_before[2])
         self._status.dead += count * int(sizes_before[3])
-        pools = (self._arena, self._truths, self._status)
-        if any(pool.dead > 1_000_000 and 4 * pool.dead > pool.used for pool in pools) or self._sets.is_wasteful():
-            self.compact()
 
     def _relocate(self, numbers: NDArray[np.int64], old: Layout, new: Layout) -> None:
         """Give symbols blocks of another layout; what both layouts have keeps what it knows."""

@@ -34,6 +34,10 @@ from tapeline.alerts.engine.pool import Pool
 
 SECOND: Final = 1_000_000_000
 MILLISECOND: Final = 1_000_000
+_SPARE: Final = 8
+"""Indicators that nobody reads and that a layout keeps nevertheless."""
+_ROOM: Final = 20_000
+"""Rules of sets that nobody has, for which tables are not yet written anew."""
 
 
 class RuleSets:
@@ -45,6 +49,7 @@ class RuleSets:
         self._layout_first: list[tuple[int, int, int, int]] = []
         self._rule_of: dict[CompiledRule, int] = {}
         self._known: list[CompiledRule] = []
+        self._reads: list[frozenset[Indicator]] = []
         self._set_of: dict[tuple[int, tuple[int, ...]], int] = {}
         self._members: list[tuple[int, ...]] = []
         self._rules_of: list[tuple[CompiledRule, ...]] = []
@@ -63,11 +68,12 @@ class RuleSets:
         if number is None:
             number = self._rule_of[rule] = len(self._known)
             self._known.append(rule)
+            self._reads.append(_read(rule))
         return number
 
     def find(self, rules: Sequence[int], wanted: Iterable[Indicator]) -> int:
         """The set of some rules, in their order, over a layout of at least what is wanted."""
-        needed = frozenset(wanted).union(*(_read(self._known[one]) for one in rules))
+        needed = frozenset(wanted).union(*(self._reads[one] for one in rules))
         layout = self._layout_of.get(needed)
         if layout is None:
             # Sorted, so that a snapshot that is loaded has the same places.
@@ -79,18 +85,24 @@ class RuleSets:
             number = self._set_of[key] = self._add(layout, tuple(rules), needed)
         return number
 
-    def extended(self, number: int, rules: Iterable[int]) -> int:
-        """The set with some more rules; one whose id is there already is left as it is."""
-        there = {rule.id for rule in self._rules_of[number]}
-        fresh = [one for one in rules if self._known[one].id not in there]
-        return self.find((*self._members[number], *fresh), self._wanted[number]) if fresh else number
+    def changed(self, number: int, gone: Iterable[str], more: Iterable[int]) -> int:
+        """The set without some rules, by id, and with some more, by number; one that is there already stays as it is.
 
-    def without(self, number: int, id: str) -> int:
-        """The set without a rule; over the same layout, unless no rule is left."""
-        rest = [one for one in self._members[number] if self._known[one].id != id]
-        if len(rest) == len(self._members[number]):
+        What only rules read that are gone stays in the layout, for rules that are edited, until it is more than what
+        the others read: then it goes, that a symbol whose rules change all day does not work for all of them.
+        """
+        away = frozenset(gone)
+        members = [one for one in self._members[number] if self._known[one].id not in away]
+        there = {self._known[one].id for one in members}
+        members += [one for one in more if self._known[one].id not in there]
+        if tuple(members) == self._members[number]:
             return number
-        return self.find(rest, self._wanted[number])
+        wanted = self._wanted[number]
+        if away:
+            needed = frozenset[Indicator]().union(*(self._reads[one] for one in members))
+            if len(wanted - needed) > max(_SPARE, len(needed)):
+                wanted = needed
+        return self.find(members, wanted)
 
     def rules_of(self, number: int) -> tuple[CompiledRule, ...]:
         """Its rules in their order."""
@@ -146,11 +158,14 @@ class RuleSets:
         for number, (members, wanted) in enumerate(sets):
             if self.find(members, wanted) != number:
                 raise ValueError("two sets of rules are the same")
-        self._live = len(self._members)
+        self._live = self._rules.used
 
-    def is_wasteful(self) -> bool:
-        """Whether sets that came and went have left more than half of the tables behind."""
-        return len(self._members) > 1_000 + 2 * self._live
+    def is_wasteful(self, numbers: NDArray[np.int64]) -> bool:
+        """Whether sets that came and went have left more than half of the tables behind; ``numbers`` are in use."""
+        if self._rules.used <= _ROOM + 2 * self._live:
+            return False
+        self._live = int(self._sizes.array[np.unique(numbers), 3].sum())
+        return self._rules.used > _ROOM + 2 * self._live
 
     def keep(self, numbers: NDArray[np.int64]) -> None:
         """Forget the sets that no symbol has; ``numbers``, by symbol, are changed to the new ones."""
@@ -162,7 +177,7 @@ class RuleSets:
         for one, (members, wanted) in zip(used.tolist(), old, strict=True):
             renamed[one] = self.find([self.intern(known[rule]) for rule in members], wanted)
         numbers[:] = renamed[numbers]
-        self._live = len(self._members)
+        self._live = self._rules.used
 
     def _add_layout(self, layout: Layout) -> None:
         self._layouts.append(layout)

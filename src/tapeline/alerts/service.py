@@ -14,7 +14,6 @@ from typing import Any, Final, NamedTuple, Protocol
 from tapeline.alerts.delivery.channel import Answer, Channel
 from tapeline.alerts.delivery.manager import NotificationManager
 from tapeline.alerts.delivery.messages import render
-from tapeline.alerts.delivery.websocket import FiringServer
 from tapeline.alerts.engine.indicators import EXTERNAL
 from tapeline.alerts.engine.layout import Indicator
 from tapeline.alerts.feeds.batcher import Batcher, BatcherOptions
@@ -31,6 +30,7 @@ from tapeline.alerts.rule import Rule
 from tapeline.alerts.rule_files import load_rules
 from tapeline.alerts.series import History
 from tapeline.alerts.store.store import Endpoint, Store
+from tapeline.alerts.websocket_server import WebSocketServer
 from tapeline.core.errors import ConfigurationError, TapelineError
 
 _log = logging.getLogger(__name__)
@@ -147,7 +147,7 @@ class AlertEngine:
         sources: Callable[[DataManager, Mapping[str, int]], Iterable[Source]] = lambda manager, positions: (),
         routes: Mapping[tuple[str, str], Route] | None = None,
         channels: Iterable[Channel] = (),
-        server: FiringServer | None = None,
+        server: WebSocketServer | None = None,
         history: History | None = None,
         alone: bool = True,
         options: EngineOptions | None = None,

@@ -18,7 +18,6 @@ from tapeline.alerts.delivery.messengers import MessengerChannel
 from tapeline.alerts.delivery.secret_vault import SecretVault, UnreadableSecretError
 from tapeline.alerts.delivery.ssrf import TargetRules
 from tapeline.alerts.delivery.webhook import WebhookChannel, WebhookEndpoints
-from tapeline.alerts.delivery.websocket import FiringServer, static_token
 from tapeline.alerts.feeds.data_manager import DataManager
 from tapeline.alerts.feeds.source_names import SourceName
 from tapeline.alerts.routing import Route
@@ -27,6 +26,8 @@ from tapeline.alerts.series import History
 from tapeline.alerts.service import AlertEngine, Source
 from tapeline.alerts.store.opening import open_store
 from tapeline.alerts.store.store import Endpoint, Store
+from tapeline.alerts.websocket_access import TokenGate
+from tapeline.alerts.websocket_server import WebSocketServer
 from tapeline.core.errors import ConfigurationError, TapelineError
 from tapeline.core.settings import AlertChannelSettings, AlertSettings, Settings
 
@@ -71,7 +72,7 @@ def open_alert_store(settings: Settings) -> Store:
     return open_store(folder / "alerts.db")
 
 
-def make_engine(settings: Settings, store: Store) -> tuple[AlertEngine, FiringServer]:
+def make_engine(settings: Settings, store: Store) -> tuple[AlertEngine, WebSocketServer]:
     """The engine with Binance as its feed, its channels and its stream.
 
     Raises
@@ -85,11 +86,11 @@ def make_engine(settings: Settings, store: Store) -> tuple[AlertEngine, FiringSe
     if not symbols:
         raise ConfigurationError("no rule names a symbol", hint="name symbols in [alerts] symbols or in a rule")
     token = alerts.stream_token
-    server = FiringServer(
+    server = WebSocketServer(
         store,
         host=alerts.stream_host,
         port=alerts.stream_port,
-        authorise=static_token(token.get_secret_value()) if token is not None else None,
+        gate=TokenGate(token.get_secret_value()) if token is not None else None,
     )
     engine = AlertEngine(
         store,

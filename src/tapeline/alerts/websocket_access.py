@@ -1,0 +1,191 @@
+"""Who may connect to the stream: what a handshake offers, what it is checked against, and how long that holds."""
+
+from __future__ import annotations
+
+import hmac
+import ipaddress
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, Protocol
+
+from tapeline.core.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from websockets.datastructures import Headers
+
+SHORTEST_TOKEN: Final = 32
+PROTOCOL: Final = "tapeline.v1"
+"""The subprotocol of the stream; the only one that is ever answered, so that no token stands in a response."""
+_BEARER: Final = "bearer."
+_TICKET: Final = "ticket."
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+@dataclass(frozen=True)
+class Access:
+    """What a client may see, and until when.
+
+    Parameters
+    ----------
+    owner:
+        Whose firings; None: everybody's.
+    user:
+        Who he is, for limits; empty where he is not told apart.
+    expires_at:
+        Nanoseconds since 1970; 0: it does not expire.
+    token:
+        What he came with, where it can be asked again whether that is still valid.
+    """
+
+    owner: str | None = None
+    user: str = ""
+    expires_at: int = 0
+    token: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True)
+class Offer:
+    """The one credential of a handshake: a bearer token, a ticket that is valid once, or nothing."""
+
+    bearer: str | None = field(default=None, repr=False)
+    ticket: str | None = field(default=None, repr=False)
+
+
+class Gate(Protocol):
+    """Decides who may connect. Both methods may block: they are called in a thread."""
+
+    def admit(self, offer: Offer) -> Access | None:
+        """What he who offers this may see; None refuses him."""
+        ...
+
+    def revoked(self, accesses: Collection[Access]) -> Collection[Access]:
+        """Those that are no longer valid."""
+        ...
+
+
+class OpenGate:
+    """Admits everybody to everything: for a loopback address."""
+
+    def admit(self, offer: Offer) -> Access | None:
+        """Everything."""
+        return Access()
+
+    def revoked(self, accesses: Collection[Access]) -> Collection[Access]:
+        """None."""
+        return ()
+
+
+class TokenGate:
+    """Admits who knows one token, compared in constant time.
+
+    Raises
+    ------
+    ConfigurationError
+        It has less than 32 characters.
+
+    Examples
+    --------
+    >>> gate = TokenGate("0123456789abcdef0123456789abcdef")
+    >>> gate.admit(Offer("0123456789abcdef0123456789abcdef")), gate.admit(Offer("wrong")), gate.admit(Offer())
+    (Access(owner=None, user='', expires_at=0), None, None)
+    """
+
+    def __init__(self, token: str) -> None:
+        if len(token) < SHORTEST_TOKEN:
+            raise ConfigurationError(f"the token of the stream has less than {SHORTEST_TOKEN} characters")
+        self._expected = token.encode()
+
+    def admit(self, offer: Offer) -> Access | None:
+        """Everything, for who knows it."""
+        known = hmac.compare_digest((offer.bearer or "").encode("utf-8", "replace"), self._expected)
+        return Access() if known else None
+
+    def revoked(self, accesses: Collection[Access]) -> Collection[Access]:
+        """None: it is valid as long as the server runs."""
+        return ()
+
+
+def read_offer(headers: Headers) -> Offer | None:
+    """The credential of a handshake; None where there are several, which nobody sends who means well.
+
+    A program says ``Authorization: Bearer <token>``. A page cannot set headers: it offers the subprotocols
+    ``tapeline.v1`` and ``ticket.<ticket>`` or ``bearer.<token>``.
+
+    Examples
+    --------
+    >>> from websockets.datastructures import Headers
+    >>> read_offer(Headers({"Sec-WebSocket-Protocol": "tapeline.v1, ticket.abc"})).ticket
+    'abc'
+    """
+    bearers, tickets = [], []
+    for line in headers.get_all("Authorization"):
+        scheme, _, token = line.partition(" ")
+        bearers.append(token.strip() if scheme.lower() == "bearer" else "")
+    for name in offered_protocols(headers):
+        if name.startswith(_BEARER):
+            bearers.append(name.removeprefix(_BEARER))
+        elif name.startswith(_TICKET):
+            tickets.append(name.removeprefix(_TICKET))
+    if len(bearers) + len(tickets) > 1:
+        return None
+    return Offer(bearers[0] if bearers else None, tickets[0] if tickets else None)
+
+
+def offered_protocols(headers: Headers) -> list[str]:
+    """The subprotocols that a handshake offers."""
+    lines = headers.get_all("Sec-WebSocket-Protocol")
+    return [name.strip() for line in lines for name in line.split(",")]
+
+
+def read_networks(texts: Iterable[str]) -> tuple[Network, ...]:
+    """Networks such as ``10.0.0.0/8``.
+
+    Raises
+    ------
+    ConfigurationError
+        One of them is none.
+    """
+    try:
+        return tuple(ipaddress.ip_network(text) for text in texts)
+    except ValueError as error:
+        raise ConfigurationError(f"a network of proxies cannot be read: {error}", hint="10.0.0.0/8") from None
+
+
+def client_address(peer: str, forwarded: Sequence[str], proxies: Sequence[Network]) -> str:
+    """The address that a client came from: the peer's, or what our own proxies say of it.
+
+    ``X-Forwarded-For`` is read from its end, and only as long as the one who wrote it is a proxy of ours: what stands
+    further in front the client may have written himself.
+
+    Examples
+    --------
+    >>> ours = read_networks(["10.0.0.0/8"])
+    >>> client_address("10.0.0.1", ["1.1.1.1, 203.0.113.9"], ours)
+    '203.0.113.9'
+    >>> client_address("203.0.113.9", ["1.1.1.1"], ours)
+    '203.0.113.9'
+    """
+    chain = [each.strip() for line in forwarded for each in line.split(",")]
+    address = peer
+    while chain and _inside(address, proxies):
+        try:
+            address = str(ipaddress.ip_address(chain.pop()))
+        except ValueError:
+            break
+    return address
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches a server on this host."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _inside(address: str, networks: Sequence[Network]) -> bool:
+    try:
+        found = ipaddress.ip_address(address)
+    except ValueError:
+        return False
+    return any(found in network for network in networks)

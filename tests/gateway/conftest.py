@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
+from tapeline.alerts.access.access_control import AccessControl, AccessSettings
 from tapeline.alerts.access.principal import NotAuthenticatedError, Principal, Role
 from tapeline.alerts.delivery.secret_vault import SecretVault, new_key
 from tapeline.alerts.limits.local import LocalLimiter
@@ -21,10 +23,11 @@ NOW = 1_767_225_600_000_000_000
 AsUser = Callable[..., TestClient]
 
 
-class KnownPeople:
-    """Tokens that tests hand out, in place of real ones."""
+class KnownPeople(AccessControl):
+    """Access control with tokens that tests hand out; audit log and quotas are the real ones."""
 
-    def __init__(self) -> None:
+    def __init__(self, *given: Any, **options: Any) -> None:
+        super().__init__(*given, **options)
         self.tokens: dict[str, Principal] = {}
 
     def authenticate(self, bearer: str | None) -> Principal:
@@ -39,7 +42,7 @@ def context(tmp_path: Path) -> Iterator[GatewayContext]:
     store = open_sqlite(tmp_path / "alerts.db")
     yield GatewayContext(
         store=store,
-        access=KnownPeople(),
+        access=KnownPeople(store.database, AccessSettings((secrets.token_hex(32),)), clock=lambda: NOW),
         settings=Settings(root=tmp_path),
         limiter=LocalLimiter(),
         vault=SecretVault([new_key()]),

@@ -17,8 +17,9 @@ from tapeline.alerts.store.sql_store import SqlStore
 from tapeline.core.settings import Settings
 
 if TYPE_CHECKING:
-    from tapeline.alerts.access.access_control import AccessControl
     import pandas as pd
+
+    from tapeline.alerts.access.access_control import AccessControl
 
 Part = TypeVar("Part")
 BarsOf = Callable[[str, str, int], "pd.DataFrame | None"]

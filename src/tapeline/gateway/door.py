@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from tapeline.alerts.access.principal import NotAuthenticatedError, Principal
 from tapeline.alerts.limits.limiter import Rate, Verdict
 from tapeline.core.errors import TapelineError
+from tapeline.gateway.client_address import client_address, trusted_networks
 from tapeline.gateway.context import GatewayContext
 from tapeline.gateway.problems import ProblemError, problem_of, problem_response, retry_after
 
@@ -49,6 +50,7 @@ class Door:
         self._rate = Rate(gateway.requests_per_minute, 60.0)
         # Whoever sends nothing but wrong tokens is held back sooner than a user who works.
         self._refused = Rate(min(60, gateway.requests_per_minute), 60.0)
+        self._proxies = trusted_networks(gateway.trusted_proxies)
         self._policy = f'"requests";q={self._rate.limit};w=60'.encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -100,7 +102,9 @@ class Door:
         return Entry(None, address, limiter.take(f"address:{address}", self._rate))
 
     def _address(self, scope: Scope) -> str:
-        return scope["client"][0] if scope.get("client") else ""
+        peer = scope["client"][0] if scope.get("client") else ""
+        forwarded = [value.decode("latin-1") for name, value in scope["headers"] if name == b"x-forwarded-for"]
+        return client_address(peer, forwarded, self._proxies)
 
 
 def _bearer(scope: Scope) -> str | None:

@@ -1,4 +1,4 @@
-"""The outermost layer of a request: its id, headers that protect whoever reads the answer, the log, and the last catch."""
+"""The outermost layer of a request: its id, headers that protect the reader of the answer, the log, the last catch."""
 
 from __future__ import annotations
 

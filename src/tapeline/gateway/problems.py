@@ -23,6 +23,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from tapeline.alerts.access.principal import NotAuthenticatedError, NotPermittedError
+from tapeline.alerts.access.quotas import QuotaExceededError
 from tapeline.alerts.store.store import RevisionConflictError, UnknownRecordError
 from tapeline.core.errors import (
     ConfigurationError,
@@ -135,11 +136,11 @@ def blamed_on(pointer: str, *, place: str = "body") -> Iterator[None]:
 
 
 def plain_text(text: str) -> str:
-    """Text of ours that may quote what was sent: without control characters, and not longer than an answer bears.
+    r"""Text of ours that may quote what was sent: without control characters, and not longer than an answer bears.
 
     Examples
     --------
-    >>> plain_text("no rule 'a\\r\\nSet-Cookie: b'")
+    >>> plain_text("no rule 'a\r\nSet-Cookie: b'")
     "no rule 'a??Set-Cookie: b'"
     """
     clean = _UNPRINTABLE.sub("?", text)
@@ -197,6 +198,8 @@ def _known(error: Exception) -> ProblemError | None:
             return ProblemError(
                 401, "not-authenticated", error.message, hint=error.hint, headers={"WWW-Authenticate": "Bearer"}
             )
+        case QuotaExceededError():
+            return ProblemError(403, "quota-exceeded", error.message, hint=error.hint)
         case NotPermittedError():
             return ProblemError(403, "not-permitted", error.message, hint=error.hint)
         case UnknownRecordError():

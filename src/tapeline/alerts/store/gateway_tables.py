@@ -1,4 +1,4 @@
-"""Tables: answers kept for a repeated request."""
+"""Tables: answers kept for a repeated request; and the index by which an owner's rules are read in pages."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Final
 
 from sqlalchemy import Column, Index, Integer, LargeBinary, Table
 
-from tapeline.alerts.store.metadata import metadata, text_column, whole_column
+from tapeline.alerts.store.metadata import metadata, rule, text_column, whole_column
 
 repeated: Final = Table(
     "alert_repeated",
@@ -26,3 +26,5 @@ repeated: Final = Table(
     Index("alert_repeated_begun", "begun_at"),
 )
 """One row a request that came with an Idempotency-Key."""
+
+Index("alert_rule_page", rule.c.owner, rule.c.id)

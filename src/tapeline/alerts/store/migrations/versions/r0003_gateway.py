@@ -12,7 +12,7 @@ down_revision: Final = "0002"
 
 
 def upgrade() -> None:
-    """Build the table."""
+    """Build the table and the index."""
     op.create_table(
         "alert_repeated",
         sa.Column("owner", sa.Text, nullable=False),
@@ -27,3 +27,4 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("owner", "key"),
     )
     op.create_index("alert_repeated_begun", "alert_repeated", ["begun_at"])
+    op.create_index("alert_rule_page", "alert_rule", ["owner", "id"])

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 import socket
+import threading
 from contextlib import asynccontextmanager
 
 import pytest
@@ -34,6 +36,8 @@ class MemoryStore:
         self.changes = changes
         self.items: list[StoredFiring] = []
         self.down = False
+        self.held = threading.Event()
+        self.held.set()
         self.add(count)
 
     def add(self, count: int, **changes) -> None:
@@ -54,6 +58,8 @@ class MemoryStore:
             if query is None
             or (query.symbol in (None, each.firing.symbol) and query.owner in (None, each.firing.owner))
         ]
+        if query is not None:
+            self.held.wait(20)
         return tuple(chosen[:limit])
 
 
@@ -121,6 +127,13 @@ async def _until_closed(connection):
 async def closed(connection) -> tuple[int, str]:
     _, code, reason = await drained(connection)
     return code, reason
+
+
+async def refused(server, status: int, **options) -> None:
+    with pytest.raises(InvalidStatus) as caught:
+        async with client(server, {}, **options):
+            pass
+    assert caught.value.response.status_code == status
 
 
 def cursors(frames) -> list[int]:
@@ -222,12 +235,6 @@ def test_a_slow_client_is_closed_with_a_code_holds_up_nobody_and_resumes_where_i
 
 
 def test_only_who_knows_the_token_connects_and_no_strange_page() -> None:
-    async def refused(server, status: int, **options) -> None:
-        with pytest.raises(InvalidStatus) as caught:
-            async with client(server, {}, **options):
-                pass
-        assert caught.value.response.status_code == status
-
     async def work() -> None:
         store = MemoryStore(1)
         async with serving(store, gate=TokenGate(TOKEN), origins=["https://desk.example.org"]) as server:
@@ -296,5 +303,272 @@ def test_a_database_that_fails_ends_no_stream() -> None:
                 assert (await closed(catching_up))[0] == 1011
             store.down = False
             assert cursors(await take(listening, 2)) == [5, 6]
+
+    asyncio.run(work())
+
+
+@pytest.mark.parametrize("offer", ["header", "subprotocol", "ticket"])
+def test_each_way_to_say_who_one_is_and_no_answer_or_log_repeats_it(offer: str, caplog) -> None:
+    caplog.set_level(logging.DEBUG)
+
+    async def work() -> None:
+        gate = Register(**{TOKEN: Access("me", "me", token=TOKEN)})
+        gate.tickets["t" * 40] = Access("me", "me")
+        async with serving(MemoryStore(2), gate=gate) as server:
+            options = {
+                "header": {"token": TOKEN},
+                "subprotocol": {"subprotocols": ["tapeline.v1", f"bearer.{TOKEN}"]},
+                "ticket": {"subprotocols": ["tapeline.v1", "ticket." + "t" * 40]},
+            }[offer]
+            async with client(server, {"resume": "0"}, **options) as one:
+                assert cursors(await take(one, 3)) == [1, 2]
+                assert one.subprotocol == (None if offer == "header" else "tapeline.v1")
+                assert TOKEN not in str(one.response.headers)
+                assert "t" * 40 not in str(one.response.headers)
+            if offer == "ticket":  # it was good for one connection
+                await refused(server, 401, **options)
+
+    asyncio.run(work())
+    # The client's own logger writes its request down; ours must not.
+    ours = [each.getMessage() for each in caplog.records if not each.name.startswith("websockets.client")]
+    assert not [each for each in ours if TOKEN in each or "t" * 40 in each]
+
+
+def test_an_address_with_a_token_in_it_and_two_credentials_at_once_are_refused() -> None:
+    async def work() -> None:
+        gate = Register(**{TOKEN: Access("me", "me")})
+        async with serving(MemoryStore(), gate=gate) as server:
+            await refused(server, 400, path=f"/?token={TOKEN}")
+            await refused(server, 400, path="/stream?resume=0", token=TOKEN)
+            await refused(server, 401, token=TOKEN, subprotocols=["tapeline.v1", f"bearer.{TOKEN}"])
+            await refused(server, 401, subprotocols=["tapeline.v1", "ticket.unknown"])
+            gate.down = True
+            await refused(server, 503, token=TOKEN)  # nobody is let in unseen
+            assert server.metrics()["refused"] == 5
+
+    asyncio.run(work())
+
+
+def test_connections_are_limited_by_user_by_address_and_in_time() -> None:
+    async def work() -> None:
+        gate = Register(ann=Access("ann", "ann"), bob=Access("bob", "bob"))
+        now = [0.0]
+        options = {"of_user": 2, "of_address": 3, "connects": Rate(1.0, burst=7), "monotonic": lambda: now[0]}
+        async with serving(MemoryStore(), gate=gate, **options) as server:
+            async with client(server, {}, "ann") as one, client(server, {}, "ann") as two:
+                await take(one, 1)
+                await take(two, 1)
+                await refused(server, 429, token="ann")
+                async with client(server, {}, "bob") as three:
+                    await take(three, 1)
+                    await refused(server, 429, token="bob")
+                    assert server.connected == 3
+            while server.connected:
+                await asyncio.sleep(0.01)
+            async with client(server, {}, "ann") as again:  # whoever left makes room
+                await take(again, 1)
+            async with client(server, {}, "ann") as last:
+                await take(last, 1)
+            await refused(server, 429, token="ann")  # the eighth handshake of this second
+            now[0] = 1.5
+            async with client(server, {}, "ann") as later:
+                await take(later, 1)
+
+    asyncio.run(work())
+
+
+def test_limits_count_the_address_that_our_own_proxy_names_and_nobody_else_s_word() -> None:
+    async def work() -> None:
+        for proxies, expected in (((), 429), (("127.0.0.0/8",), 101)):
+            options = {"of_address": 1, "proxies": proxies}
+            async with serving(MemoryStore(), **options) as server, client(server, {}) as one:
+                await take(one, 1)
+                said = {"additional_headers": {"X-Forwarded-For": "198.51.100.7"}}
+                url = f"ws://127.0.0.1:{server.port}"
+                if expected == 429:
+                    with pytest.raises(InvalidStatus):
+                        await connect(url, proxy=None, **said)
+                else:
+                    await (await connect(url, proxy=None, **said)).close()
+
+    asyncio.run(work())
+
+
+@pytest.mark.parametrize("flood", ["many", "large", "strange", "binary"])
+def test_a_client_that_says_too_much_or_nonsense_is_closed(flood: str) -> None:
+    async def work() -> None:
+        async with (
+            serving(MemoryStore(), messages=Rate(0.001, burst=5), size=2_000) as server,
+            client(server, {}) as chatty,
+        ):
+            await take(chatty, 1)
+            change = json.dumps({"type": "subscribe", "symbols": ["S1"]})
+            if flood == "many":
+                with contextlib.suppress(ConnectionClosed):
+                    for _ in range(100):
+                        await chatty.send(change)
+            else:
+                await chatty.send({"large": "x" * 3_000, "strange": '{"type": "drop"}', "binary": b"\xff\x00"}[flood])
+            frames, code, reason = await drained(chatty)
+            assert code == (1009 if flood == "large" else 1008)
+            if flood == "many":
+                assert len(frames) <= 6
+                assert reason == "too many messages"
+
+    asyncio.run(work())
+
+
+def test_a_client_that_never_says_what_it_wants_is_closed() -> None:
+    async def work() -> None:
+        async with serving(MemoryStore(), hello=0.1) as server, client(server) as silent:
+            assert await closed(silent) == (1008, "no first message came")
+
+    asyncio.run(work())
+
+
+def test_a_token_that_expires_or_is_revoked_ends_the_connection_and_nothing_else_does() -> None:
+    async def work() -> None:
+        instant = [1_000]
+        gate = Register(
+            short=Access("me", "me", expires_at=2_000),
+            taken=Access("me", "me", token="taken"),
+            long=Access("me", "me", token="long"),
+        )
+        store = MemoryStore()
+        async with serving(store, gate=gate, clock=lambda: instant[0], check_seconds=0.02) as server:
+            async with (
+                client(server, {}, "short") as short,
+                client(server, {}, "taken") as taken,
+                client(server, {}, "long") as long,
+            ):
+                for one in (short, taken, long):
+                    await take(one, 1)
+                instant[0] = 2_000
+                assert await closed(short) == (3000, "the token has expired")
+                gate.down = True
+                await asyncio.sleep(0.06)  # the database is away: nobody is thrown out for that
+                gate.down = False
+                del gate.known["taken"]
+                assert await closed(taken) == (3000, "the token is no longer valid")
+                store.add(1)
+                server.wake()
+                assert cursors(await take(long, 1)) == [1]
+            assert server.metrics()["expired"] == 2
+
+    asyncio.run(work())
+
+
+def test_filters_change_while_connected_and_never_reach_beyond_the_owner() -> None:
+    async def work() -> None:
+        store = MemoryStore()
+        gate = Register(me=Access("me", "me"))
+
+        async def told(*symbols: str, **changes) -> None:
+            for symbol in symbols:
+                store.add(1, symbol=symbol, **changes)
+            server.wake()
+
+        async def says(**message) -> dict:
+            await one.send(json.dumps(message))
+            return (await take(one, 1))[0]
+
+        async with serving(store, gate=gate) as server, client(server, {"symbols": ["A"]}, "me") as one:
+            await take(one, 1)
+            await told("A", "B")
+            assert cursors(await take(one, 1)) == [1]
+            answer = await says(type="subscribe", symbols=["B"])
+            assert (answer["type"], answer["symbols"], answer["rules"]) == ("subscribed", ["A", "B"], None)
+            await told("A", "B", "C")
+            await told("A", "B", owner="you")
+            assert cursors(await take(one, 2)) == [3, 4]
+            assert (await says(type="unsubscribe", symbols=["A", "B"]))["symbols"] == []
+            await told("A", "B")
+            assert (await says(type="subscribe", symbols=["*"], priority="high", kinds=["firing"]))["symbols"] is None
+            begun = len(store.items)
+            await told("A")
+            await told("B", priority="critical")
+            await told("C", priority="high", kind="resolved")
+            await told("D", priority="high", owner="you")
+            assert cursors(await take(one, 1)) == [begun + 2]
+            await one.send(json.dumps({"type": "subscribe", "owner": "you"}))
+            assert (await closed(one))[0] == 1008
+
+    asyncio.run(work())
+
+
+def test_filters_that_change_during_a_long_catching_up_hold_from_the_cursor_that_is_told() -> None:
+    async def work() -> None:
+        store = MemoryStore(3_000)
+        async with serving(store) as server:
+            store.held.clear()  # a page of the old filters has been read and is on its way
+            async with client(server, {"resume": "0", "symbols": ["S0"]}) as late:
+                frames = await take(late, 1)
+                await late.send(json.dumps({"type": "subscribe", "symbols": ["S1"]}))
+                frames += await take(late, 1)
+                store.held.set()
+                assert (frames[-1]["type"], frames[-1]["cursor"]) == ("subscribed", "0")
+                frames += await take(late, 2_000)
+                store.add(1, symbol="S1")
+                server.wake()
+                frames += await take(late, 1)
+            assert cursors(frames) == [each for each in range(1, 3_001) if each % 3 < 2] + [3_001]
+
+    asyncio.run(work())
+
+
+def test_a_client_that_gets_nothing_is_told_the_cursor_and_resumes_behind_what_it_did_not_want() -> None:
+    async def work() -> None:
+        store = MemoryStore()
+        async with serving(store, tell_seconds=0.05, check_seconds=0.02) as server:
+            async with client(server, {"symbols": ["rare"]}) as one:
+                await take(one, 1)
+                store.add(7)
+                server.wake()
+                (told,) = await take(one, 1)
+                assert told == {"type": "cursor", "cursor": "7"}
+            store.add(1, symbol="rare")
+            async with client(server, {"resume": "7", "symbols": ["rare"]}) as again:
+                assert cursors(await take(again, 2)) == [8]
+
+    asyncio.run(work())
+
+
+def test_a_firing_is_written_once_whoever_gets_it_and_not_at_all_for_nobody(monkeypatch) -> None:
+    from tapeline.alerts import websocket_server
+    from tapeline.alerts.websocket_client import firing_frame
+
+    made = []
+    monkeypatch.setattr(websocket_server, "firing_frame", lambda stored: made.append(1) or firing_frame(stored))
+
+    async def work() -> None:
+        store = MemoryStore()
+        async with serving(store) as server, contextlib.AsyncExitStack() as open_clients:
+            wants = [{}, {}, {"symbols": ["S1"]}, {"rules": ["btc-60k"]}, {"symbols": ["other"]}]
+            clients = [await open_clients.enter_async_context(client(server, want)) for want in wants]
+            for one in clients:
+                await take(one, 1)
+            assert server.metrics()["groups"] == 4
+            store.add(1, symbol="S1")
+            store.add(1, symbol="S9", rule="x", owner="you")
+            server.wake()
+            for one, count in zip(clients, (2, 2, 1, 1), strict=False):
+                assert len(cursors(await take(one, count))) == count
+            assert len(made) == 2
+            metrics = server.metrics()
+            assert (metrics["sent"], metrics["clients"], metrics["slow"]) == (5 + 6, 5, 0)
+
+    asyncio.run(work())
+
+
+def test_the_same_event_has_the_same_id_whenever_it_is_asked_for() -> None:
+    async def work() -> None:
+        store = MemoryStore(3)
+        async with serving(store) as server:
+            seen = []
+            for _ in range(2):
+                async with client(server, {"resume": "0"}) as one:
+                    seen.append([frame["event"] for frame in (await take(one, 4))[1:]])
+            assert seen[0] == seen[1]
+            assert [each["id"] for each in seen[0]] == [firing(n, symbol=f"S{n % 3}").id for n in (1, 2, 3)]
 
     asyncio.run(work())

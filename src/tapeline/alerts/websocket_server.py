@@ -275,17 +275,21 @@ class WebSocketServer:
         try:
             while client.position < self._position:
                 # What is beyond is streamed: read up to here, and no await stands between this test and the joining.
-                until = self._position
+                until, filters = self._position, client.filters
                 async with self._reading:
-                    query = client.filters.query
-                    found = await asyncio.to_thread(self._store.firings_after, client.position, query=query, limit=PAGE)
+                    found = await asyncio.to_thread(
+                        self._store.firings_after, client.position, query=filters.query, limit=PAGE
+                    )
                 for stored in found:
+                    if client.filters is not filters:
+                        break  # what the store left out of this page may be wanted now
                     if stored.number <= until:
-                        if client.filters.want(stored.firing):
-                            await client.send(firing_frame(stored))
                         client.position = stored.number
-                if len(found) < PAGE:
-                    client.position = max(client.position, until)
+                        if filters.want(stored.firing):
+                            await client.send(firing_frame(stored))
+                else:
+                    if len(found) < PAGE and client.filters is filters:
+                        client.position = max(client.position, until)
             self._index.add(client, client.filters)
         except ConnectionClosed:
             pass

@@ -30,13 +30,14 @@ def upgrade() -> None:
         sa.Column("fill_price", sa.Double, nullable=True),
         sa.Column("fill_quantity", sa.Double, nullable=True),
         sa.Column("note", sa.Text, nullable=False),
+        sa.Column("due_at", sa.BigInteger, nullable=False),
         sa.Column("told_at", sa.BigInteger, nullable=False),
         sa.PrimaryKeyConstraint("bot", "sequence"),
     )
     op.create_index("alert_signal_delivery", "alert_signal", ["delivery"], unique=True)
     op.create_index("alert_signal_id", "alert_signal", ["bot", "id"])
     untold = sa.text("state = 'open' AND told_at = 0")
-    op.create_index("alert_signal_untold", "alert_signal", ["created_at"], sqlite_where=untold, postgresql_where=untold)
+    op.create_index("alert_signal_untold", "alert_signal", ["due_at"], sqlite_where=untold, postgresql_where=untold)
     op.create_table(
         "alert_signal_counter",
         sa.Column("name", sa.Text, nullable=False),

@@ -1,0 +1,1 @@
+"""How each kind of bot is spoken to: one file a dialect, one interface."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -53,9 +54,14 @@ class Passage:
         self.newest = np.maximum.accumulate(np.maximum(taken.times, watermark))
         self.at = 0
         self.back: list[tuple[int, Key]] = []
-        self._spoken = taken.symbols
-        if taken.records is not None:
-            self._spoken = np.where(np.isin(taken.records, (TRADE, VALUE, EVENT)), taken.symbols, -1)
+
+    @cached_property
+    def _spoken(self) -> NDArray[np.int32]:
+        """Whose voice each record is, -1 where it is nobody's; only asked where a rule minds silence."""
+        records = self.taken.records
+        if records is None:
+            return self.taken.symbols
+        return np.where((records == TRADE) | (records == VALUE) | (records == EVENT), self.taken.symbols, -1)
 
     @property
     def size(self) -> int:

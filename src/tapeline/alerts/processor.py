@@ -60,8 +60,11 @@ class AlertProcessor:
         self._names, self._compiled = names, rule_of
         self._numbers: dict[str, int] = {}
         self._rule_of: dict[str, str] = {}
+        self._versions: dict[str, str] = {}
         self._crossing: set[str] = set()
-        self._inhibitors: frozenset[str] = frozenset()
+        self._inhibitors: Counter[str] = Counter()
+        self._compiled_of: dict[str, str] = {}
+        self._symbols_of: dict[str, set[str]] = {}
         self._timers: list[tuple[int, Key, str]] = []
         self._minded: set[Key] = set()
         self._heard: dict[str, int] = {}
@@ -75,37 +78,66 @@ class AlertProcessor:
         self._found: list[tuple[Firing, tuple[Delivery, ...]]] = []
 
     def set_rules(self, rules: Iterable[tuple[Rule, CompiledRule]]) -> None:
-        """Replace the rules; what was known of rules that are gone, or are another version, is forgotten.
+        """These rules and no others; see :meth:`change_rules`."""
+        pairs = list(rules)
+        staying = {rule.id for rule, _ in pairs}
+        gone = {id for id in (*self.rules, *self._symbols_of) if id not in staying}
+        self.change_rules(pairs, gone)
+
+    def change_rules(
+        self,
+        rules: Iterable[tuple[Rule, CompiledRule]],
+        removed: Iterable[str] = (),
+        left: Iterable[tuple[str, Iterable[str]]] = (),
+    ) -> None:
+        """Some rules are new or changed, some go; what was known of a rule that goes, or of another version, is forgotten.
 
         Only when they last fired stays, so that an edit does not end a cooldown.
+
+        Parameters
+        ----------
+        removed:
+            Ids of rules that go.
+        left:
+            By id the symbols that a rule which stays no longer watches.
         """
         pairs = list(rules)
+        # A version is a hash: made once, not for each firing.
         versions = {rule.id: rule.version for rule, _ in pairs}
-        for key, state in list(self.states.items()):
-            version = versions.get(key[0])
-            if version == state.rule_version:
-                continue
-            del self.states[key]
-            if version is not None and state.fired_at:
-                begun = RuleState(key[0], version, key[1], "normal", self.watermark, fired_at=state.fired_at)
-                self._set(begun)
-            for known in (self._minded, self._silent, self._true):
-                known.discard(key)
-            self._quiet.pop(key, None)
-            self._current.pop(key, None)
-        changed = {
-            rule.id for rule, _ in pairs if rule.id in self.rules and self.rules[rule.id].version != rule.version
-        }
-        self._timers = [one for one in self._timers if one[1][0] in versions and one[1][0] not in changed]
-        heapq.heapify(self._timers)
-        self.rules = {rule.id: rule for rule, _ in pairs}
-        self._rule_of = {compiled.id: rule.id for rule, compiled in pairs}
-        self._crossing = {rule.id for rule, compiled in pairs if any(one.crossing for one in compiled.conditions)}
-        self._inhibitors = frozenset(name for rule, _ in pairs for name in rule.inhibited_by)
+        gone, forgotten = set(removed), set[Key]()
+        anew = {id for id, version in versions.items() if id in self.rules and self._versions[id] != version}
+        for id in (*gone, *versions):
+            version = versions.get(id)
+            for symbol in tuple(self._symbols_of.get(id, ())):
+                if self.states[id, symbol].rule_version != version:
+                    self._forget((id, symbol), version)
+        for id, symbols in left:
+            for symbol in symbols:
+                forgotten.add((id, symbol))
+                self._forget((id, symbol), self._versions.get(id))
+        others = gone | anew
+        if self._timers and (forgotten or any(id in self.rules and self.is_watched(self.rules[id]) for id in others)):
+            self._timers = [one for one in self._timers if one[1][0] not in others and one[1] not in forgotten]
+            heapq.heapify(self._timers)
+        if self._minded and others:
+            self._minded = {key for key in self._minded if key[0] not in others}
+        for id in (*gone, *versions):
+            before = self.rules.pop(id, None)
+            if before is not None:
+                self._inhibitors.subtract(before.inhibited_by)
+            self._versions.pop(id, None)
+            self._rule_of.pop(self._compiled_of.pop(id, ""), None)
+            self._crossing.discard(id)
+        for rule, compiled in pairs:
+            self.rules[rule.id], self._versions[rule.id] = rule, versions[rule.id]
+            self._rule_of[compiled.id], self._compiled_of[rule.id] = rule.id, compiled.id
+            self._inhibitors.update(rule.inhibited_by)
+            if any(one.crossing for one in compiled.conditions):
+                self._crossing.add(rule.id)
 
     def is_watched(self, rule: Rule) -> bool:
         """Whether the kernel must tell each change of truth of it: its own wish, or that it keeps others quiet."""
-        return rule.watched or rule.id in self._inhibitors
+        return rule.watched or self._inhibitors[rule.id] > 0
 
     def watch_silence(self, rule: Rule, symbols: Iterable[str], ts: int) -> None:
         """Begin to count the silence of symbols for a rule that minds it; those that are counted already stay so."""
@@ -195,6 +227,8 @@ class AlertProcessor:
         self.watermark = int(plain["watermark"])
         states = [RuleState(**{**one, "changes": tuple(one["changes"])}) for one in plain["states"]]
         self.states = {(one.rule, one.symbol): one for one in states}
+        for one in states:
+            self._symbols_of.setdefault(one.rule, set()).add(one.symbol)
         self._timers = [(due, (rule, symbol), why) for due, rule, symbol, why in plain["timers"]]
         heapq.heapify(self._timers)
         self._heard = dict(plain["heard"])
@@ -230,15 +264,12 @@ class AlertProcessor:
         ts, at_close = int(row["ts"]), bool(row["at_close"])
         begin = int(row["sides"])
         sides = fired.sides[begin : begin + int(row["count"])]
-        found = replace(
-            self._firing(rule, symbol, "firing", ts, now, float(row["price"])),
-            sequence=int(now.taken.sequences[now.at]),
-            at_close=at_close,
-            sides=tuple(
-                Side(one.text, float(side["left"]), float(side["right"]), (None, False, True)[int(side["truth"])])
-                for one, side in zip(compiled.conditions, sides, strict=True)
-            ),
+        seen = tuple(
+            Side(one.text, left, right, (None, False, True)[truth])
+            for one, (left, right, truth) in zip(compiled.conditions, sides.tolist(), strict=True)
         )
+        sequence = int(now.taken.sequences[now.at])
+        found = self._firing(rule, symbol, "firing", ts, now, float(row["price"]), sequence, at_close, seen)
         if not self.is_watched(rule):
             self._tell(rule, found)
             return
@@ -261,7 +292,7 @@ class AlertProcessor:
 
     def _step(self, rule: Rule, symbol: str, event: phases.Event, ts: int, found: Firing) -> None:
         key = (rule.id, symbol)
-        before = self.states.get(key) or RuleState(rule.id, rule.version, symbol, "normal", ts)
+        before = self.states.get(key) or RuleState(rule.id, self._versions[rule.id], symbol, "normal", ts)
         if phases.is_expired(rule, ts):
             if before.phase != "expired":
                 self._set(replace(before, phase="expired", since=ts))
@@ -313,7 +344,7 @@ class AlertProcessor:
             self.counts["of an expired rule"] += 1
             return
         state, key = self.states.get((rule.id, found.symbol)), (rule.id, found.symbol)
-        found = replace(found, dedupe_key=self._keys.key(found, state.escalated if state else 0))
+        found = found.keyed(self._keys.key(found, state.escalated if state else 0))
         if state is not None and found.kind != "resolved":
             self._current[key] = (*(self._current.get(key, ()) if found.kind == "escalation" else ()), found.id)
             if found.id in self._seen:
@@ -420,27 +451,51 @@ class AlertProcessor:
         states = (self.states.get((name, symbol)) for name in rule.inhibited_by)
         return any(state is not None and state.phase in ("firing", "recovering") for state in states)
 
-    def _firing(self, rule: Rule, symbol: str, kind: FiringKind, ts: int, now: Passage, price: float) -> Firing:
+    def _firing(
+        self, rule: Rule, symbol: str, kind: FiringKind, ts: int, now: Passage, price: float,
+        sequence: int = -1, at_close: bool = False, sides: tuple[Side, ...] = (),
+    ) -> Firing:  # fmt: skip
         bar, late = _BARS[rule.timeframe] * _SECOND, now.late
         return Firing(
             dedupe_key="",
             rule=rule.id,
-            rule_version=rule.version,
+            rule_version=self._versions[rule.id],
             owner=rule.owner,
             symbol=symbol,
             kind=kind,
             ts=ts,
             detected_at=now.detected_at,
             price=price,
+            sequence=sequence,
             late=late,
             lateness=max(now.detected_at - ts, 0) if late else 0,
             bar=ts // bar * bar,
+            at_close=at_close,
             priority=rule.priority,
+            sides=sides,
             labels=dict(rule.labels),
         )
 
+    def _forget(self, key: Key, version: str | None) -> None:
+        """Forget what is known of a rule and a symbol; ``version`` is that of the rule which is there from now on."""
+        state = self.states.pop(key, None)
+        for known in (self._minded, self._silent, self._true):
+            known.discard(key)
+        self._quiet.pop(key, None)
+        self._current.pop(key, None)
+        if state is None:
+            return
+        self._symbols_of[key[0]].discard(key[1])
+        if not self._symbols_of[key[0]]:
+            del self._symbols_of[key[0]]
+        if version is not None and state.fired_at:
+            self._set(RuleState(key[0], version, key[1], "normal", self.watermark, fired_at=state.fired_at))
+
     def _set(self, state: RuleState) -> None:
-        self.states[(state.rule, state.symbol)] = self._changed[(state.rule, state.symbol)] = state
+        key = (state.rule, state.symbol)
+        if key not in self.states:
+            self._symbols_of.setdefault(state.rule, set()).add(state.symbol)
+        self.states[key] = self._changed[key] = state
 
     def _later(self, due: int, key: Key, why: str) -> None:
         heapq.heappush(self._timers, (due, key, why))

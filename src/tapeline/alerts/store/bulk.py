@@ -21,9 +21,20 @@ REPLACED: Final[Mapping[Table, tuple[str, ...]]] = {
 """Tables whose rows may be replaced, and what of them."""
 
 
-def sqlite_statement(table: Table, dialect: Dialect) -> str:
-    """The insertion of one row, its values in the order of the table's columns."""
-    return str(_resolved(sqlite.insert(table), table).compile(dialect=dialect))
+MOST_ROWS: Final = 64
+"""Rows of the largest of SQLite's statements."""
+
+
+def sqlite_statements(table: Table, dialect: Dialect) -> dict[int, str]:
+    """The insertion of 64, 32, ... 1 rows, their values in the order of the table's columns.
+
+    The driver lets go of the interpreter at each statement and must come by it again, which costs most where other
+    threads work: a group of rows is so inserted in a few statements, not row by row.
+    """
+    one = str(_resolved(sqlite.insert(table), table).compile(dialect=dialect))
+    row = f"({', '.join('?' * len(table.columns))})"
+    sizes = (1 << power for power in range(MOST_ROWS.bit_length() - 1, -1, -1))
+    return {size: one.replace(f"VALUES {row}", f"VALUES {', '.join([row] * size)}", 1) for size in sizes}
 
 
 def postgresql_statement(table: Table, dialect: Dialect) -> str:

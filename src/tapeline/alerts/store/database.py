@@ -19,12 +19,13 @@ Values = Sequence[tuple[Any, ...]]
 Counter = Literal["commit", "rule", "acknowledgement"]
 LOCK_SECONDS: Final = 5.0
 """How long to wait for another process's lock."""
-_TAKE: Final = (
+TAKE: Final = (
     update(counter)
     .where(counter.c.name == bindparam("which"))
     .values(value=counter.c.value + bindparam("count"))
     .returning(counter.c.value)
 )
+"""Reserves numbers: ``count`` of the counter ``which``; gives the last of them."""
 
 
 class Database(ABC):
@@ -66,7 +67,7 @@ class Database(ABC):
 
     def take_numbers(self, connection: Connection, name: Counter, count: int) -> int:
         """Reserve ``count`` numbers; the last one before them. Holds back other writers until the transaction ends."""
-        taken: int = connection.execute(_TAKE, {"which": name, "count": count}).scalar_one()
+        taken: int = connection.execute(TAKE, {"which": name, "count": count}).scalar_one()
         return taken - count
 
 

@@ -16,7 +16,7 @@ from tapeline.alerts.store.metadata import endpoint, rule, silence
 from tapeline.alerts.store.people_tables import api_key, user
 from tapeline.core.errors import DataError, TapelineError
 
-Counted = Callable[[str], "Select[tuple[int]]"]
+Counted = Callable[[str], "Select[int]"]
 """An owner's name -> the statement that counts what he has."""
 LARGEST: Final = 1_000_000
 QUOTAS: Final[Mapping[str, int]] = {"rules": 500, "endpoints": 50, "api_keys": 20, "symbols": 1_000, "silences": 200}
@@ -27,7 +27,7 @@ class QuotaExceededError(TapelineError):
     """One more would be more than the user may have."""
 
 
-def _count(where: ColumnElement[bool]) -> Select[tuple[int]]:
+def _count(where: ColumnElement[bool]) -> Select[int]:
     return select(func.count()).where(where)
 
 
@@ -133,8 +133,3 @@ def quotas_text(quotas: Mapping[str, int]) -> str:
         if isinstance(limit, bool) or not 0 <= limit <= LARGEST:
             raise DataError(f"quota {name} = {limit} must be from 0 to {LARGEST}")
     return json.dumps(dict(sorted(quotas.items())))
-
-
-def quotas_of(text: str) -> dict[str, int]:
-    """Every quota of a user, his own before the default."""
-    return {**QUOTAS, **json.loads(text)}

@@ -257,7 +257,8 @@ def test_after_five_days_of_failures_an_endpoint_is_switched_off_and_another_cha
     id = endpoint_of(delivery_store, channel)
     told = []
 
-    def notice(message) -> None:
+    def notice(endpoint, message) -> None:
+        assert (endpoint.id, endpoint.enabled) == (id, False)
         told.append(message)
         raise RuntimeError("the other channel is down as well")
 

@@ -172,6 +172,24 @@ def test_an_endpoint_is_kept_with_its_secrets_as_they_are(store) -> None:
     assert store.endpoint("e0") is None
 
 
+def test_an_endpoint_is_changed_as_it_stands_or_not_at_all(store) -> None:
+    store.save_endpoint(Endpoint("e1", "me", "webhook", "https://example.org", created_at=1))
+    store.endpoint_answered("e1", ok=False, at=5)
+    changed = store.change_endpoint("e1", lambda standing: replace(standing, enabled=False, created_at=9))
+    assert (changed.failures, changed.enabled) == (1, False)
+    assert store.endpoint("e1") == changed
+    assert store.change_endpoint("e1", lambda standing: standing) == changed
+
+    def refuse(standing: Endpoint) -> Endpoint:
+        raise ValueError(standing.id)
+
+    with pytest.raises(ValueError, match="e1"):
+        store.change_endpoint("e1", refuse)
+    with pytest.raises(UnknownRecordError):
+        store.change_endpoint("none", refuse)
+    assert store.endpoint("e1") == changed
+
+
 def test_failures_in_a_row_are_counted_from_the_first(store) -> None:
     store.save_endpoint(Endpoint("e1", "me", "webhook", "https://example.org"))
     for at in (10, 20, 30):

@@ -48,8 +48,8 @@ class NotificationManager:
     clock:
         Nanoseconds since 1970; injected in tests.
     notice:
-        Told, by another way than the endpoint's own, that an endpoint was switched off; for instance
-        ``Notifier(settings).notify``. What it raises is logged.
+        Told that an endpoint was switched off, once each time it is: for instance
+        :class:`~tapeline.alerts.endpoint_notices.EndpointNotices`. What it raises is logged.
     grouping:
         When several deliveries become one message.
     batch, lease:
@@ -66,7 +66,7 @@ class NotificationManager:
         channels: Iterable[Channel],
         *,
         clock: Callable[[], int] = time.time_ns,
-        notice: Callable[[Notification], object] | None = None,
+        notice: Callable[[Endpoint, Notification], object] | None = None,
         grouping: Grouping | None = None,
         batch: int = BATCH,
         lease: int = LEASE,
@@ -282,7 +282,16 @@ class NotificationManager:
         return bool(reason)
 
     def _disable(self, endpoint: Endpoint, reason: str, at: int) -> None:
-        self._store.save_endpoint(replace(endpoint, enabled=False, reason=reason, changed_at=at))
+        found: list[Endpoint] = []
+
+        def off(standing: Endpoint) -> Endpoint:
+            # As it stands now: its owner may have changed it while it was tried, another worker switched it off.
+            found[:] = [standing]
+            return switched_off(standing, reason, at) if standing.enabled else standing
+
+        endpoint = self._store.change_endpoint(endpoint.id, off)
+        if not found[0].enabled:
+            return
         _log.warning("the endpoint %s of %s was switched off: %s", endpoint.id, endpoint.channel, reason)
         if self._notice is None:
             return
@@ -294,7 +303,7 @@ class NotificationManager:
             once=True,
         )
         try:
-            self._notice(message)
+            self._notice(endpoint, message)
         except Exception as error:  # noqa: BLE001 - a notice that fails must not undo what it tells of
             _log.warning("the notice on the endpoint %s failed: %s", endpoint.id, _said(error))
 
@@ -322,6 +331,13 @@ def _unusable(channel: Channel, id: str, endpoint: Endpoint | None) -> str:
     if endpoint.channel != channel.name:
         return f"the endpoint {id!r} is one of the channel {endpoint.channel}"
     return "" if endpoint.enabled else f"the endpoint is switched off: {endpoint.reason}"
+
+
+def switched_off(endpoint: Endpoint, reason: str, at: int) -> Endpoint:
+    """An endpoint that is not delivered to any more, and why."""
+    settings = {**endpoint.settings, "revision": endpoint.revision + 1}
+    changed_at = max(at, endpoint.changed_at + 1)
+    return replace(endpoint, enabled=False, reason=reason, settings=settings, changed_at=changed_at)
 
 
 def _rank(delivery: Delivery) -> int:

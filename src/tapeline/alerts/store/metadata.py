@@ -93,6 +93,7 @@ delivery: Final = Table(
     text_column("detail"),
     Index("alert_delivery_firing", "firing"),
     Index("alert_delivery_created", "created_at"),
+    Index("alert_delivery_endpoint", "endpoint", "number"),
     Index("alert_delivery_open", "channel", "order_key", "number", sqlite_where=_OPEN, postgresql_where=_OPEN),
     Index(
         "alert_delivery_dead",

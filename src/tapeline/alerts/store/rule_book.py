@@ -177,6 +177,22 @@ class RuleBook:
             statement = statement.where(table.c.channel == channel)
         return self._endpoints(statement)
 
+    def change_endpoint(self, id: str, change: Callable[[Endpoint], Endpoint]) -> Endpoint:
+        """Change an endpoint as it stands; as it then stands."""
+        table = tables.endpoint
+
+        def work(db: Connection) -> Endpoint:
+            row = db.execute(select(table).where(table.c.id == id).with_for_update()).mappings().first()
+            if row is None:
+                raise UnknownRecordError(f"there is no endpoint {id!r}")
+            standing = rows.endpoint_of(row)
+            changed = change(standing)
+            if changed is not standing:
+                db.execute(update(table).where(table.c.id == id).values(**rows.endpoint_values(changed)))
+            return changed
+
+        return self._database.write(work)
+
     def endpoint_answered(self, id: str, *, ok: bool, at: int) -> Endpoint | None:
         """Count an attempt's outcome towards an endpoint's health; the endpoint as it then stands."""
         table = tables.endpoint

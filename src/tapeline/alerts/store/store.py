@@ -10,7 +10,7 @@ locked file, a full disk, a lost server), ``ConfigurationError`` where a person 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Generic, Protocol, TypeVar
 
@@ -143,6 +143,11 @@ class Endpoint:
     settings: Mapping[str, Any] = field(default_factory=dict)
     created_at: int = 0
     changed_at: int = 0
+
+    @property
+    def revision(self) -> int:
+        """How often it was changed since it was made; kept among its settings."""
+        return int(self.settings.get("revision", 0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -417,6 +422,22 @@ class Store(Protocol):
 
     def endpoints(self, *, owner: str | None = None, channel: str | None = None) -> tuple[Endpoint, ...]:
         """Endpoints by id."""
+        ...
+
+    def change_endpoint(self, id: str, change: Callable[[Endpoint], Endpoint]) -> Endpoint:
+        """Change an endpoint as it stands, in one transaction; as it then stands.
+
+        Parameters
+        ----------
+        change:
+            Called in the transaction, with nobody else changing it meanwhile; what it raises leaves all as it was,
+            and the same endpoint given back is no write.
+
+        Raises
+        ------
+        UnknownRecordError
+            There is none.
+        """
         ...
 
     def endpoint_answered(self, id: str, *, ok: bool, at: int) -> Endpoint | None:

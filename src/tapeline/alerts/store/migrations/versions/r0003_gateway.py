@@ -1,4 +1,4 @@
-"""The schema grows: answers kept for a repeated request."""
+"""The schema grows: answers kept for a repeated request, and indexes for what callers ask."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ down_revision: Final = "0002"
 
 
 def upgrade() -> None:
-    """Build the table and the index."""
+    """Build the table and the indexes."""
     op.create_table(
         "alert_repeated",
         sa.Column("owner", sa.Text, nullable=False),
@@ -28,3 +28,4 @@ def upgrade() -> None:
     )
     op.create_index("alert_repeated_begun", "alert_repeated", ["begun_at"])
     op.create_index("alert_rule_page", "alert_rule", ["owner", "id"])
+    op.create_index("alert_delivery_endpoint", "alert_delivery", ["endpoint", "number"])

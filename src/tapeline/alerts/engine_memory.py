@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, Protocol
@@ -12,8 +12,7 @@ from tapeline.alerts.engine_snapshots import EngineSnapshots, Recovered
 from tapeline.alerts.feeds.tick_journal import JournalOptions, Replayed, TickJournal
 from tapeline.alerts.passage import Taken
 from tapeline.alerts.records import Commit
-from tapeline.alerts.rule import Rule
-from tapeline.alerts.rule_epochs import RuleEpochs
+from tapeline.alerts.rule_epochs import Epoch, RuleEpochs
 from tapeline.alerts.store.group_commit import GroupCounts
 
 
@@ -32,12 +31,16 @@ class Snapshots(Protocol):
 class Epochs(Protocol):
     """Which rules held from which batch on; see :class:`tapeline.alerts.rule_epochs.RuleEpochs`."""
 
-    def write(self, position: int, rules: Iterable[Rule]) -> None:
-        """Make it durable that these rules hold for the batches after a position."""
+    def begin(self, base: Epoch) -> None:
+        """Make durable all that stands; changes follow it."""
         ...
 
-    def read(self, after: int = 0) -> list[tuple[int, tuple[Rule, ...]]]:
-        """The epochs in their order, from the one that holds at ``after`` on."""
+    def append(self, epoch: Epoch) -> None:
+        """Make a change durable: it holds for the batches after its position."""
+        ...
+
+    def read(self) -> list[Epoch]:
+        """Bases and changes in their order."""
         ...
 
     def remove(self, before: int) -> None:

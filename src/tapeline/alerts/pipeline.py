@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -11,8 +12,6 @@ from typing import Any, Final
 
 import numpy as np
 
-from tapeline.alerts.conditions import compile_rule
-from tapeline.alerts.engine.compiled import CompiledRule
 from tapeline.alerts.engine.evaluator import Batch, Evaluator
 from tapeline.alerts.engine_memory import Commits, EngineMemory, FolderMemory
 from tapeline.alerts.feeds.tick_journal import JournalOptions
@@ -21,13 +20,17 @@ from tapeline.alerts.processor import AlertProcessor, Taken
 from tapeline.alerts.records import Commit
 from tapeline.alerts.routing import Router
 from tapeline.alerts.rule import Rule
-from tapeline.alerts.series import History, SeriesFeeds
+from tapeline.alerts.rule_epochs import Epoch
+from tapeline.alerts.rules_in_force import Change, RulesInForce, prepare
+from tapeline.alerts.series import Given, History, SeriesFeeds
 from tapeline.alerts.store.group_commit import GroupCommit
 from tapeline.alerts.store.store import Store
-from tapeline.core.errors import ConfigurationError
+from tapeline.core.errors import DataError
 
 _log = logging.getLogger(__name__)
 _PAGE: Final = 1_000
+_MOST_GIVEN: Final = 20_000
+"""Bars of history that a change may carry: a megabyte."""
 _NO_RECORDS: Final = Batch(
     np.zeros(0, np.int32), np.zeros(0, np.int64), np.zeros(0), np.zeros(0), np.zeros(0, np.uint8)
 )
@@ -77,7 +80,7 @@ class AlertPipeline:
         self.snapshots = kept.snapshots
         found = self.snapshots.load()
         self.evaluator = found.evaluator if found is not None else Evaluator()
-        self.evaluator.add_symbols(symbols)
+        symbols = tuple(dict.fromkeys(symbols))
         self.processor = AlertProcessor(router, self.evaluator.names, self.evaluator.rule)
         self.latency = StageLatency()
         self.positions: dict[str, int] = dict(found.feeds) if found is not None else {}
@@ -90,7 +93,9 @@ class AlertPipeline:
         self.replayed = self.firings = 0
         self.problem: BaseException | None = None
         self._clock, self._on_durable = clock, on_durable
-        self._watching: dict[str, tuple[Rule, CompiledRule, tuple[str, ...]]] = {}
+        self.in_force = RulesInForce(self.evaluator, self.processor, self.series, symbols)
+        self._epoch = int(found.processor.get("epoch", 0)) if found is not None else 0
+        self._based = False
         self._last_acknowledgement = 0
         self.epochs = kept.epochs
         self.journal = kept.journal(self.evaluator.names, self._saved)
@@ -99,46 +104,70 @@ class AlertPipeline:
     @property
     def rules(self) -> tuple[Rule, ...]:
         """The rules in force."""
-        return tuple(rule for rule, _, _ in self._watching.values())
+        return self.in_force.rules
 
     def recover(self) -> int:
         """Go over the journal behind the snapshot again: what was found and never stored is stored now.
 
         What is found again is the same by its id and changes nothing. How many batches there were.
         """
-        epochs = self.epochs.read(self._position)
-        if epochs and epochs[0][0] <= self._position:
-            self._apply(epochs.pop(0)[1])
+        behind, symbols = self._standing(self.epochs.read()), tuple(self.in_force.symbols)
         self.read_acknowledgements()
         for replayed in self.journal.replay(self._position, self.evaluator.symbols):
-            while epochs and epochs[0][0] < replayed.position:
-                self._apply(epochs.pop(0)[1])
+            while behind and behind[0].position < replayed.position:
+                self._again(behind.pop(0))
             self._take(replayed.batch, replayed.taken)
             self._position = replayed.position
             self.replayed += 1
-        for _, rules in epochs:
-            self._apply(rules)
+        for epoch in behind:
+            self._again(epoch)
+        if self._based:
+            # All that stands, written once: the changes of the last run need not be gone over again.
+            self._write_base()
+        self.change(Change(symbols=symbols))
         # The kernel compiles where no cache of it is there: now, not at the first tick.
         self.evaluator.process(_NO_RECORDS)
         return self.replayed
 
     def set_rules(self, rules: Sequence[Rule]) -> bool:
-        """Other rules from the next batch on; whether anything changed.
+        """These rules and no others from the next batch on; whether anything changed.
 
         Raises
         ------
         ConfigurationError
             A rule does not compile or names a symbol that is not known; nothing is changed then.
         """
-        wanted = [rule for rule in rules if rule.enabled]
-        if [rule.model_dump() for rule in wanted] == [rule.model_dump() for rule in self.rules]:
+        return self.change(self.in_force.difference(rules))
+
+    def change(self, change: Change) -> bool:
+        """Let a change be in force from the next batch on; whether anything changed.
+
+        It costs what the change names and two flushes of the disk, however many other rules there are.
+
+        Raises
+        ------
+        ConfigurationError
+            A rule names a symbol that is not watched, or a symbol's rules need too much room; nothing is changed then.
+        """
+        needed = self.in_force.needed(change)
+        if needed is None:
             return False
-        self._compiled(wanted)
+        if not self._based:
+            self._write_base()
+        # A position that is written down must be that of a batch which a recovery finds.
         self.journal.commit()
-        self.epochs.write(self.journal.position, wanted)
-        self._apply(wanted)
-        # What history there is now a later recovery may not find again: what was made of it is kept at once.
-        self._save()
+        self.series.begin_change()
+        try:
+            self.in_force.apply(needed)
+        finally:
+            given = self.series.end_change()
+        # What history gave now it may not give a recovery: it is part of the change, or of a snapshot where it is much.
+        much = sum(len(one.bars) for one in given) > _MOST_GIVEN
+        self._epoch += 1
+        plain = needed.plain() | {"history": None if much else [one.plain() for one in given]}
+        self.epochs.append(Epoch(self._epoch, self.journal.position, _text(plain)))
+        if much:
+            self._save()
         return True
 
     def take(self, batch: Batch, taken: Taken) -> Future[frozenset[str]]:
@@ -173,7 +202,7 @@ class AlertPipeline:
         if self._last is not None:
             self._last.result(timeout)
         self.journal.commit()
-        known = {**self.processor.snapshot(), "series": self.series.state()}
+        known = {**self.processor.snapshot(), "series": self.series.state(), "epoch": self._epoch}
         before = self.snapshots.save(self.evaluator, known, self._position, self.positions)
         self._saved = self._position
         self.journal.remove(before)
@@ -187,7 +216,7 @@ class AlertPipeline:
     def _take(self, batch: Batch, taken: Taken) -> Future[frozenset[str]]:
         if not self.processor.watermark and taken.times.size:
             # Nobody was silent before there was a first record.
-            self._watch_silence(int(taken.times[0]))
+            self.in_force.watch_silence(int(taken.times[0]))
         begun = time.perf_counter()
         batch, taken = self.series.take(batch, taken)
         fired = self.evaluator.process(batch)
@@ -220,51 +249,62 @@ class AlertPipeline:
         done.add_done_callback(durable)
         return done
 
-    def _compiled(self, rules: Sequence[Rule]) -> dict[str, tuple[Rule, CompiledRule, tuple[str, ...]]]:
-        inhibitors = {name for rule in rules for name in rule.inhibited_by}
-        found = {}
-        for rule in rules:
-            symbols = tuple(self.evaluator.names) if rule.symbols == ("*",) else rule.symbols
-            unknown = [one for one in symbols if one not in self.evaluator.symbols]
-            if unknown:
-                raise ConfigurationError(
-                    f"rule {rule.id}: {', '.join(unknown[:5])} is not collected", hint="name it in [alerts] symbols"
-                )
-            compiled = compile_rule(rule, watched=rule.watched or rule.id in inhibitors)
-            found[rule.id] = (rule, compiled, symbols)
-        return found
+    def _standing(self, epochs: Sequence[Epoch]) -> list[Epoch]:
+        """Have in force what the snapshot knew; the changes behind it.
 
-    def _apply(self, rules: Sequence[Rule]) -> None:
-        wanted = self._compiled(rules)
-        if not self._watching:
-            self._drop_unknown(wanted)
-        for id, (_, compiled, symbols) in self._watching.items():
-            standing = wanted.get(id)
-            if standing is None or standing[1] != compiled:
-                self.evaluator.remove(compiled.id, symbols)
-            elif gone := set(symbols) - set(standing[2]):
-                self.evaluator.remove(compiled.id, gone)
-        self.evaluator.add_all((compiled, symbols) for _, compiled, symbols in wanted.values())
-        self._watching = wanted
-        self.series.set_rules((compiled, symbols) for _, compiled, symbols in wanted.values())
-        self.processor.set_rules([(rule, compiled) for rule, compiled, _ in wanted.values()])
-        if self.processor.watermark:
-            self._watch_silence(self.processor.watermark)
+        Raises
+        ------
+        DataError
+            What stood at the snapshot is not there.
+        """
+        bases = [at for at, one in enumerate(epochs) if one.base and one.number <= self._epoch]
+        if not epochs:
+            self.in_force.restore((), self.in_force.symbols)
+            return []
+        if not bases:
+            raise DataError(f"the rules that stood at change {self._epoch} are not there", hint="begin a new folder")
+        self._based = True
+        body = epochs[bases[-1]].body
+        rules = {one["id"]: one for one in body["rules"]}
+        symbols = dict.fromkeys(body["symbols"])
+        behind: list[Epoch] = []
+        for epoch in epochs[bases[-1] + 1 :]:
+            if epoch.base:
+                continue
+            if epoch.number > self._epoch:
+                behind.append(epoch)
+                continue
+            plain = epoch.body
+            for id in plain["removed"]:
+                rules.pop(id, None)
+            for one in plain["rules"]:
+                rules.pop(one["id"], None)
+                if one["enabled"]:
+                    rules[one["id"]] = one
+            symbols = {one: None for one in (*symbols, *plain["symbols"]) if one not in plain["dropped"]}
+        # The journal names symbols before the change with which they came.
+        coming = [one for epoch in behind for one in epoch.body["symbols"]]
+        self.in_force.restore([prepare(Rule.model_validate(one)) for one in rules.values()], symbols)
+        self.evaluator.add_symbols(coming)
+        return behind
 
-    def _drop_unknown(self, wanted: dict[str, tuple[Rule, CompiledRule, tuple[str, ...]]]) -> None:
-        """Take away what a snapshot held of rules that were replaced at its very batch."""
-        standing: dict[str, list[str]] = {}
-        for symbol in self.evaluator.names:
-            for compiled in self.evaluator.rules(symbol):
-                standing.setdefault(compiled.id, []).append(symbol)
-        known = {compiled.id: set(symbols) for _, compiled, symbols in wanted.values()}
-        for id, symbols in standing.items():
-            if gone := [symbol for symbol in symbols if symbol not in known.get(id, ())]:
-                self.evaluator.remove(id, gone)
+    def _again(self, epoch: Epoch) -> None:
+        """Go over a change again, with the history that it had."""
+        plain = epoch.body
+        given = plain["history"]
+        self.series.begin_change(None if given is None else map(Given.of_plain, given))
+        self.in_force.apply(Change.of_plain(plain))
+        self.series.end_change()
+        self._epoch = epoch.number
 
-    def _watch_silence(self, ts: int) -> None:
-        for rule, _, symbols in self._watching.values():
-            self.processor.watch_silence(rule, symbols, ts)
+    def _write_base(self) -> None:
+        """Write down all that stands, for changes to follow."""
+        self.epochs.begin(Epoch(self._epoch, self.journal.position, _text(self.in_force.plain()), base=True))
+        self._based = True
 
     def _told(self, error: Any) -> None:
         _log.warning("the alert store refuses for now: %s", error)
+
+
+def _text(plain: Any) -> str:
+    return json.dumps(plain, separators=(",", ":"))

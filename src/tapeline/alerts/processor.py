@@ -9,7 +9,7 @@ from __future__ import annotations
 import heapq
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import fields, replace
 from typing import Any, Final
 
 import numpy as np
@@ -32,6 +32,7 @@ _SECOND: Final = 1_000_000_000
 _TRUTHS: Final[tuple[phases.Event, ...]] = ("unknown", "false", "true")
 """By the codes of ``table``."""
 _MOST_SEEN: Final = 10_000
+_STATE: Final = tuple(one.name for one in fields(RuleState))
 NOTHING: Final = Fired(np.zeros(0, table.FIRING), np.zeros(0, table.SIDES))
 """That no rule fired."""
 
@@ -90,7 +91,7 @@ class AlertProcessor:
         removed: Iterable[str] = (),
         left: Iterable[tuple[str, Iterable[str]]] = (),
     ) -> None:
-        """Some rules are new or changed, some go; what was known of a rule that goes, or of another version, is forgotten.
+        """Some rules are new or changed, some go; what was known of those, or of another version, is forgotten.
 
         Only when they last fired stays, so that an edit does not end a cooldown.
 
@@ -211,16 +212,28 @@ class AlertProcessor:
 
     def snapshot(self) -> dict[str, Any]:
         """All that it remembers, as JSON keeps it: with the kernel's snapshot, of the same record."""
-        return {
-            "watermark": self.watermark,
-            "states": [asdict(one) for _, one in sorted(self.states.items())],
-            "timers": [[due, *key, why] for due, key, why in sorted(self._timers)],
-            "heard": dict(sorted(self._heard.items())),
-            **{name: sorted(map(list, getattr(self, f"_{name}"))) for name in ("minded", "silent", "true")},
-            "quiet": [[*key, why] for key, why in sorted(self._quiet.items())],
-            "current": [[*key, *ids] for key, ids in sorted(self._current.items())],
-            "occurrences": self._keys.snapshot(),
-        }
+        return self.still()()
+
+    def still(self) -> Callable[[], dict[str, Any]]:
+        """:meth:`snapshot` as of now, made when what is given is called: in any thread, at any time later."""
+        watermark, occurrences = self.watermark, self._keys.still()
+        states, timers = dict(self.states), list(self._timers)
+        heard, quiet, current = dict(self._heard), dict(self._quiet), dict(self._current)
+        marked = {name: set(getattr(self, f"_{name}")) for name in ("minded", "silent", "true")}
+
+        def snapshot() -> dict[str, Any]:
+            return {
+                "watermark": watermark,
+                "states": [{name: getattr(one, name) for name in _STATE} for _, one in sorted(states.items())],
+                "timers": [[due, *key, why] for due, key, why in sorted(timers)],
+                "heard": dict(sorted(heard.items())),
+                **{name: sorted(map(list, keys)) for name, keys in marked.items()},
+                "quiet": [[*key, why] for key, why in sorted(quiet.items())],
+                "current": [[*key, *ids] for key, ids in sorted(current.items())],
+                "occurrences": occurrences(),
+            }
+
+        return snapshot
 
     def restore(self, plain: Mapping[str, Any]) -> None:
         """Stand where :meth:`snapshot` stood. Rules are set after it."""

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import base64
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
@@ -51,6 +52,25 @@ class Bar(NamedTuple):
     low: float
     close: float
     volume: float
+
+
+class Given(NamedTuple):
+    """Bars that history gave: of a symbol and timeframe (nanoseconds), when so many were asked for."""
+
+    symbol: str
+    timeframe: int
+    asked: int
+    bars: list[Bar]
+
+    def plain(self) -> list[Any]:
+        """It as JSON keeps it."""
+        return [self.symbol, self.timeframe, self.asked, _packed(self.bars, self.timeframe)]
+
+    @classmethod
+    def of_plain(cls, plain: Sequence[Any]) -> Given:
+        """What :meth:`plain` gave."""
+        symbol, timeframe, asked, packed = plain
+        return cls(symbol, timeframe, asked, _unpacked(packed, timeframe))
 
 
 class Records(NamedTuple):
@@ -126,13 +146,12 @@ class BarSeries:
 
     def state(self) -> dict[str, Any]:
         """All of it, as JSON keeps it; bars as the base64 of their numbers."""
-        rows = np.array([(bar.ts // self.timeframe, *bar[1:]) for bar in self.closed], "<f8")
         return {
             "symbol": self.symbol,
             "timeframe": self.timeframe,
             "newest": self.newest,
             "forming": list(self.forming) if self.forming is not None else None,
-            "closed": base64.b64encode(rows.tobytes()).decode("ascii"),
+            "closed": _packed(self.closed, self.timeframe),
         }
 
     @classmethod
@@ -141,8 +160,7 @@ class BarSeries:
         made = cls(str(plain["symbol"]), int(plain["timeframe"]))
         made.newest = int(plain["newest"])
         made.forming = Bar(*plain["forming"]) if plain["forming"] is not None else None
-        rows = np.frombuffer(base64.b64decode(plain["closed"]), "<f8").reshape(-1, 6)
-        made.closed = [Bar(int(number) * made.timeframe, *prices) for number, *prices in rows.tolist()]
+        made.closed = _unpacked(plain["closed"], made.timeframe)
         return made
 
     def _form(self, records: Records, begin: int, end: int) -> None:
@@ -214,6 +232,9 @@ class SeriesFeeds:
         self._series = {(one.symbol, one.timeframe): one for one in made}
         self._warm: set[tuple[str, int]] = {(symbol, frame) for symbol, frame in (plain or {}).get("warm", ())}
         self._by_symbol: dict[int, list[BarSeries]] = {}
+        self._keys: dict[str, Counter[str]] = {}
+        self._given: list[Given] = []
+        self._again: dict[tuple[str, int, int], list[Bar]] | None = None
         self.told = 0
 
     @property
@@ -222,43 +243,66 @@ class SeriesFeeds:
         return tuple(sorted(self._series))
 
     def set_rules(self, rules: Iterable[tuple[CompiledRule, Iterable[str]]]) -> None:
-        """The rules in force with their symbols, after the evaluator has them: series come and go, history is loaded.
+        """These rules with their symbols and no others; see :meth:`change`."""
+        standing = {*self._keys, *(symbol for symbol, _ in self._series)}
+        self._keys = {}
+        self.change((), rules, touched=standing)
+
+    def change(
+        self,
+        removed: Iterable[tuple[CompiledRule, Iterable[str]]],
+        added: Iterable[tuple[CompiledRule, Iterable[str]]],
+        touched: Iterable[str] = (),
+    ) -> None:
+        """Some rules go, some come, after the evaluator has them: series come and go, history is loaded.
 
         A series that stays keeps what it has; one that is new begins with history. Indicators are loaded once for each
         symbol and timeframe, before its first trade.
         """
-        # Of rules for the same symbols once: there may be ten thousand of them, and a recovery waits for this.
-        groups: dict[tuple[str, ...], tuple[set[str], dict[int, int]]] = {}
-        for rule, symbols in rules:
-            of_group, lengths = groups.setdefault(tuple(symbols), (set(), {}))
-            of_group.update(external_keys(rule))
-            for timeframe, bars in history_needed(rule).items():
-                lengths[timeframe] = max(bars, lengths.get(timeframe, 0))
-        keys: dict[str, set[str]] = {}
-        needed: dict[tuple[str, int], int] = {}
-        for some, (of_group, lengths) in groups.items():
-            if of_group:
-                for symbol in some:
-                    keys.setdefault(symbol, set()).update(of_group)
-            for timeframe, bars in lengths.items():
-                for symbol in some if bars else ():
+        of_symbols, needed = set(touched), dict[tuple[str, int], int]()
+        for rule, symbols in removed:
+            of_rule = external_keys(rule)
+            for symbol in symbols if of_rule else ():
+                self._keys[symbol].subtract(of_rule)
+                of_symbols.add(symbol)
+        for rule, symbols in added:
+            of_rule = external_keys(rule)
+            lengths = [(timeframe, bars) for timeframe, bars in history_needed(rule).items() if bars]
+            for symbol in symbols if of_rule or lengths else ():
+                if of_rule:
+                    self._keys.setdefault(symbol, Counter()).update(of_rule)
+                    of_symbols.add(symbol)
+                for timeframe, bars in lengths:
                     if (symbol, timeframe) not in self._warm:
                         needed[symbol, timeframe] = max(bars, needed.get((symbol, timeframe), 0))
-        kept, self._series = self._series, {}
-        self._by_symbol = {}
-        for symbol in sorted(keys):
-            patterns, divergences = wanted_patterns(keys[symbol]), _wanted_divergences(keys[symbol])
-            for timeframe in sorted({*patterns, *divergences}):
-                series = kept.get((symbol, timeframe))
-                if series is None:
-                    series = BarSeries(symbol, timeframe)
-                    series.want(patterns.get(timeframe, ()), divergences.get(timeframe, ()))
-                    series.begin(self._past(symbol, timeframe, series.kept))
-                else:
-                    series.want(patterns.get(timeframe, ()), divergences.get(timeframe, ()))
-                self._series[symbol, timeframe] = series
-                self._by_symbol.setdefault(self._evaluator.symbols[symbol], []).append(series)
+        changed = False
+        for symbol in sorted(of_symbols):
+            changed |= self._follow(symbol)
+        if changed:
+            self._by_symbol = {}
+            for symbol, timeframe in sorted(self._series):
+                number = self._evaluator.symbols[symbol]
+                self._by_symbol.setdefault(number, []).append(self._series[symbol, timeframe])
         self._load(needed)
+
+    def forget(self, symbols: Iterable[str]) -> None:
+        """Symbols that the evaluator has forgotten: where they come back, history is loaded again."""
+        gone = set(symbols)
+        self._warm = {one for one in self._warm if one[0] not in gone}
+        for symbol in gone:
+            self._keys.pop(symbol, None)
+        if any(symbol in gone for symbol, _ in self._series):
+            self.change((), (), touched=gone)
+
+    def begin_change(self, again: Iterable[Given] | None = None) -> None:
+        """From here on note what history gives; with ``again`` it gives that, as in a change that is gone over."""
+        self._given = []
+        self._again = None if again is None else {(one.symbol, one.timeframe, one.asked): one.bars for one in again}
+
+    def end_change(self) -> list[Given]:
+        """What history gave since :meth:`begin_change`."""
+        given, self._given, self._again = self._given, [], None
+        return given
 
     def take(self, batch: Batch, taken: Taken) -> tuple[Batch, Taken]:
         """The batch with what its closing bars tell put in, before the record that closed each."""
@@ -324,7 +368,38 @@ class SeriesFeeds:
             except DataError as error:
                 _log.info("indicators of %s begin without history: %s", symbol, error)
 
+    def _follow(self, symbol: str) -> bool:
+        """Let the series of a symbol be those that its rules ask for; whether some came or went."""
+        keys = [key for key, count in self._keys.get(symbol, {}).items() if count > 0]
+        if symbol in self._keys:
+            self._keys[symbol] = Counter({key: self._keys[symbol][key] for key in keys})
+        patterns, divergences = wanted_patterns(keys), _wanted_divergences(keys)
+        wanted = {*patterns, *divergences}
+        gone = [timeframe for timeframe in TIMEFRAMES.values() if timeframe not in wanted]
+        changed = False
+        for timeframe in gone:
+            changed |= self._series.pop((symbol, timeframe), None) is not None
+        for timeframe in sorted(wanted):
+            series, is_new = self._series.get((symbol, timeframe)), False
+            if series is None:
+                series, is_new = BarSeries(symbol, timeframe), True
+            series.want(patterns.get(timeframe, ()), divergences.get(timeframe, ()))
+            if is_new:
+                series.begin(self._past(symbol, timeframe, series.kept))
+                self._series[symbol, timeframe] = series
+        # A series of a snapshot is new to this engine though not to the rules.
+        return changed or bool(wanted)
+
     def _past(self, symbol: str, timeframe: int, bars: int) -> list[Bar]:
+        if self._again is not None:
+            found = self._again.get((symbol, timeframe, bars), [])
+        else:
+            found = self._asked(symbol, timeframe, bars)
+        if found:
+            self._given.append(Given(symbol, timeframe, bars, found))
+        return found
+
+    def _asked(self, symbol: str, timeframe: int, bars: int) -> list[Bar]:
         if self._history is None:
             return []
         frame = self._history(symbol, timeframe, bars)
@@ -336,6 +411,16 @@ class SeriesFeeds:
             _log.warning("the history of %s is left out: its bars must ascend, whole and finite", symbol)
             return []
         return [Bar(ts, *row) for ts, row in zip(opened[-bars:].tolist(), prices[-bars:].tolist(), strict=True)]
+
+
+def _packed(bars: Sequence[Bar], timeframe: int) -> str:
+    rows = np.array([(bar.ts // timeframe, *bar[1:]) for bar in bars], "<f8")
+    return base64.b64encode(rows.tobytes()).decode("ascii")
+
+
+def _unpacked(text: str, timeframe: int) -> list[Bar]:
+    rows = np.frombuffer(base64.b64decode(text), "<f8").reshape(-1, 6)
+    return [Bar(int(number) * timeframe, *prices) for number, *prices in rows.tolist()]
 
 
 def _wanted_divergences(keys: Iterable[str]) -> dict[int, tuple[str, ...]]:

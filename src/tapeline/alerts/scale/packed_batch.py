@@ -1,6 +1,6 @@
 """A batch as bytes: what one entry of a stream holds, readable by itself.
 
-    magic (4) | version (1) | flags (1) | 0 (2) | head length (4) | records (4) | CRC-32 of all behind (4) | head | columns
+    magic (4) | version (1) | flags (1) | 0 (2) | head length (4) | records (4) | CRC-32 of the rest | head | columns
 
 The head is MessagePack: the symbols that the batch names, the sources, and the keys of external values by record. The
 columns follow one after the other, little-endian, each whole.
@@ -172,8 +172,8 @@ def unpack(raw: bytes) -> PackedBatch:
         at += kind.itemsize * count
     symbols, sources = columns["symbol"], columns["source"]
     if count:
-        known = sources[sources != NO_SOURCE]
-        wrong = symbols.max() >= len(names.symbols) or symbols.min() < -1 or known.max(initial=-1) >= len(names.sources)
+        wrong = symbols.max() >= len(names.symbols) or symbols.min() < -1
+        wrong = wrong or bool(((sources >= len(names.sources)) & (sources != NO_SOURCE)).any())
         if wrong or any(not 0 <= row < count for row in names.external):
             raise DataError("an entry names symbols, sources or records that it does not hold")
     return PackedBatch(tuple(names.symbols), tuple(names.sources), names.external, columns, bool(flags & BEGINS))
@@ -203,19 +203,20 @@ def _packed(names: _Names, columns: Sequence[bytes], count: int, flags: int) -> 
     return b"".join([_HEAD.pack(MAGIC, VERSION, flags, 0, len(head), count, crc), head, *columns])
 
 
-def joined(parts: Sequence[PackedBatch]) -> Iterator[PackedBatch]:
-    """Entries that follow each other as fewer, larger ones; the records are the same in the same order.
+def joined(parts: Sequence[PackedBatch]) -> Iterator[tuple[int, PackedBatch]]:
+    """Entries that follow each other as fewer, larger ones, each with how many they were.
 
-    Only neighbours with the same sources and no external values are put together.
+    The records are the same in the same order. Only neighbours with the same sources and no external values are put
+    together.
     """
     gathered: list[PackedBatch] = []
     for part in parts:
         if gathered and (part.external or gathered[-1].external or part.sources != gathered[-1].sources):
-            yield _join(gathered)
+            yield len(gathered), _join(gathered)
             gathered = []
         gathered.append(part)
     if gathered:
-        yield _join(gathered)
+        yield len(gathered), _join(gathered)
 
 
 def _join(parts: Sequence[PackedBatch]) -> PackedBatch:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from sqlalchemy import BigInteger, Column, Integer, LargeBinary, Table
+from sqlalchemy import BigInteger, Boolean, Column, Integer, LargeBinary, Table
 
 from tapeline.alerts.store.metadata import metadata, text_column, whole_column
 
@@ -24,6 +24,7 @@ instance: Final = Table(
     text_column("name", key=True),
     whole_column("renewed_at"),
     whole_column("lease"),
+    Column("engine", Boolean, nullable=False),
 )
 
 shard: Final = Table(
@@ -49,9 +50,12 @@ shard_snapshot: Final = Table(
 )
 
 shard_rules: Final = Table(
+    # Changes of the rules and, now and then, all that stood; see rule_epochs.
     "alert_shard_rules",
     metadata,
     _shard_column(),
-    _position_column(),
+    Column("number", BigInteger, nullable=False, primary_key=True, autoincrement=False),
+    Column("base", Boolean, nullable=False, primary_key=True),
+    whole_column("position"),
     Column("body", LargeBinary, nullable=False),
 )

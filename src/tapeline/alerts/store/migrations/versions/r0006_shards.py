@@ -18,6 +18,7 @@ def upgrade() -> None:
         sa.Column("name", sa.Text, nullable=False),
         sa.Column("renewed_at", sa.BigInteger, nullable=False),
         sa.Column("lease", sa.BigInteger, nullable=False),
+        sa.Column("engine", sa.Boolean, nullable=False),
         sa.PrimaryKeyConstraint("name"),
     )
     op.create_table(
@@ -42,7 +43,9 @@ def upgrade() -> None:
     op.create_table(
         "alert_shard_rules",
         sa.Column("shard", sa.Integer, nullable=False, autoincrement=False),
-        sa.Column("position", sa.BigInteger, nullable=False, autoincrement=False),
+        sa.Column("number", sa.BigInteger, nullable=False, autoincrement=False),
+        sa.Column("base", sa.Boolean, nullable=False),
+        sa.Column("position", sa.BigInteger, nullable=False),
         sa.Column("body", sa.LargeBinary, nullable=False),
-        sa.PrimaryKeyConstraint("shard", "position"),
+        sa.PrimaryKeyConstraint("shard", "number", "base"),
     )

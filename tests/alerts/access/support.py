@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from tapeline.alerts.access.access_control import AccessControl, AccessSettings
 from tapeline.alerts.access.passwords import HashCosts
+from tapeline.alerts.rule import Rule
 from tapeline.alerts.store.database import Database
 
 KEY = "XW3rJv0m9SxqPz7Yd2uKf8LhT5nBcE1oGiA4wQyVtRs="
@@ -38,3 +39,7 @@ def make_access(
     """Access control with passwords that cost nothing."""
     settings = AccessSettings(keys, standing_seconds=standing_seconds, costs=CHEAP)
     return AccessControl(database, settings, clock=clock, timer=lambda: clock() / SECOND)
+
+
+def make_rule(id: str, owner: str = "ann") -> Rule:
+    return Rule(id=id, owner=owner, condition="close > 1", symbols=("BTCUSDT",))

@@ -2,31 +2,24 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields, is_dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
-from pydantic import BaseModel
 from sqlalchemy import Connection, insert, select, update
 
 from tapeline.alerts.access.audit_chain import GENESIS, AuditRow, Head, HeadSigner, Verification, row_hash, verify_chain
+from tapeline.alerts.access.audit_text import AuditText
 from tapeline.alerts.access.principal import Principal
 from tapeline.alerts.store.companions import accompanied, alone
 from tapeline.alerts.store.database import Database
 from tapeline.alerts.store.people_tables import audit, audit_head
 from tapeline.core.errors import DataError
-from tapeline.monitoring.redaction import MASK, SENSITIVE_NAME, Redactor
 
 LARGEST_PAGE: Final = 1_000
-LONGEST_VALUE: Final = 64 << 10
-LONGEST_TEXT: Final = 200
-_COLUMNS: Final = tuple(one.name for one in fields(AuditRow))
 _HEAD: Final = "head"
-_REDACT: Final = Redactor()
 
 
 @dataclass(slots=True)
@@ -47,7 +40,7 @@ class Entry:
     credential: str
     action: str
     kind: str
-    id: str
+    id: str = ""
     before: Any = None
     after: Any = None
     address: str = ""
@@ -88,6 +81,7 @@ class AuditLog:
     def __init__(self, database: Database, keys: Sequence[str] = (), clock: Callable[[], int] = time.time_ns) -> None:
         self._database, self._clock = database, clock
         self._signer = HeadSigner(keys)
+        self._text = AuditText(keys)
 
     @contextmanager
     def entry(
@@ -129,33 +123,54 @@ class AuditLog:
         with self.entry(principal, action, kind, id, **said):
             pass
 
+    def accept(self, principal: Principal | str, reason: str) -> AuditRow:
+        """Go on from a head that carried no signature of ours, where a person knows why: a key was lost, say.
+
+        The doubt is lifted from the head and stands in the row that this writes instead; what else is wrong with the
+        chain stays wrong.
+        """
+
+        def work(connection: Connection) -> AuditRow:
+            doubt = self._locked_head(connection).doubt
+            actor, credential = _who(principal)
+            told = {"doubted_row": doubt, "reason": reason}
+            entry = Entry(self, actor, credential, "audit.accept", "audit", after=told)
+            return self.append(connection, entry, None, doubt=0)
+
+        with alone():
+            return self._database.write(work)
+
     def _write_alone(self, entry: Entry) -> None:
         with alone():
             self._database.write(lambda connection: self.append(connection, entry, None))
         entry.written = True
 
-    def append(self, connection: Connection, entry: Entry, answer: Any) -> AuditRow:
-        """Write an entry's row in a transaction that is under way."""
+    def append(self, connection: Connection, entry: Entry, answer: Any, *, doubt: int | None = None) -> AuditRow:
+        """Write an entry's row in a transaction that is under way.
+
+        ``doubt``, where it is given, becomes the head's in place of what is found.
+        """
         standing = self._locked_head(connection)
         trusted = standing.number == 0 or self._signer.holds(standing)
         number = standing.number + 1
         row = AuditRow(
             number,
             self._clock(),
-            _line(entry.actor),
-            _line(entry.credential),
-            _line(entry.action),
-            _line(entry.kind),
-            _line(entry.id),
-            _json(entry.before(answer) if callable(entry.before) else entry.before),
-            _json(entry.after(answer) if callable(entry.after) else entry.after),
-            _line(entry.address),
-            _line(entry.request_id),
+            self._text.line(entry.actor),
+            self._text.line(entry.credential),
+            self._text.line(entry.action),
+            self._text.line(entry.kind),
+            self._text.line(entry.id),
+            self._text.json(entry.before(answer) if callable(entry.before) else entry.before),
+            self._text.json(entry.after(answer) if callable(entry.after) else entry.after),
+            self._text.line(entry.address),
+            self._text.line(entry.request_id),
             previous_hash=standing.hash,
             hash="",
         )
         row = replace(row, hash=row_hash(row))
-        doubt = standing.doubt or (0 if trusted else number)
+        if doubt is None:
+            doubt = standing.doubt or (0 if trusted else number)
         self._put(connection, row, self._signer.signed(number, row.hash, doubt))
         return row
 
@@ -250,44 +265,3 @@ def _insert_new(connection: Connection, values: Mapping[str, Any]) -> Any:
 
     dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
     return dialect.insert(audit_head).values(values).on_conflict_do_nothing()
-
-
-def _line(text: str) -> str:
-    """Short, without secrets and without what no database keeps."""
-    plain = "".join(one if one.isprintable() else " " for one in _REDACT(text[: 4 * LONGEST_TEXT]))
-    return plain[:LONGEST_TEXT]
-
-
-def _json(value: Any) -> str:
-    """Canonical JSON of a value without its secrets; of one that is too long its length, hash and beginning."""
-    text = json.dumps(_plain(value, 0), sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-    if len(text) <= LONGEST_VALUE:
-        return text
-    cut = {"length": len(text), "sha256": hashlib.sha256(text.encode()).hexdigest(), "begins": text[:1_000]}
-    return json.dumps(cut, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-
-
-def _plain(value: Any, depth: int, name: str = "") -> Any:
-    if value is None or isinstance(value, bool | int):
-        return value
-    if SENSITIVE_NAME.search(name):
-        return MASK
-    if isinstance(value, float):
-        return value if value == value and abs(value) != float("inf") else str(value)
-    if isinstance(value, BaseModel):
-        value = value.model_dump(mode="json")
-    elif is_dataclass(value) and not isinstance(value, type):
-        value = {one.name: getattr(value, one.name) for one in fields(value)}
-    if depth >= 12:
-        return "..."
-    if isinstance(value, Mapping):
-        return {_text(str(key)): _plain(one, depth + 1, str(key)) for key, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(one, depth + 1, name) for one in value]
-    if isinstance(value, set | frozenset):
-        return sorted((_plain(one, depth + 1, name) for one in value), key=str)
-    return MASK if isinstance(value, bytes) else _text(str(value))
-
-
-def _text(text: str) -> str:
-    return _REDACT(text).encode("utf-8", "replace").decode().replace("\x00", "?")

@@ -25,7 +25,7 @@ class Allowance:
 
     Examples
     --------
-    >>> [Allowance(3, 60).pause(failures) for failures in (3, 4, 5, 6, 100)]
+    >>> [Allowance(3, 60.0).pause(failures) for failures in (3, 4, 5, 6, 100)]
     [0.0, 1.0, 2.0, 4.0, 60.0]
     """
 

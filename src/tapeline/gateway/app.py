@@ -14,13 +14,15 @@ from fastapi import APIRouter, FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
 from tapeline.gateway import routes
+from tapeline.gateway.answers import API_VERSION
 from tapeline.gateway.bounds import Bounds
 from tapeline.gateway.context import GatewayContext
 from tapeline.gateway.door import Door
 from tapeline.gateway.envelope import Envelope
 from tapeline.gateway.problems import add_handlers
+from tapeline.gateway.repeats import RepeatedRequests, Repeats
+from tapeline.gateway.request_metrics import RequestMetrics
 
-VERSION: Final = "1.0.0"
 PREFIX: Final = "/v1"
 PAGE: Final = Path(__file__).parent / "page"
 THREADS: Final = 16
@@ -42,7 +44,7 @@ def create_app(context: GatewayContext) -> FastAPI:
     """
     app = FastAPI(
         title="Tapeline alerts",
-        version=VERSION,
+        version=API_VERSION,
         docs_url=None,
         redoc_url=None,
         openapi_url=f"{PREFIX}/openapi.json",
@@ -50,7 +52,7 @@ def create_app(context: GatewayContext) -> FastAPI:
         # The page is at the top, and a slash too many is an address that is not there, not another request.
         redirect_slashes=False,
     )
-    app.state.context = context
+    app.state.context, app.state.metrics = context, RequestMetrics()
     add_handlers(app)
     for module in route_modules():
         name = module.__name__.rpartition(".")[2]
@@ -64,6 +66,8 @@ def create_app(context: GatewayContext) -> FastAPI:
         app.mount("/", StaticFiles(directory=PAGE, html=True), name="page")
     gateway = context.settings.alerts.gateway
     # The last that is added is the first that is passed.
+    repeats = Repeats(context.store.database, context.vault, context.clock)
+    app.add_middleware(RepeatedRequests, repeats=repeats, database=context.store.database)
     app.add_middleware(Bounds)
     app.add_middleware(Door, context=context)
     if gateway.origins:
@@ -75,7 +79,7 @@ def create_app(context: GatewayContext) -> FastAPI:
             expose_headers=_EXPOSED,
             max_age=600,
         )
-    app.add_middleware(Envelope, page_policy=_page_policy(context))
+    app.add_middleware(Envelope, page_policy=_page_policy(context), metrics=app.state.metrics)
     return app
 
 

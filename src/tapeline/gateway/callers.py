@@ -6,9 +6,10 @@ caller: Annotated[Principal, Depends(require("user", "rules:write"))]
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Final
+from dataclasses import dataclass
+from typing import Annotated, Final
 
-from fastapi import Request
+from fastapi import Depends, Request
 
 from tapeline.alerts.access.principal import NotAuthenticatedError, NotPermittedError, Principal, Role
 from tapeline.alerts.limits.limiter import Rate
@@ -51,14 +52,36 @@ def require(role: Role = "viewer", scope: str | None = None) -> Caller:
     return permitted
 
 
-async def address_of(request: Request) -> str:
-    """The dependency: the caller's address, as far as proxies are trusted."""
-    return str(request.scope.get("state", {}).get("address", ""))
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """By what a request is found again in the audit log: where it came from, and its id."""
+
+    address: str
+    request_id: str
+
+    @property
+    def said(self) -> dict[str, str]:
+        """As ``AuditLog.entry`` takes it: ``audit.entry(caller, action, kind, id, **trace.said)``."""
+        return {"address": self.address, "request_id": self.request_id}
 
 
-async def request_id_of(request: Request) -> str:
-    """The dependency: the request's id, for the log and the audit log."""
-    return str(request.scope.get("state", {}).get("request_id", ""))
+async def trace_of(request: Request) -> Trace:
+    """The dependency: a request's trace."""
+    state = request.scope.get("state", {})
+    return Trace(str(state.get("address", "")), str(state.get("request_id", "")))
+
+
+Traced = Annotated[Trace, Depends(trace_of)]
+"""As a route's parameter: ``trace: Traced``."""
+
+
+def owner_of(caller: Principal, asked: str | None) -> str | None:
+    """Whose records a list is of: the caller's own, or for an administrator whose he asks for (None: everybody's)."""
+    if asked is None or caller.role != "admin":
+        if asked not in (None, caller.owner):
+            raise ProblemError(403, "not-permitted", "only an administrator asks for others' records")
+        return caller.owner
+    return None if asked == "*" else asked
 
 
 def limited(name: str, rate: Rate, cost: int = 1) -> Callable[..., None]:
@@ -79,4 +102,4 @@ def limited(name: str, rate: Rate, cost: int = 1) -> Callable[..., None]:
     return within
 
 
-__all__ = ["address_of", "limited", "request_id_of", "require"]
+__all__ = ["Trace", "Traced", "limited", "owner_of", "require", "trace_of"]

@@ -11,6 +11,7 @@ from typing import Any, Final
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tapeline.gateway.problems import problem_of, problem_response
+from tapeline.gateway.request_metrics import RequestMetrics
 
 _log = logging.getLogger(__name__)
 _ALWAYS: Final = (
@@ -37,7 +38,7 @@ class Envelope:
         What counts requests (:class:`~tapeline.gateway.request_metrics.RequestMetrics`), or None.
     """
 
-    def __init__(self, app: ASGIApp, *, page_policy: str, metrics: Any = None) -> None:
+    def __init__(self, app: ASGIApp, *, page_policy: str, metrics: RequestMetrics | None = None) -> None:
         self._app, self._metrics = app, metrics
         self._data = (*_ALWAYS, (b"content-security-policy", _DATA_POLICY), (b"cache-control", b"no-store"))
         self._page = (*_ALWAYS, (b"content-security-policy", page_policy.encode()), (b"cache-control", b"no-cache"))

@@ -129,6 +129,9 @@ def blamed_on(pointer: str, *, place: str = "body") -> Iterator[None]:
         raise ProblemError(422, "invalid", "the request is not valid", errors=found) from None
     except (UnknownRecordError, RevisionConflictError):
         raise
+    except RuleExpressionError as error:
+        told = f"{error.reason} (character {error.position})"
+        raise wrong_field(pointer, told, place=place, hint=error.hint) from None
     except (ConfigurationError, DataError) as error:
         if error.__cause__ is not None:
             raise
@@ -207,7 +210,7 @@ def _known(error: Exception) -> ProblemError | None:
         case RevisionConflictError():
             return ProblemError(412, "changed-meanwhile", error.message, hint=error.hint)
         case RuleExpressionError():
-            return wrong_field("/condition", error.message, hint=error.hint)
+            return wrong_field("/condition", f"{error.reason} (character {error.position})", hint=error.hint)
         case ThrottledError():
             return ProblemError(429, "too-many-requests", error.message, headers=retry_after(error.retry_after or 1.0))
         case TemporaryError():

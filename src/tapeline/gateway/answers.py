@@ -1,0 +1,58 @@
+"""Answers of routes: models written as JSON in the route's own thread, without being read and checked a second time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from pydantic import BaseModel, ConfigDict
+from starlette.responses import Response
+
+from tapeline.gateway.problems import Problem
+
+API_VERSION: Final = "1.0.0"
+JSON: Final = "application/json"
+_DESCRIPTIONS: Final[Mapping[int, str]] = {
+    400: "The body cannot be read",
+    401: "Nobody is known by what was sent",
+    403: "The caller may not do this",
+    404: "There is none of this id, or it is not the caller's",
+    405: "The method is not allowed here",
+    409: "It contradicts what is there",
+    412: "Somebody else changed it meanwhile",
+    413: "The body is too large",
+    415: "The body is of a kind that is not taken",
+    422: "A field or a parameter is wrong",
+    428: "The header If-Match is missing",
+    429: "Too many requests",
+    500: "The request failed",
+    503: "The service cannot answer at the moment",
+}
+
+
+class Body(BaseModel):
+    """What a request or an answer holds: nothing beside its fields, no NaN."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+
+def answered(model: BaseModel, status: int = 200, *, etag: str | None = None, location: str | None = None) -> Response:
+    """A model as an answer. The route names it as its ``response_model``, which then only documents it."""
+    headers = {}
+    if etag is not None:
+        headers["ETag"] = etag
+    if location is not None:
+        headers["Location"] = location
+    return Response(model.__pydantic_serializer__.to_json(model), status, headers=headers, media_type=JSON)
+
+
+def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The problems of a route for its documentation: ``responses=problems(404, 412)``."""
+    return {
+        status: {
+            "model": Problem,
+            "description": _DESCRIPTIONS.get(status, "Problem"),
+            "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
+        }
+        for status in statuses
+    }

@@ -1,0 +1,254 @@
+"""Firings: looked for, explained, taken notice of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, Any, Final, Literal
+
+from fastapi import APIRouter, Depends, Path, Query, Response
+from pydantic import ConfigDict, Field
+from starlette.responses import StreamingResponse
+
+from tapeline.alerts.access.principal import Principal
+from tapeline.alerts.firing import Firing
+from tapeline.alerts.store.store import FiringQuery, StoredFiring
+from tapeline.gateway.answers import Body, answered, problems
+from tapeline.gateway.callers import Traced, owner_of, require
+from tapeline.gateway.context import Context, GatewayContext
+from tapeline.gateway.delivery_bodies import DeliveryWithAttempts, delivery_with_attempts
+from tapeline.gateway.instants import GivenInstant, Instant, instant, instant_or_none, nanoseconds_of
+from tapeline.gateway.pages import Cursor, Limit, Page
+from tapeline.gateway.problems import blamed_on, not_found
+
+router = APIRouter()
+Reader = Annotated[Principal, Depends(require("viewer", "firings:read"))]
+Writer = Annotated[Principal, Depends(require("user", "firings:write"))]
+FiringId = Annotated[str, Path(min_length=1, max_length=64, examples=["evt_22A0E7FY5DB3RK3CXWVF4FDVB6"])]
+NDJSON: Final = "application/x-ndjson"
+MOST_EXPORTED: Final = 100_000
+_LINES: Final[dict[int | str, dict[str, Any]]] = {
+    200: {"description": "One firing a line", "content": {NDJSON: {"schema": {"type": "string"}}}}
+}
+Kind = Literal["firing", "resolved", "no_data", "escalation"]
+_EXAMPLE: dict[str, Any] = {
+    "id": "evt_22A0E7FY5DB3RK3CXWVF4FDVB6",
+    "number": 17,
+    "rule": "btc-60k",
+    "rule_version": "5f2c9a",
+    "owner": "ann",
+    "symbol": "BTCUSDT",
+    "kind": "firing",
+    "priority": "high",
+    "ts": "2026-01-01T00:00:00.123456789Z",
+    "detected_at": "2026-01-01T00:00:00.124100000Z",
+    "price": 60001.5,
+    "late": False,
+    "lateness_seconds": 0.0,
+    "labels": {"desk": "majors"},
+    "acknowledged_by": None,
+    "acknowledged_at": None,
+}
+
+
+class FiringBody(Body):
+    """A firing."""
+
+    model_config = ConfigDict(json_schema_extra={"example": _EXAMPLE})
+
+    id: str = Field(description="constant: every delivery of it carries it")
+    number: int = Field(description="rises in the order in which firings became visible")
+    rule: str
+    rule_version: str = Field(description="the hash of what decided when it fires")
+    owner: str
+    symbol: str
+    kind: Kind
+    priority: str
+    ts: Instant = Field(description="when it happened, by the venue's clock")
+    detected_at: Instant = Field(description="when it was found, by ours")
+    price: float | None = Field(description="the newest trade; null where there is none")
+    late: bool = Field(description="whether it was found by going over a gap afterwards")
+    lateness_seconds: float
+    labels: dict[str, str]
+    acknowledged_by: str | None
+    acknowledged_at: Instant | None
+
+
+class ConditionBody(Body):
+    """One condition of the rule as it stood."""
+
+    text: str
+    left: float | None
+    right: float | None
+    held: bool | None = Field(description="null: not known")
+
+
+class ExplainedFiring(FiringBody):
+    """A firing with what explains it."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                **_EXAMPLE,
+                "sequence": 4711,
+                "bar": "2026-01-01T00:00:00.000000000Z",
+                "bar_state": "forming",
+                "conditions": [{"text": "crosses_up(close, 60000)", "left": 60001.5, "right": 60000.0, "held": True}],
+            }
+        }
+    )
+
+    sequence: int = Field(description="the feed's number of the tick; -1 where it has none")
+    bar: Instant | None = Field(description="the open of the bar in which it happened")
+    bar_state: Literal["forming", "closed"]
+    conditions: list[ConditionBody]
+
+
+class Notice(Body):
+    """What somebody says who takes notice."""
+
+    model_config = ConfigDict(json_schema_extra={"example": {"comment": "looking into it"}})
+
+    comment: str = Field("", max_length=500, pattern=r"^[^\x00-\x08\x0b-\x1f\x7f]*$")
+
+
+class Deliveries(Body):
+    """What became of telling a firing."""
+
+    items: list[DeliveryWithAttempts]
+
+
+@router.get("/firings", summary="The caller's firings", response_model=Page[FiringBody])
+def list_firings(
+    context: Context,
+    caller: Reader,
+    limit: Limit = 50,
+    cursor: Cursor = None,
+    rule: Annotated[str | None, Query(max_length=64)] = None,
+    symbol: Annotated[str | None, Query(max_length=64)] = None,
+    kind: Annotated[list[Kind], Query(max_length=4, description="of these kinds only")] = [],  # noqa: B006
+    since: Annotated[GivenInstant | None, Query(description="not before this")] = None,
+    until: Annotated[GivenInstant | None, Query(description="before this")] = None,
+    oldest_first: bool = False,
+    owner: Annotated[str | None, Query(max_length=64, description="whose; for administrators")] = None,
+) -> Response:
+    """By the time of their events, the newest first; the pages stay true while more are written."""
+    query = FiringQuery(
+        rule=rule,
+        symbol=symbol,
+        owner=owner_of(caller, owner),
+        kinds=tuple(kind),
+        since=None if since is None else nanoseconds_of(since),
+        until=None if until is None else nanoseconds_of(until),
+    )
+    with blamed_on("cursor", place="query"):
+        page = context.store.firings(query, cursor=cursor, limit=limit, oldest_first=oldest_first)
+    items = [FiringBody.model_construct(**_plain(one)) for one in page.items]
+    return answered(Page.model_construct(items=items, cursor=page.cursor))
+
+
+@router.get("/firings/export", summary="Firings as lines of JSON", response_class=StreamingResponse, responses=_LINES)
+def export_firings(
+    context: Context,
+    caller: Reader,
+    since: Annotated[GivenInstant, Query(description="not before this")],
+    until: Annotated[GivenInstant | None, Query(description="before this")] = None,
+) -> StreamingResponse:
+    """The caller's own, the oldest first, each with what explains it; at most 100,000."""
+    query = FiringQuery(
+        owner=caller.owner, since=nanoseconds_of(since), until=None if until is None else nanoseconds_of(until)
+    )
+    return StreamingResponse(_exported(context, query), media_type=NDJSON)
+
+
+@router.get("/firings/{id}", summary="One firing, explained", response_model=ExplainedFiring, responses=problems(404))
+def get_firing(id: FiringId, context: Context, caller: Reader) -> Response:
+    """With each condition of its rule as it stood."""
+    return answered(explained(_standing(context, caller, id)))
+
+
+@router.post(
+    "/firings/{id}/acknowledgement",
+    summary="Take notice of a firing",
+    response_model=ExplainedFiring,
+    responses=problems(404),
+)
+def acknowledge_firing(id: FiringId, body: Notice, context: Context, caller: Writer, trace: Traced) -> Response:
+    """Its escalations end until the rule fires again. Who was first stays: a second one changes nothing."""
+    stored = _standing(context, caller, id)
+    if stored.acknowledged_by is None:
+        said = {"comment": body.comment}
+        with context.access.audit.entry(caller, "firing.acknowledge", "firing", id, after=said, **trace.said):
+            context.store.acknowledge(id, by=caller.owner, at=context.clock(), comment=body.comment)
+        stored = _standing(context, caller, id)
+    return answered(explained(stored))
+
+
+@router.get(
+    "/firings/{id}/deliveries",
+    summary="What became of telling a firing",
+    response_model=Deliveries,
+    responses=problems(404),
+)
+def firing_deliveries(id: FiringId, context: Context, caller: Reader) -> Response:
+    """Each delivery with every attempt at it."""
+    _standing(context, caller, id)
+    found = [(one, context.store.attempts(one.id)) for one in context.store.deliveries(id)]
+    return answered(Deliveries(items=[delivery_with_attempts(one, attempts) for one, attempts in found]))
+
+
+def explained(stored: StoredFiring) -> ExplainedFiring:
+    """A stored firing as an answer tells it."""
+    firing = stored.firing
+    said = firing.explanation()
+    return ExplainedFiring.model_construct(
+        **_plain(stored),
+        sequence=firing.sequence,
+        bar=None if firing.bar is None else instant(firing.bar),
+        bar_state=said["bar_state"],
+        conditions=[ConditionBody.model_construct(**one) for one in said["conditions"]],
+    )
+
+
+def _standing(context: GatewayContext, caller: Principal, id: str) -> StoredFiring:
+    found = context.store.firing(id)
+    if found is None or not caller.sees(found.firing.owner):
+        raise not_found("firing")
+    return found
+
+
+def _plain(stored: StoredFiring) -> dict[str, Any]:
+    firing = stored.firing
+    return {
+        "id": firing.id,
+        "number": stored.number,
+        "rule": firing.rule,
+        "rule_version": firing.rule_version,
+        "owner": firing.owner,
+        "symbol": firing.symbol,
+        "kind": firing.kind,
+        "priority": firing.priority,
+        "ts": instant(firing.ts),
+        "detected_at": instant(firing.detected_at),
+        "price": _price(firing),
+        "late": firing.late,
+        "lateness_seconds": firing.lateness / 1e9,
+        "labels": firing.labels,
+        "acknowledged_by": stored.acknowledged_by,
+        "acknowledged_at": instant_or_none(stored.acknowledged_at),
+    }
+
+
+def _price(firing: Firing) -> float | None:
+    return firing.price if firing.price - firing.price == 0 else None
+
+
+def _exported(context: GatewayContext, query: FiringQuery) -> Iterator[bytes]:
+    cursor: str | None = None
+    left = MOST_EXPORTED
+    while left > 0:
+        page = context.store.firings(query, cursor=cursor, limit=min(500, left), oldest_first=True)
+        # A page at a time: what is not read is not held in memory.
+        yield b"".join(explained(one).model_dump_json().encode() + b"\n" for one in page.items)
+        left, cursor = left - len(page.items), page.cursor
+        if cursor is None:
+            return

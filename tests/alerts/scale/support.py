@@ -1,0 +1,243 @@
+"""Engines and feeds over a tape of trades, in this process or in one of their own, to be killed and stopped."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import signal
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tapeline.alerts.feeds.batcher import Tick
+from tapeline.alerts.feeds.data_manager import DataManager
+from tapeline.alerts.feeds.replay import replay_batches
+from tapeline.alerts.feeds.source_names import SourceName
+from tapeline.alerts.pipeline import AlertPipeline
+from tapeline.alerts.routing import Router
+from tapeline.alerts.rule import Escalation, Rule
+from tapeline.alerts.scale.event_queue import EventReader
+from tapeline.alerts.scale.feed_publisher import FeedPublisher, PublisherOptions
+from tapeline.alerts.scale.membership import Membership
+from tapeline.alerts.scale.redis_connection import redis_connection
+from tapeline.alerts.scale.shard_engine import ShardEngine, ShardEngineOptions
+from tapeline.alerts.scale.shard_leases import ShardLeases
+from tapeline.alerts.scale.tick_streams import StreamReader, StreamWriter
+from tapeline.alerts.store.opening import open_store
+from tapeline.alerts.store.sql_store import SqlStore
+
+SECOND = 1_000_000_000
+BEGIN = 1_700_000_000 * SECOND
+SHARDS = 4
+LEASE = 0.5
+SYMBOLS = tuple(f"S{number}USDT" for number in range(8))
+Found = dict[str, tuple[object, ...]]
+
+
+def tape(trades: int) -> list[Tick]:
+    """Trades of the symbols, a fifth of a second apart, each symbol numbered from 1; the last one seldom trades."""
+    random = np.random.default_rng(7)
+    prices = 100.0 * np.exp(np.cumsum(random.normal(0, 0.002, (trades, len(SYMBOLS))), axis=0))
+    share = np.array([1.0] * (len(SYMBOLS) - 1) + [0.1])
+    which = random.choice(len(SYMBOLS), trades, p=share / share.sum())
+    numbers = [0] * len(SYMBOLS)
+    found = []
+    for at, symbol in enumerate(which.tolist()):
+        numbers[symbol] += 1
+        price = round(float(prices[at, symbol]), 2)
+        found.append(Tick(SYMBOLS[symbol], BEGIN + at * SECOND // 5, price, 1.0, numbers[symbol]))
+    return found
+
+
+def rules() -> list[Rule]:
+    """Rules of every kind of memory: edges, bars, indicators, waits, ends, escalations, cooldowns, silence."""
+    common: dict[str, Any] = {"owner": "me", "symbols": ("*",)}
+    seconds = timedelta(seconds=1)
+    return [
+        Rule(id="cross", condition="crosses_up(close, 100)", **common),
+        Rule(id="every-bar", condition="close > 99", frequency="once_per_bar", **common),
+        Rule(id="closes", condition="close > open", frequency="once_per_bar_close", **common),
+        Rule(id="mean", condition="close > sma(3)", cooldown=30 * seconds, **common),
+        Rule(
+            id="waits",
+            condition="close > 100.5",
+            pending=5 * seconds,
+            keep_firing=3 * seconds,
+            notify_resolved=True,
+            escalation=(Escalation(after=20 * seconds, channels=("hook",)),),
+            **common,
+        ),
+        Rule(id="silence", condition="close > 1000", no_data="nodata", no_data_after=5 * seconds, **common),
+        Rule(id="two", condition="close > 101", owner="me", symbols=SYMBOLS[:3]),
+    ]
+
+
+def undisturbed(folder: Path, trades: Sequence[Tick]) -> Found:
+    """What one engine without shards finds on the tape."""
+    store = open_store(folder / "alone.db")
+    pipeline = AlertPipeline(store, Router({}, lambda *_: ""), folder / "alone", SYMBOLS)
+    pipeline.recover()
+    pipeline.set_rules(rules())
+    for batch, taken in replay_batches(trades, pipeline.evaluator.symbols, source="tape"):
+        pipeline.take(batch, taken)
+    pipeline.close()
+    found = stored(store)
+    store.close()
+    return found
+
+
+def stored(store: Any) -> Found:
+    """What a store has, by id, without what depends on when it was found; no id may be there twice."""
+    every: list[Any] = []
+    while some := store.firings_after(every[-1].number if every else 0, limit=1_000):
+        every.extend(some)
+    found = {
+        one.firing.id: (one.firing.rule, one.firing.symbol, one.firing.kind, one.firing.ts, one.firing.sequence)
+        for one in every
+    }
+    assert len(found) == len(every)
+    assert len({one.firing.dedupe_key for one in every}) == len(every)
+    return found
+
+
+class FixedRules:
+    """Rules that never change."""
+
+    def __init__(self, some: Sequence[Rule], symbols: Sequence[str] = SYMBOLS) -> None:
+        self._found: tuple[Sequence[Rule], Sequence[str]] | None = (some, symbols)
+
+    def read(self) -> tuple[Sequence[Rule], Sequence[str]] | None:
+        found, self._found = self._found, None
+        return found
+
+
+class TapeSource:
+    """Gives the tape behind what is known already, at a pace, and waits at its end."""
+
+    def __init__(
+        self, manager: DataManager, positions: Mapping[str, int], trades: Sequence[Tick], pace: float, chunk: int
+    ) -> None:
+        self.manager, self.positions, self.trades = manager, positions, trades
+        self.pace, self.chunk = pace, chunk
+        self.stopping = asyncio.Event()
+
+    async def run(self) -> None:
+        waiting = [one for one in self.trades if one.sequence > self.positions.get(f"tape:{one.symbol}", -1)]
+        for begin in range(0, len(waiting), self.chunk):
+            if self.stopping.is_set():
+                return
+            await asyncio.to_thread(self.manager.take, "tape", waiting[begin : begin + self.chunk])
+            await asyncio.sleep(self.pace)
+        await self.stopping.wait()
+
+    def stop(self) -> None:
+        self.stopping.set()
+
+
+class Engine:
+    """An engine among others, with its membership and its connections."""
+
+    def __init__(
+        self,
+        address: str,
+        redis_address: str,
+        name: str,
+        *,
+        lease: float = LEASE,
+        snapshot: float = 0.3,
+        some: Sequence[Rule] | None = None,
+    ) -> None:
+        store = open_store(address)
+        assert isinstance(store, SqlStore)
+        self.store = store
+        leases = ShardLeases(store.database, name, shards=SHARDS, lease_seconds=lease)
+        self.client = redis_connection(redis_address, retries=0, answer_seconds=2.0)
+        self.engine = ShardEngine(
+            store,
+            StreamReader(self.client, name),
+            FixedRules(rules() if some is None else some),
+            shards=SHARDS,
+            options=ShardEngineOptions(look=0.2, snapshot=snapshot),
+        )
+        self.membership = Membership(leases, self.engine.view, lambda: self.engine.healthy)
+        self.engine.start(self.membership)
+        self.membership.start()
+
+    def stop(self) -> None:
+        self.membership.stop(leave=False)
+        self.engine.stop()
+        self.membership.leases.leave()
+        self.client.close()
+        self.store.close()
+
+
+class Feed:
+    """A publisher of a tape in a thread."""
+
+    def __init__(
+        self,
+        address: str,
+        redis_address: str,
+        name: str,
+        folder: Path,
+        trades: Sequence[Tick],
+        *,
+        pace: float = 0.002,
+        chunk: int = 20,
+        lease: float = LEASE,
+        events: bool = False,
+    ) -> None:
+        store = open_store(address)
+        assert isinstance(store, SqlStore)
+        self.store = store
+        leases = ShardLeases(store.database, name, shards=SHARDS, lease_seconds=lease, engine=False)
+        self.membership = Membership(leases, lambda _: None)
+        self.clients = [redis_connection(redis_address, retries=0, answer_seconds=2.0) for _ in range(2)]
+        self.publisher = FeedPublisher(
+            store.database,
+            self.membership,
+            StreamWriter(self.clients[0]),
+            folder / name,
+            {symbol: [SourceName("tape", symbol, stale_after=3_600)] for symbol in SYMBOLS},
+            lambda manager, positions: [TapeSource(manager, positions, trades, pace, chunk)],
+            events=EventReader(self.clients[1], name) if events else None,
+            options=PublisherOptions(upkeep=0.05, tidy=0.2, pause=0.05),
+        )
+        self.loop = asyncio.new_event_loop()
+        self.failed: BaseException | None = None
+        self.thread = threading.Thread(target=self._run, daemon=True)
+        self.membership.start()
+        self.thread.start()
+
+    def stop(self) -> None:
+        self.loop.call_soon_threadsafe(self.publisher.stop)
+        self.thread.join(20)
+        self.membership.stop()
+        for client in self.clients:
+            client.close()
+        self.store.close()
+
+    def _run(self) -> None:
+        try:
+            self.loop.run_until_complete(self.publisher.run())
+        except BaseException as error:
+            self.failed = error
+            raise
+
+
+def until(holds: Callable[[], bool], seconds: float = 30.0) -> float:
+    """Wait for what others do; how long it took."""
+    begun = time.monotonic()
+    while not holds():
+        assert time.monotonic() - begun < seconds, "it did not come about"
+        time.sleep(0.01)
+    return time.monotonic() - begun

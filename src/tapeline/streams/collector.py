@@ -249,7 +249,9 @@ class TickCollector:
     async def _fill(self, symbol: Symbol, at_least_once: bool) -> None:
         sequence, failures = self._sequences[symbol], 0
         patience = self.options.patience if self._history is not None else 1
-        await self.timing.sleep(self.options.grace)
+        if not at_least_once:
+            # After a start or a break what is missing does not come by itself.
+            await self.timing.sleep(self.options.grace)
         while at_least_once or sequence.gap is not None:
             async with self._slots:
                 progress, wait, reason = await self._page(symbol, sequence)

@@ -29,7 +29,7 @@ from tapeline.alerts.access.token_families import (
     rotate_family,
 )
 from tapeline.alerts.access.tokens import Claims, TokenSigner
-from tapeline.alerts.access.user_manager import UserManager, taken_by
+from tapeline.alerts.access.user_manager import UserManager
 from tapeline.alerts.store.companions import alone
 from tapeline.alerts.store.database import Database
 from tapeline.alerts.store.people_tables import token_family, user
@@ -208,7 +208,7 @@ class AccessControl:
             Too many failed from there or for this account, or too many log in at this moment.
         """
         failures = self._limits.begin(name, address)
-        row = self._database.read(lambda db: db.execute(taken_by(name)).first())
+        row = self.users.find(name)
         usable = row is not None and row.enabled and row.removed_at is None
         if not self._passwords.match(row.password if usable and row is not None else "", password) or row is None:
             actor = STRANGER if row is None else row.name

@@ -81,16 +81,17 @@ class LoginLimits:
             now = self._clock()
             # In one order, so that two attempts never wait for each other.
             rows = {key: _locked(connection, key) for key in sorted(keys)}
+            counts = {key: row.failures if row.forgotten_at >= now else 0 for key, row in rows.items()}
             until = max(row.blocked_until for row in rows.values())
             if until > now:
                 raise ThrottledError("too many failed logins", retry_after=(until - now) / _SECOND)
-            for key, row in rows.items():
-                failures = row.failures + 1
+            for key in rows:
+                failures = counts[key] + 1
                 pause = int(ALLOWANCES[keys[key]].pause(failures) * _SECOND)
                 values = {"failures": failures, "blocked_until": now + pause if pause else 0}
                 _set(connection, key, {**values, "forgotten_at": now + _FORGET})
             forget_before(connection, login_attempt, login_attempt.c.forgotten_at, now)
-            return int(next(rows[key].failures for key, kind in keys.items() if kind == "pair")) + 1
+            return 1 + next(counts[key] for key, kind in keys.items() if kind == "pair")
 
         return self._database.write(work)
 

@@ -129,8 +129,7 @@ class UserManager:
         }
 
         def work(connection: Connection) -> User:
-            taken = select(user.c.name).where(user.c.folded == name.casefold())
-            if connection.execute(taken).first() is not None:
+            if connection.execute(_taken(name)).first() is not None:
                 raise NameTakenError(f"the name {name!r} is taken", hint="names differ in more than their case")
             connection.execute(insert(user).values(values))
             return _user_of(connection.execute(select(user).where(user.c.name == name)).one())
@@ -139,7 +138,7 @@ class UserManager:
             return self._database.write(work)
         except DataError:
             # In PostgreSQL two may have looked at once, and the index let one of them in.
-            if self._database.read(lambda db: db.execute(taken_by(name)).first()) is not None:
+            if self.find(name) is not None:
                 raise NameTakenError(f"the name {name!r} is taken") from None
             raise
 
@@ -228,6 +227,12 @@ class UserManager:
 
         return self._announced(work)
 
+    def find(self, name: str) -> Any:
+        """The row of the user whose name this is in any case, disabled and removed ones too; None for a stranger."""
+        if not _NAME.fullmatch(name):
+            return None
+        return self._database.read(lambda db: db.execute(_taken(name)).first())
+
     def check_password(self, name: str, password: str) -> None:
         """Ask for the password of somebody who is in already.
 
@@ -279,8 +284,7 @@ class UserManager:
             self._changed()
 
 
-def taken_by(name: str) -> Any:
-    """The statement that finds the user, removed or not, whose name is this without regard to case."""
+def _taken(name: str) -> Any:
     return select(user).where(user.c.folded == name.casefold())
 
 

@@ -7,7 +7,7 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, Protocol
 
-from tapeline.alerts.engine.evaluator import Batch, Evaluator
+from tapeline.alerts.engine.evaluator import Batch, Evaluator, Still
 from tapeline.alerts.engine_snapshots import EngineSnapshots, Recovered
 from tapeline.alerts.feeds.tick_journal import JournalOptions, Replayed, TickJournal
 from tapeline.alerts.passage import Taken
@@ -19,7 +19,9 @@ from tapeline.alerts.store.group_commit import GroupCounts
 class Snapshots(Protocol):
     """The newest states; see :class:`tapeline.alerts.engine_snapshots.EngineSnapshots`."""
 
-    def save(self, evaluator: Evaluator, processor: Mapping[str, Any], position: int, feeds: Mapping[str, int]) -> int:
+    def save(
+        self, evaluator: Evaluator | Still, processor: Mapping[str, Any], position: int, feeds: Mapping[str, int]
+    ) -> int:
         """Keep a state; the position before which nothing is needed any more."""
         ...
 

@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from tapeline.alerts.engine.evaluator import Evaluator
+from tapeline.alerts.engine.evaluator import Evaluator, Still
+from tapeline.alerts.json_parts import json_parts
 from tapeline.alerts.snapshot import load_snapshot, save_snapshot
 from tapeline.core.errors import DataError
 from tapeline.streams.segments import sync_folder
@@ -39,14 +40,19 @@ class EngineSnapshots:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
 
-    def save(self, evaluator: Evaluator, processor: Mapping[str, Any], position: int, feeds: Mapping[str, int]) -> int:
-        """Write a snapshot; the position before which nothing is needed any more."""
+    def save(
+        self, evaluator: Evaluator | Still, processor: Mapping[str, Any], position: int, feeds: Mapping[str, int]
+    ) -> int:
+        """Write a snapshot; the position before which nothing is needed any more. In any thread, one at a time."""
         save_snapshot(evaluator, self._kernel(position), feeds)
-        text = json.dumps(processor, separators=(",", ":"))
+        text, hashed = list(json_parts(processor)), hashlib.sha256()
+        for part in text:
+            hashed.update(part)
         path = self._processor(position)
         beside = path.with_suffix(".tmp")
-        with beside.open("w", encoding="utf-8") as file:
-            file.write(hashlib.sha256(text.encode()).hexdigest() + "\n" + text)
+        with beside.open("wb") as file:
+            file.write(hashed.hexdigest().encode() + b"\n")
+            file.writelines(text)
             file.flush()
             os.fsync(file.fileno())
         beside.replace(path)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from tapeline.alerts.firing import Firing, dedupe_key
@@ -46,7 +46,12 @@ class FiringKeys:
 
     def snapshot(self) -> list[list[Any]]:
         """What it remembers, as JSON keeps it."""
-        return [[*what, *value] for what, value in self._counts.items()]
+        return self.still()()
+
+    def still(self) -> Callable[[], list[list[Any]]]:
+        """:meth:`snapshot` as of now, to be made later."""
+        counts = dict(self._counts)
+        return lambda: [[*what, *value] for what, value in counts.items()]
 
     def _count(self, what: tuple[str, str, str], ts: int) -> int:
         at, count = self._counts.pop(what, (-1, -1))

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from tapeline.alerts.background_snapshots import BackgroundSnapshots, Moment
 from tapeline.alerts.engine.evaluator import Batch, Evaluator
 from tapeline.alerts.engine_memory import Commits, EngineMemory, FolderMemory
 from tapeline.alerts.feeds.tick_journal import JournalOptions
@@ -99,6 +100,7 @@ class AlertPipeline:
         self._last_acknowledgement = 0
         self.epochs = kept.epochs
         self.journal = kept.journal(self.evaluator.names, self._saved)
+        self._writer = BackgroundSnapshots(self.snapshots, self.journal)
         self.group: Commits = group or GroupCommit(store, gather=gather, on_problem=self._told)
 
     @property
@@ -193,23 +195,44 @@ class AlertPipeline:
         Waits until all that was found up to here is on the disk: a snapshot that knows of a firing which the store
         does not have would lose it.
         """
+        self._end_snapshot(wait=True)
         if self._position == self._saved:
             return False
         self._save(timeout)
         return True
 
+    def begin_snapshot(self) -> bool:
+        """As :meth:`snapshot`, waiting for nothing but the copying of arrays; whether one was begun."""
+        self._end_snapshot()
+        if self._writer.is_busy or self._position == self._saved:
+            return False
+        self._writer.begin(self._moment())
+        return True
+
     def _save(self, timeout: float = 30.0) -> None:
-        if self._last is not None:
-            self._last.result(timeout)
-        self.journal.commit()
-        known = {**self.processor.snapshot(), "series": self.series.state(), "epoch": self._epoch}
-        before = self.snapshots.save(self.evaluator, known, self._position, self.positions)
-        self._saved = self._position
-        self.journal.remove(before)
-        self.epochs.remove(before)
+        self._end_snapshot(wait=True)
+        self._writer.begin(self._moment(), timeout)
+        self._end_snapshot(wait=True, must=True)
+
+    def _moment(self) -> Moment:
+        known, series, epoch = self.processor.still(), self.series.state(), self._epoch
+        return Moment(
+            self.evaluator.still(),
+            lambda: {**known(), "series": series, "epoch": epoch},
+            self._position,
+            dict(self.positions),
+            self._last,
+        )
+
+    def _end_snapshot(self, *, wait: bool = False, must: bool = False) -> None:
+        ended = self._writer.end(wait=wait, must=must)
+        if ended is not None:
+            self._saved, before = ended
+            self.epochs.remove(before)
 
     def close(self) -> None:
-        """Write what waits and end the store's thread; the store stays the caller's to close."""
+        """Write what waits and end the threads; the store stays the caller's to close."""
+        self._writer.close()
         self.journal.close()
         self.group.close(timeout=30.0)
 

@@ -32,6 +32,7 @@ from tapeline.alerts.series import History
 from tapeline.alerts.store.store import Endpoint, Store
 from tapeline.alerts.websocket_server import WebSocketServer
 from tapeline.core.errors import ConfigurationError, TapelineError
+from tapeline.monitoring.notification import Notification
 
 _log = logging.getLogger(__name__)
 NANOSECONDS: Final = 1_000_000_000
@@ -109,6 +110,8 @@ class AlertEngine:
         Makes the sources: called with the data manager and, by ``source:symbol``, the last number that was kept.
     routes, channels:
         Who is told and how; see ``Router`` and ``NotificationManager``.
+    notice:
+        Told of endpoints that were switched off.
     server:
         Streams firings to clients; none where absent.
     history:
@@ -147,6 +150,7 @@ class AlertEngine:
         sources: Callable[[DataManager, Mapping[str, int]], Iterable[Source]] = lambda manager, positions: (),
         routes: Mapping[tuple[str, str], Route] | None = None,
         channels: Iterable[Channel] = (),
+        notice: Callable[[Endpoint, Notification], object] | None = None,
         server: WebSocketServer | None = None,
         history: History | None = None,
         alone: bool = True,
@@ -159,7 +163,7 @@ class AlertEngine:
         self._router = Router(routes or {}, render)
         self._clock, self._server, self._history, self._alone = clock, server, history, alone
         self._notifications = NotificationManager(
-            store, [_Timed(one, self.latency, clock) for one in channels], clock=clock
+            store, [_Timed(one, self.latency, clock) for one in channels], clock=clock, notice=notice
         )
         self._stamps: tuple[Any, ...] = ()
         self._stopping = threading.Event()
@@ -350,7 +354,7 @@ class AlertEngine:
                     looked = time.monotonic()
                     self._look(pipeline)
                 if time.monotonic() - saved >= self.options.snapshot:
-                    pipeline.snapshot()
+                    pipeline.begin_snapshot()
                     saved = time.monotonic()
         except Exception as error:  # noqa: BLE001 - whatever it is, the service must not go on without its kernel
             _log.exception("the alert engine stops")

@@ -17,8 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tapeline.alerts.engine.compiled import CompiledRule, Condition
-from tapeline.alerts.engine.evaluator import Evaluator
+from tapeline.alerts.engine.evaluator import Evaluator, Still
 from tapeline.alerts.engine.layout import Indicator, Reading
+from tapeline.alerts.json_parts import json_parts
 from tapeline.core.errors import DataError
 
 MAGIC: Final = b"tapeline alert engine 1\n"
@@ -26,11 +27,13 @@ MAGIC: Final = b"tapeline alert engine 1\n"
 LARGEST_HEADER: Final = 1 << 30
 
 
-def save_snapshot(evaluator: Evaluator, path: Path, positions: Mapping[str, int]) -> int:
+def save_snapshot(evaluator: Evaluator | Still, path: Path, positions: Mapping[str, int]) -> int:
     """Write the state of an engine; the file is there whole, or the one before it still is.
 
     Parameters
     ----------
+    evaluator:
+        The engine where it stands still until this has returned, or what :meth:`Evaluator.still` gave.
     positions:
         How far each feed or journal has been taken in, by name: where to go on after :func:`load_snapshot`.
 
@@ -41,19 +44,21 @@ def save_snapshot(evaluator: Evaluator, path: Path, positions: Mapping[str, int]
     """
     state = evaluator.state()
     header = {
-        "symbols": evaluator.names,
+        "symbols": list(evaluator.names),
         "positions": {name: int(position) for name, position in positions.items()},
-        "rules": [_rule_data(rule) for rule in state.rules],
+        "rules": map(_rule_data, state.rules),
         "sets": [[list(members), [_indicator_data(one) for one in wanted]] for members, wanted in state.sets],
         "arrays": [[name, array.dtype.str, list(array.shape)] for name, array in state.arrays.items()],
     }
-    text = json.dumps(header, separators=(",", ":"), allow_nan=True).encode()
+    text = list(json_parts(header))
+    length = sum(map(len, text)).to_bytes(8, "little")
+    arrays = [np.ascontiguousarray(array).reshape(-1).view(np.uint8).data for array in state.arrays.values()]
     hashed = hashlib.sha256()
     beside = path.with_name(path.name + ".tmp")
     size = 0
     with beside.open("wb") as file:
-        parts = (array.tobytes() for array in state.arrays.values())
-        for part in (MAGIC, len(text).to_bytes(8, "little"), text, *parts):
+        parts: list[Any] = [MAGIC, length, *text, *arrays]
+        for part in parts:
             hashed.update(part)
             size += file.write(part)
         size += file.write(hashed.digest())

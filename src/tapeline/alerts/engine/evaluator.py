@@ -76,6 +76,17 @@ class State(NamedTuple):
     arrays: dict[str, NDArray[Any]]
 
 
+class Still(NamedTuple):
+    """An engine as it was at one batch: its own arrays, which nothing changes any more."""
+
+    names: tuple[str, ...]
+    kept: State
+
+    def state(self) -> State:
+        """As :meth:`Evaluator.state`."""
+        return self.kept
+
+
 class Evaluator:
     """The engine's state and the one way to move it.
 
@@ -198,9 +209,9 @@ class Evaluator:
         """The symbol and the rule that a firing names; a clock for all closes bars of any symbol."""
         if self._slots is None:
             # Symbols without rules have no slots: they would share a beginning with others.
-            ruled = np.flatnonzero(self._sets.sizes()[self._rows[:, SET], 3])
-            ruled = ruled[np.argsort(self._rows[ruled, SLOT])]
-            self._slots = self._rows[ruled, SLOT].tolist(), ruled.tolist()
+            with_rules = np.flatnonzero(self._sets.sizes()[self._rows[:, SET], 3])
+            with_rules = with_rules[np.argsort(self._rows[with_rules, SLOT])]
+            self._slots = self._rows[with_rules, SLOT].tolist(), with_rules.tolist()
         begins, ruled = self._slots
         at = bisect_right(begins, number) - 1
         if at >= 0:
@@ -337,6 +348,11 @@ class Evaluator:
             pool = getattr(self, f"_{name}")
             arrays[name] = pool.array[: pool.used]
         return State(rules, sets, arrays)
+
+    def still(self) -> Still:
+        """All of it as it is now, to be written by another thread while this one goes on."""
+        rules, sets, arrays = self.state()
+        return Still(tuple(self.names), State(rules, sets, {name: array.copy() for name, array in arrays.items()}))
 
     @classmethod
     def restored(

@@ -120,9 +120,11 @@ class BotEndpoints:
         endpoint = self.known(id)
         return self._save(replace(endpoint, secrets=endpoint.secrets[:1], changed_at=now))
 
-    def enable(self, id: str, *, now: int) -> Endpoint:
-        """Switch a bot on again, its address checked once more."""
+    def switch(self, id: str, enabled: bool, *, now: int) -> Endpoint:
+        """Switch a bot off, or on again with its address checked once more."""
         endpoint = self.known(id)
+        if not enabled:
+            return self._save(replace(endpoint, enabled=False, reason="its owner switched it off", changed_at=now))
         url = self._vault.open_text(endpoint.address, id)
         if read_settings(endpoint.settings).dialect != "pull":
             check_target(url, self._rules, self._resolve)

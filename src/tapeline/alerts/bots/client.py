@@ -165,8 +165,7 @@ class SignalClient:
         with self._lock:
             if signal.sequence <= self._state.cursor or signal.id in self._state.done:
                 return None
-            said = self._take(signal, known="open")
-        return said
+            return self._take(signal, known="open")
 
     def say(self) -> int:
         """Say what has not been said; how many acknowledgements were taken. What cannot be said now stays."""
@@ -188,7 +187,9 @@ class SignalClient:
 
     def _take(self, signal: Signal, *, known: str) -> Acknowledgement | None:
         said: Acknowledgement | None
-        if known in ("executed", "rejected") or signal.action == "hold":
+        # What was accepted before, as far as we remember, and cannot be asked for, is not acted on again.
+        over = ("executed", "rejected") if self._was_executed is not None else ("accepted", "executed", "rejected")
+        if known in over or signal.action == "hold":
             said = None
         elif signal.is_stale(self._clock()):
             said = STALE

@@ -11,7 +11,7 @@ import logging
 from dataclasses import dataclass, fields
 from typing import Any, Final, Literal
 
-from sqlalchemy import Connection, RowMapping, delete, func, insert, select, update
+from sqlalchemy import Connection, RowMapping, delete, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from tapeline.alerts.bots.bot_settings import NANOSECONDS, BotSettings, read_settings
@@ -129,9 +129,9 @@ class SignalBook:
         bounded = statement.limit(page_size(limit))
         return self._database.read(lambda db: tuple(map(_stored, db.execute(bounded).mappings())))
 
-    def last(self, bot: str) -> int:
-        """The place of a bot's newest signal; 0 where it has none."""
-        statement = select(func.max(signal.c.sequence)).where(signal.c.bot == bot)
+    def taken(self) -> int:
+        """How far the outbox has been gone over: it rises whenever a bot has new signals."""
+        statement = select(signal_counter.c.value).where(signal_counter.c.name == _OUTBOX)
         return self._database.read(lambda db: db.execute(statement).scalar() or 0)
 
     def begin(self, delivery: str, *, at: int) -> bool:

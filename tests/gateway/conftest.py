@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -36,19 +37,28 @@ class KnownPeople(AccessControl):
         return self.tokens[bearer]
 
 
+@contextmanager
+def open_context(folder: Path, **changes: Any) -> Iterator[GatewayContext]:
+    """What the API works with: a store of its own in SQLite."""
+    store = open_sqlite(folder / "alerts.db")
+    given: dict[str, Any] = {
+        "store": store,
+        "access": KnownPeople(store.database, AccessSettings((secrets.token_hex(32),)), clock=lambda: NOW),
+        "settings": Settings(root=folder),
+        "limiter": LocalLimiter(),
+        "vault": SecretVault([new_key()]),
+        "clock": lambda: NOW,
+    }
+    try:
+        yield GatewayContext(**given | changes)
+    finally:
+        store.close()
+
+
 @pytest.fixture
 def context(tmp_path: Path) -> Iterator[GatewayContext]:
-    """What the API works with: a store of its own in SQLite."""
-    store = open_sqlite(tmp_path / "alerts.db")
-    yield GatewayContext(
-        store=store,
-        access=KnownPeople(store.database, AccessSettings((secrets.token_hex(32),)), clock=lambda: NOW),
-        settings=Settings(root=tmp_path),
-        limiter=LocalLimiter(),
-        vault=SecretVault([new_key()]),
-        clock=lambda: NOW,
-    )
-    store.close()
+    with open_context(tmp_path) as opened:
+        yield opened
 
 
 @pytest.fixture

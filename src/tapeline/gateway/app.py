@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from functools import cache, partial
 from importlib import import_module
 from pathlib import Path
 from pkgutil import iter_modules
-from types import ModuleType
 from typing import Final
 
-from fastapi import APIRouter, FastAPI
+from fastapi import APIRouter, Depends, FastAPI
+from fastapi.routing import APIRoute
 from starlette.middleware.cors import CORSMiddleware
 
 from tapeline.gateway import routes
@@ -19,9 +20,12 @@ from tapeline.gateway.bounds import Bounds
 from tapeline.gateway.context import GatewayContext
 from tapeline.gateway.door import Door
 from tapeline.gateway.envelope import Envelope
+from tapeline.gateway.openapi import describe
+from tapeline.gateway.parameters import known_parameters, parameter_names
 from tapeline.gateway.problems import add_handlers
 from tapeline.gateway.repeats import RepeatedRequests, Repeats
 from tapeline.gateway.request_metrics import RequestMetrics
+from tapeline.gateway.sent_webhooks import sent_webhooks
 
 PREFIX: Final = "/v1"
 PAGE: Final = Path(__file__).parent / "page"
@@ -54,12 +58,14 @@ def create_app(context: GatewayContext) -> FastAPI:
     )
     app.state.context, app.state.metrics = context, RequestMetrics()
     add_handlers(app)
-    for module in route_modules():
-        name = module.__name__.rpartition(".")[2]
-        if isinstance(router := getattr(module, "router", None), APIRouter):
-            app.include_router(router, prefix=PREFIX, tags=[name])
-        if isinstance(root := getattr(module, "root", None), APIRouter):
-            app.include_router(root, tags=[name])
+    for tag, prefix, router in routers():
+        app.include_router(router, prefix=prefix, tags=[tag], dependencies=[Depends(known_parameters)])
+    paths = list(route_paths())
+    app.state.paths = {route.endpoint: path for path, route in paths}
+    app.state.parameters = {route.endpoint: parameter_names(route) for _, route in paths}
+    sent_webhooks(app.webhooks)
+    description = cache(partial(describe, app, paths))
+    app.openapi = description  # type: ignore[method-assign]
     if PAGE.is_dir():
         from starlette.staticfiles import StaticFiles
 
@@ -83,10 +89,21 @@ def create_app(context: GatewayContext) -> FastAPI:
     return app
 
 
-def route_modules() -> Iterator[ModuleType]:
-    """The modules with routes, by name."""
+def routers() -> Iterator[tuple[str, str, APIRouter]]:
+    """Every router with its tag and the beginning of its paths, by the names of their modules."""
     for _, name, _ in sorted(iter_modules(routes.__path__), key=lambda one: one[1]):
-        yield import_module(f"{routes.__name__}.{name}")
+        module = import_module(f"{routes.__name__}.{name}")
+        for attribute, prefix in (("router", PREFIX), ("root", "")):
+            if isinstance(router := getattr(module, attribute, None), APIRouter):
+                yield name, prefix, router
+
+
+def route_paths() -> Iterator[tuple[str, APIRoute]]:
+    """Every route with its whole path."""
+    for _, prefix, router in routers():
+        for route in router.routes:
+            if isinstance(route, APIRoute):
+                yield prefix + route.path_format, route
 
 
 @asynccontextmanager
@@ -107,4 +124,4 @@ def _page_policy(context: GatewayContext) -> str:
     )
 
 
-__all__ = ["create_app", "route_modules"]
+__all__ = ["create_app", "route_paths", "routers"]

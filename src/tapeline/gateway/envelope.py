@@ -77,9 +77,8 @@ class Envelope:
             self._told(scope, state, status, size, time.perf_counter() - begun)
 
     def _told(self, scope: Scope, state: Mapping[str, Any], status: int, size: int, seconds: float) -> None:
-        route = scope.get("route")
         # The template, never the path as it was sent: a stranger would otherwise make series and log lines at will.
-        path = getattr(route, "path", None) or "unknown"
+        path = scope["app"].state.paths.get(scope.get("endpoint"), "other")
         if self._metrics is not None:
             self._metrics.observe(path, scope["method"], status, seconds)
         if not _log.isEnabledFor(logging.INFO):

@@ -27,7 +27,10 @@ FiringId = Annotated[str, Path(min_length=1, max_length=64, examples=["evt_22A0E
 NDJSON: Final = "application/x-ndjson"
 MOST_EXPORTED: Final = 100_000
 _LINES: Final[dict[int | str, dict[str, Any]]] = {
-    200: {"description": "One firing a line", "content": {NDJSON: {"schema": {"type": "string"}}}}
+    200: {
+        "description": "One firing a line",
+        "content": {NDJSON: {"schema": {"type": "string"}, "example": '{"id":"evt_22A0E7FY5DB3RK3CXWVF4FDVB6"}'}},
+    }
 }
 Kind = Literal["firing", "resolved", "no_data", "escalation"]
 _EXAMPLE: dict[str, Any] = {
@@ -112,7 +115,7 @@ class Notice(Body):
 
 
 class Deliveries(Body):
-    """What became of telling a firing."""
+    """What became of telling a firing, each delivery with every attempt."""
 
     items: list[DeliveryWithAttempts]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 from fastapi import APIRouter, Depends, Response
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, RootModel
 
 from tapeline.alerts.access.principal import Principal
 from tapeline.alerts.catalogue import NAME_OF, Function, catalogue
@@ -151,6 +151,14 @@ class FunctionBody(Body):
     parameters: list[dict[str, Any]]
 
 
+class JsonSchema(RootModel[dict[str, Any]]):
+    """A JSON Schema, draft 2020-12."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"example": {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "Rules"}}
+    )
+
+
 class Functions(Body):
     """The names of the rule language."""
 
@@ -229,10 +237,10 @@ def list_functions(context: Context, caller: Reader) -> Response:
     return Response(context.part(_functions), media_type=JSON)
 
 
-@router.get("/schemas/rules", summary="The JSON Schema of a file with rules")
-def rules_schema(context: Context, caller: Reader) -> dict[str, Any]:
+@router.get("/schemas/rules", summary="The JSON Schema of a file with rules", response_model=JsonSchema)
+def rules_schema(context: Context, caller: Reader) -> Response:
     """For editors: a rule, a list of them, or ``rules`` with ``defaults``; conditions as text or as JSON."""
-    return json_schema()
+    return answered(JsonSchema(json_schema()))
 
 
 def _bars(body: PreviewBody, rule: Rule, context: GatewayContext) -> dict[str, pd.DataFrame]:

@@ -15,6 +15,7 @@ import numpy as np
 from tapeline.alerts.background_snapshots import BackgroundSnapshots, Moment
 from tapeline.alerts.engine.evaluator import Batch, Evaluator
 from tapeline.alerts.engine_memory import Commits, EngineMemory, FolderMemory
+from tapeline.alerts.feeds.joining import joined
 from tapeline.alerts.feeds.tick_journal import JournalOptions
 from tapeline.alerts.latency import StageLatency
 from tapeline.alerts.processor import AlertProcessor, Taken
@@ -115,7 +116,8 @@ class AlertPipeline:
         """
         behind, symbols = self._standing(self.epochs.read()), tuple(self.in_force.symbols)
         self.read_acknowledgements()
-        for replayed in self.journal.replay(self._position, self.evaluator.symbols):
+        stops = [epoch.position for epoch in behind]
+        for replayed in joined(self.journal.replay(self._position, self.evaluator.symbols), stops):
             while behind and behind[0].position < replayed.position:
                 self._again(behind.pop(0))
             self._take(replayed.batch, replayed.taken)

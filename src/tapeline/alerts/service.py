@@ -16,9 +16,11 @@ from tapeline.alerts.delivery.manager import NotificationManager
 from tapeline.alerts.delivery.messages import render
 from tapeline.alerts.engine.indicators import EXTERNAL
 from tapeline.alerts.engine.layout import Indicator
+from tapeline.alerts.engine_changes import ChangeOptions, EngineChanges
 from tapeline.alerts.feeds.batcher import Batcher, BatcherOptions
 from tapeline.alerts.feeds.data_manager import DataManager, ManagerOptions
 from tapeline.alerts.feeds.source_names import SourceName
+from tapeline.alerts.feeds.symbol_changes import follow_symbols
 from tapeline.alerts.feeds.tick_journal import JournalOptions
 from tapeline.alerts.folder_lock import FolderLock
 from tapeline.alerts.latency import STAGES, StageLatency
@@ -27,7 +29,6 @@ from tapeline.alerts.records import Delivery
 from tapeline.alerts.rehearsal import rehearse
 from tapeline.alerts.routing import Route, Router
 from tapeline.alerts.rule import Rule
-from tapeline.alerts.rule_files import load_rules
 from tapeline.alerts.series import History
 from tapeline.alerts.store.store import Endpoint, Store
 from tapeline.alerts.websocket_server import WebSocketServer
@@ -88,6 +89,7 @@ class EngineOptions:
     journal: float = 0.25
     gather: float = 0.005
     pause: float = 1.0
+    changes: ChangeOptions = field(default_factory=ChangeOptions)
     batcher: BatcherOptions = field(default_factory=BatcherOptions)
     manager: ManagerOptions = field(default_factory=ManagerOptions)
 
@@ -114,6 +116,8 @@ class AlertEngine:
         Told of endpoints that were switched off.
     server:
         Streams firings to clients; none where absent.
+    names_of:
+        The sources of a symbol that joins while the engine runs; one without is fed from outside only.
     history:
         Closed bars of the past (symbol, timeframe in nanoseconds, how many): indicators and detectors begin with them,
         nothing fires of them.
@@ -153,19 +157,25 @@ class AlertEngine:
         notice: Callable[[Endpoint, Notification], object] | None = None,
         server: WebSocketServer | None = None,
         history: History | None = None,
+        names_of: Callable[[str], Sequence[SourceName]] | None = None,
         alone: bool = True,
         options: EngineOptions | None = None,
         clock: Callable[[], int] = time.time_ns,
     ) -> None:
         self.store, self.folder, self.options = store, folder, options or EngineOptions()
         self.latency = StageLatency()
-        self._symbols, self._rules, self._make_sources = symbols, rules, sources
+        self._symbols, self._make_sources = symbols, sources
         self._router = Router(routes or {}, render)
         self._clock, self._server, self._history, self._alone = clock, server, history, alone
         self._notifications = NotificationManager(
             store, [_Timed(one, self.latency, clock) for one in channels], clock=clock, notice=notice
         )
-        self._stamps: tuple[Any, ...] = ()
+        self.changes = EngineChanges(
+            store, rules, symbols, routes, follow=self._moved, options=self.options.changes, clock=clock
+        )
+        self._names_of = names_of or (lambda symbol: ())
+        self._following: asyncio.Queue[tuple[tuple[str, ...], tuple[str, ...]]] = asyncio.Queue()
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping = threading.Event()
         self._threads: list[threading.Thread] = []
         self._tasks: list[asyncio.Task[None]] = []
@@ -209,14 +219,17 @@ class AlertEngine:
 
         batcher = Batcher(evaluator.symbols, place_of=place, options=self.options.batcher)
         self.manager = DataManager(batcher, positions=dict(pipeline.positions), options=self.options.manager)
-        for symbol, names in self._symbols.items():
-            self.manager.watch(symbol, names)
+        self._loop = asyncio.get_running_loop()
+        for symbol in pipeline.in_force.symbols:
+            if names := self._symbols.get(symbol) or self._names_of(symbol):
+                self.manager.watch(symbol, names)
         self._notifications.start()
         if self._server is not None:
             await self._server.start()
         works: tuple[tuple[str, Callable[..., None], tuple[Any, ...]], ...] = (
             ("tapeline-alerts", self._work, (pipeline, batcher)),
             ("tapeline-alert-journal", self._flush, (pipeline,)),
+            ("tapeline-alert-changes", self._look, ()),
         )
         for name, work, arguments in works:
             thread = threading.Thread(target=work, args=arguments, name=name, daemon=True)
@@ -225,6 +238,7 @@ class AlertEngine:
         self._sources = list(self._make_sources(self.manager, dict(pipeline.positions)))
         self._tasks = [asyncio.create_task(self._run(one)) for one in self._sources]
         self._tasks.append(asyncio.create_task(self.manager.run()))
+        self._tasks.append(asyncio.create_task(self._follow(self.manager)))
 
     async def stop(self) -> None:
         """End the sources, take what they gave, store it, and let what is being sent end."""
@@ -232,6 +246,7 @@ class AlertEngine:
             source.stop()
         if self.manager is not None:
             self.manager.stop()
+        self._following.put_nowait(((), ()))
         if self._tasks:
             _, late = await asyncio.wait(self._tasks, timeout=10.0)
             for task in late:
@@ -295,7 +310,9 @@ class AlertEngine:
         return {
             "state": "failed" if problem else "stopped" if self._stopping.is_set() else "running",
             "problem": str(problem or ""),
-            "rules": len(pipeline.rules),
+            "rules": len(pipeline.in_force),
+            "symbols": len(pipeline.in_force.symbols),
+            "problems": self.changes.problems,
             "firings": pipeline.firings,
             "replayed": pipeline.replayed,
             "latency": latencies,
@@ -312,7 +329,7 @@ class AlertEngine:
             self.store,
             self._router,
             self.folder,
-            self._symbols,
+            self.changes.symbols(),
             clock=self._clock,
             on_durable=self._durable,
             journal=_JOURNAL,
@@ -324,10 +341,8 @@ class AlertEngine:
             _log.info("went over %d batches of the journal again", count)
         if self._alone and (count := self.store.release_all()):
             _log.info("%d deliveries that were under way go out again", count)
-        self._router.silences = {one.id: one for one in self.store.silences()}
-        rules = load_rules(self._rules) if isinstance(self._rules, Path) else list(self._rules)
-        self._stamps = self._stamp()
-        pipeline.set_rules(rules)
+        self._router.silences, self._router.routes = self.changes.silences, self.changes.routes
+        self.changes.begin(pipeline)
         return pipeline
 
     def _durable(self, _: int) -> None:
@@ -352,7 +367,9 @@ class AlertEngine:
                     time.sleep(batcher.options.window / NANOSECONDS)
                 if time.monotonic() - looked >= self.options.look:
                     looked = time.monotonic()
-                    self._look(pipeline)
+                    pipeline.read_acknowledgements()
+                if self.changes.apply(pipeline):
+                    _log.info("%d rules in force, %d changes wait", len(pipeline.in_force), self.changes.waiting)
                 if time.monotonic() - saved >= self.options.snapshot:
                     pipeline.begin_snapshot()
                     saved = time.monotonic()
@@ -361,35 +378,24 @@ class AlertEngine:
             self._failed = error
             batcher.close()
 
-    def _look(self, pipeline: AlertPipeline) -> None:
-        """Rules, silences and acknowledgements that changed."""
-        pipeline.read_acknowledgements()
-        self._router.silences = {one.id: one for one in self.store.silences(at=self._clock())}
-        if not isinstance(self._rules, Path):
-            return
-        stamps = self._stamp()
-        if stamps == self._stamps:
-            return
-        self._stamps = stamps
-        try:
-            if pipeline.set_rules(load_rules(self._rules)):
-                _log.info("%d rules in force", len(pipeline.rules))
-        except TapelineError as error:
-            # What stood goes on: a rule that cannot be read must not take the others with it.
-            _log.error("the rules were not changed: %s", error)
+    def _look(self) -> None:
+        """The thread that reads what people change."""
+        while not self._stopping.wait(self.options.look):
+            self.changes.look()
+            self._router.silences, self._router.routes = self.changes.silences, self.changes.routes
 
-    def _stamp(self) -> tuple[Any, ...]:
-        if not isinstance(self._rules, Path):
-            return ()
-        files = sorted(self._rules.iterdir()) if self._rules.is_dir() else [self._rules]
-        found = []
-        for file in files:
-            try:
-                stat = file.stat()
-            except FileNotFoundError:
-                continue
-            found.append((file.name, stat.st_mtime_ns, stat.st_size, stat.st_ino))
-        return tuple(found)
+    def _moved(self, coming: tuple[str, ...], going: tuple[str, ...]) -> None:
+        """Symbols came or went: the sources follow, from the event loop."""
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._following.put_nowait, (coming, going))
+
+    async def _follow(self, manager: DataManager) -> None:
+        """Let the sources follow other symbols, one change after the other."""
+        while True:
+            coming, going = await self._following.get()
+            if not (coming or going):
+                return
+            await follow_symbols(manager, self._sources, coming, going, self._names_of)
 
     def _flush(self, pipeline: AlertPipeline) -> None:
         """The thread that makes the journal durable."""
@@ -406,8 +412,9 @@ class AlertEngine:
             begun = time.monotonic()
             try:
                 await source.run()
-            except TapelineError as error:
-                _log.error("a source failed and is run again: %s", error)
+            except Exception as error:  # noqa: BLE001 - whatever it is: symbols that nobody follows are alerts lost
+                known = isinstance(error, TapelineError)
+                _log.error("a source failed and is run again: %s", error, exc_info=None if known else error)
                 pause = min(2 * pause, 60.0) if time.monotonic() - begun < 60 else self.options.pause
                 await asyncio.sleep(pause)
             else:

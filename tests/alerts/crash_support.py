@@ -16,7 +16,7 @@ import numpy as np
 
 from tapeline.alerts.delivery.secret_vault import SecretVault
 from tapeline.alerts.delivery.ssrf import TargetRules
-from tapeline.alerts.delivery.webhook import WebhookChannel, WebhookEndpoints
+from tapeline.alerts.delivery.webhook import WebhookChannel
 from tapeline.alerts.feeds.batcher import Tick
 from tapeline.alerts.feeds.data_manager import DataManager
 from tapeline.alerts.feeds.source_names import SourceName
@@ -24,6 +24,7 @@ from tapeline.alerts.routing import Route
 from tapeline.alerts.rule import Escalation, Rule
 from tapeline.alerts.service import AlertEngine, EngineOptions
 from tapeline.alerts.store.opening import open_store
+from tapeline.alerts.webhook_manager import WebhookManager
 
 SECOND = 1_000_000_000
 BEGIN = 1_700_000_000 * SECOND
@@ -104,7 +105,8 @@ async def serve(folder: Path, url: str, pace: float, stop_at_end: bool) -> None:
     store = open_store(folder / "alerts.db")
     port = int(url.rsplit(":", 1)[1].split("/")[0])
     if store.endpoint("hook-1") is None:
-        WebhookEndpoints(store, SecretVault([KEY]), rules=permitted(port)).create("hook-1", "me", url, now=1)
+        manager = WebhookManager(store, SecretVault([KEY]), {"webhook": channel(port)})
+        manager.register("me", "webhook", url, name="hook", id="hook-1")
     done = folder / "done"
     done.unlink(missing_ok=True)
     engine = AlertEngine(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 from typer.testing import CliRunner
 
 from tapeline.alerts.firing import Firing, dedupe_key
@@ -12,7 +13,7 @@ from tapeline.alerts.records import Commit
 from tapeline.alerts.service_settings import make_channels, make_engine, open_alert_store
 from tapeline.cli import application
 from tapeline.core.errors import ConfigurationError
-from tapeline.core.settings import AlertChannelSettings, AlertSettings, load_settings
+from tapeline.core.settings import AlertChannelSettings, AlertSettings, Settings, load_settings
 
 RULES = """
 - {id: up, owner: me, condition: "crosses_up(close, 60000)", symbols: [BTCUSDT], channels: [desk]}
@@ -55,13 +56,22 @@ def test_a_channel_needs_a_key_and_keeps_no_address_in_the_clear(home: Path) -> 
     store = open_alert_store(load_settings())
     desk = AlertChannelSettings(kind="telegram", address="tgram://123456789:AAbbccddeeffgghhiijjkkllmmnnooppqqr/42")
     with pytest.raises(ConfigurationError, match="keys is empty"):
-        make_channels(AlertSettings(channels={"desk": desk}), store)
+        make_channels(Settings(alerts=AlertSettings(channels={"desk": desk})), store)
     key = CliRunner().invoke(application, ["alerts", "key"]).output.strip()
-    (channel,) = make_channels(AlertSettings(channels={"desk": desk}, keys=(key,)), store)
-    assert channel.name == "telegram"
+    settings = Settings(alerts=AlertSettings(channels={"desk": desk}, keys=(key,)))
+    channels, manager = make_channels(settings, store)
+    # Users may have all of these whatever the operator has himself; mail and text messages need his gateway.
+    assert {channel.name for channel in channels} == {"telegram", "slack", "discord", "webhook"}
     endpoint = store.endpoint("me.desk")
     assert endpoint is not None
     assert "AAbbcc" not in endpoint.address
+    make_channels(settings, store)
+    assert store.endpoint("me.desk") == endpoint  # a second start changes nothing
+    other = desk.model_copy(update={"address": SecretStr("tgram://123456789:AAbbccddeeffgghhiijjkkllmmnnooppqqr/43")})
+    manager.disable("me.desk", reason="it failed")
+    make_channels(Settings(alerts=AlertSettings(channels={"desk": other}, keys=(key,))), store)
+    moved = store.endpoint("me.desk")
+    assert (manager.shown(moved), moved.enabled) == ("chat 43", True)
     store.close()
 
 

@@ -6,18 +6,19 @@ import json
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tapeline.alerts.catalogue import NAME_OF
+from tapeline.alerts.channel_settings import (
+    EndpointUpkeep,
+    endpoint_id,
+    keep_endpoint,
+    make_manager,
+    make_notices,
+    make_vault,
+)
 from tapeline.alerts.delivery.channel import Channel
-from tapeline.alerts.delivery.gateways import GatewayChannel
-from tapeline.alerts.delivery.messengers import MessengerChannel
-from tapeline.alerts.delivery.secret_vault import SecretVault, UnreadableSecretError
-from tapeline.alerts.delivery.ssrf import TargetRules
-from tapeline.alerts.delivery.webhook import WebhookChannel, WebhookEndpoints
 from tapeline.alerts.feeds.data_manager import DataManager
 from tapeline.alerts.feeds.source_names import SourceName
 from tapeline.alerts.routing import Route
@@ -25,15 +26,16 @@ from tapeline.alerts.rule_files import load_rules
 from tapeline.alerts.series import History
 from tapeline.alerts.service import AlertEngine, Source
 from tapeline.alerts.store.opening import open_store
-from tapeline.alerts.store.store import Endpoint, Store
+from tapeline.alerts.webhook_manager import WebhookManager
 from tapeline.alerts.websocket_access import TokenGate
 from tapeline.alerts.websocket_server import WebSocketServer
 from tapeline.core.errors import ConfigurationError, TapelineError
-from tapeline.core.settings import AlertChannelSettings, AlertSettings, Settings
+from tapeline.core.settings import AlertSettings, Settings
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from tapeline.alerts.store.sql_store import SqlStore
     from tapeline.streams.http_client import HttpClient
 
 _log = logging.getLogger(__name__)
@@ -62,7 +64,7 @@ def alert_secrets(settings: Settings) -> list[str]:
     return [one.get_secret_value() for one in found if one is not None]
 
 
-def open_alert_store(settings: Settings) -> Store:
+def open_alert_store(settings: Settings) -> SqlStore:
     """The database of the settings; a SQLite file in the engine's folder where they name none."""
     given = settings.alerts.store
     if given is not None:
@@ -72,7 +74,7 @@ def open_alert_store(settings: Settings) -> Store:
     return open_store(folder / "alerts.db")
 
 
-def make_engine(settings: Settings, store: Store) -> tuple[AlertEngine, WebSocketServer]:
+def make_engine(settings: Settings, store: SqlStore) -> tuple[AlertEngine, WebSocketServer]:
     """The engine with Binance as its feed, its channels and its stream.
 
     Raises
@@ -85,6 +87,7 @@ def make_engine(settings: Settings, store: Store) -> tuple[AlertEngine, WebSocke
     symbols = sorted(named | set(alerts.symbols))
     if not symbols:
         raise ConfigurationError("no rule names a symbol", hint="name symbols in [alerts] symbols or in a rule")
+    channels, endpoints = make_channels(settings, store)
     token = alerts.stream_token
     server = WebSocketServer(
         store,
@@ -100,9 +103,11 @@ def make_engine(settings: Settings, store: Store) -> tuple[AlertEngine, WebSocke
         sources=lambda manager, positions: [
             *binance_source(settings, manager, symbols, positions),
             *news_source(settings, manager),
+            *([EndpointUpkeep(endpoints)] if endpoints is not None else []),
         ],
         routes=_routes(alerts),
-        channels=make_channels(alerts, store),
+        channels=channels,
+        notice=make_notices(settings, store),
         server=server,
         history=lake_history(settings),
     )
@@ -194,58 +199,23 @@ def binance_source(
     ]
 
 
-def make_channels(alerts: AlertSettings, store: Store) -> list[Channel]:
-    """The channels of the settings; their addresses and secrets go sealed into the database."""
-    if not alerts.channels:
-        return []
-    if not alerts.keys:
-        raise ConfigurationError(
-            "[alerts] keys is empty: nothing to seal the channels' secrets with",
-            hint="tapeline alerts key makes one; set it as TAPELINE_ALERTS__KEYS='[\"...\"]'",
-        )
-    vault = SecretVault([key.get_secret_value() for key in alerts.keys])
-    target = TargetRules(http=alerts.plain_http, ports=alerts.permitted_ports, networks=alerts.permitted_networks)
-    made: dict[str, Channel] = {}
+def make_channels(settings: Settings, store: SqlStore) -> tuple[list[Channel], WebhookManager | None]:
+    """The channels, and the manager of their endpoints; those of the settings go sealed into the database.
+
+    Without a key to seal them with there are none, and the settings may name none.
+    """
+    alerts = settings.alerts
+    if not alerts.channels and not alerts.keys:
+        return [], None
+    vault = make_vault(alerts)
+    manager = make_manager(settings, store, vault)
     for name, one in alerts.channels.items():
-        if one.kind == "webhook":
-            made.setdefault("webhook", WebhookChannel(vault, rules=target))
-        elif one.kind == "email" or one.kind == "sms":
-            if one.gateway is None:
-                raise ConfigurationError(f"the channel {name} has no gateway", hint="mailtos://...&to={to}")
-            made.setdefault(one.kind, GatewayChannel(one.kind, one.gateway.get_secret_value(), vault=vault))
-        else:
-            made.setdefault(one.kind, MessengerChannel(one.kind, vault=vault, own_servers=True))
-        _keep_endpoint(store, vault, target, name, one)
-    return [*made.values()]
+        keep_endpoint(manager, store, vault, name, one)
+    return list(manager.channels), manager
 
 
 def _routes(alerts: AlertSettings) -> dict[tuple[str, str], Route]:
     return {
-        (one.owner, name): Route(name, one.kind, (_id(name, one),), int(one.lifetime_seconds * _NANOSECONDS))
+        (one.owner, name): Route(name, one.kind, (endpoint_id(name, one),), int(one.lifetime_seconds * _NANOSECONDS))
         for name, one in alerts.channels.items()
     }
-
-
-def _keep_endpoint(store: Store, vault: SecretVault, target: TargetRules, name: str, one: AlertChannelSettings) -> None:
-    """Let the database have the endpoint as the settings have it; one that failed stays switched off until changed."""
-    id, address, now = _id(name, one), one.address.get_secret_value(), time.time_ns()
-    held: Endpoint | None = store.endpoint(id)
-    known = None
-    if held is not None:
-        with suppress(UnreadableSecretError):
-            known = vault.open_text(held.address, id)
-    if one.kind == "webhook":
-        endpoints: Any = WebhookEndpoints(store, vault, rules=target)
-        secret = one.secret.get_secret_value() if one.secret is not None else None
-        if held is None:
-            endpoints.create(id, one.owner, address, now=now, secret=secret)
-        elif known != address:
-            endpoints.change_url(id, address, now=now)
-    elif held is None or known != address:
-        sealed = vault.seal_text(address, id)
-        fresh = Endpoint(id, one.owner, one.kind, sealed, created_at=now, changed_at=now)
-        store.save_endpoint(fresh if held is None else replace(fresh, created_at=held.created_at))
-
-
-def _id(name: str, one: AlertChannelSettings) -> str:
-    return f"{one.owner}.{name}"

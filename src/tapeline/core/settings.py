@@ -284,6 +284,9 @@ class AlertSettings(_Section):
     stream_host: str = Field("127.0.0.1", description="where firings are streamed to WebSocket clients")
     stream_port: int = Field(8790, ge=0, le=65_535, description="0 takes a free one")
     stream_token: SecretStr | None = Field(None, description="who connects must say it; needed beyond the loopback")
+    rotation_grace_seconds: float = Field(
+        86_400.0, ge=0, le=2_592_000, description="how long webhooks are signed by the old secret too after a rotation"
+    )
     permitted_networks: tuple[str, ...] = Field((), description="networks that webhooks may reach though not public")
     permitted_ports: tuple[int, ...] = Field((), description="ports of webhooks beside 443")
     plain_http: bool = Field(False, description="whether webhooks may go over http")

@@ -16,10 +16,11 @@ from tapeline.alerts.delivery.channel import Answer
 from tapeline.alerts.delivery.grouping import Grouping
 from tapeline.alerts.delivery.manager import NotificationManager
 from tapeline.alerts.delivery.secret_vault import SecretVault, new_key
-from tapeline.alerts.delivery.signing import verify
+from tapeline.alerts.delivery.signing import new_secret, verify
 from tapeline.alerts.delivery.ssrf import TargetRules
-from tapeline.alerts.delivery.webhook import WebhookChannel, WebhookEndpoints
+from tapeline.alerts.delivery.webhook import WebhookChannel
 from tapeline.alerts.store.store import Endpoint
+from tapeline.alerts.webhook_manager import WebhookManager
 from tapeline.core.errors import ConfigurationError, TemporaryError
 from tests.alerts.delivery.support import SECOND, START, FakeClock, Receiver, Reply, put
 
@@ -416,11 +417,13 @@ def test_under_any_faults_every_delivery_ends_with_a_whole_log_and_each_id_has_o
     vault = SecretVault([new_key()])
     rules = TargetRules(http=True, ports=(hooks.port,), networks=("127.0.0.0/8",))
     channel = WebhookChannel(vault, rules=rules, timeout=5.0, name=f"webhook{next(NAMES)}")
-    book = WebhookEndpoints(delivery_store, vault, rules=rules, channel=channel.name)
+    book = WebhookManager(delivery_store, vault, {channel.name: channel}, clock=clock)
     keys, made = {}, []
     for position in range(2):
         id = f"{channel.name}.{position}"
-        _, keys[f"/{position}"] = book.create(id, "me", f"{hooks.url}/{position}", now=clock.now)
+        keys[f"/{position}"] = book.register(
+            "me", channel.name, f"{hooks.url}/{position}", name="hook", id=id, secret=new_secret()
+        ).secret
         made += put(delivery_store, channel.name, id, range(count), order=f"{id}/rule" if ordered else "")
     hooks.got.clear()
     hooks.script, hooks.otherwise = [REPLIES[each] for each in faults], Reply()

@@ -89,7 +89,7 @@ def test_an_address_is_one_chat_of_the_messenger_and_no_server_of_the_user(servi
     open_ = MessengerChannel("telegram", own_servers=True)
     for wrong in (services.telegram_url("77/78"), services.slack_url(), "json://127.0.0.1/", HOOK, "tgram://x"):
         with pytest.raises(ConfigurationError):
-            open_.parse(wrong)
+            open_.parse(wrong, own_server=True)
     answer = open_.send([delivery()], None, now=START)
     assert (answer.outcome, open_.admit(None)) == ("refused", 0.0)
 
@@ -97,12 +97,15 @@ def test_an_address_is_one_chat_of_the_messenger_and_no_server_of_the_user(servi
 def test_a_sealed_address_is_opened_and_one_that_cannot_be_is_said(services: FakeServices) -> None:
     vault, strange = SecretVault([new_key()]), SecretVault([new_key()])
     address = vault.seal_text(services.telegram_url("55"), "e1")
-    endpoint = Endpoint("e1", "me", "telegram", address)
+    endpoint = Endpoint("e1", "me", "telegram", address, settings={"operator": True})
     assert "AAExample" not in address
     sealed = MessengerChannel("telegram", vault=vault, own_servers=True)
     assert sealed.send([delivery()], endpoint, now=START).outcome == "sent"
     answer = MessengerChannel("telegram", vault=strange, own_servers=True).send([delivery()], endpoint, now=START)
     assert "cannot be decrypted" in answer.disable
+    # The same address kept by a user leads nowhere, however it came into the database.
+    said = sealed.send([delivery()], replace(endpoint, settings={}), now=START)
+    assert (said.outcome, "server of its own" in said.detail) == ("refused", True)
 
 
 def discord(hooks: Receiver, clock: FakeClock) -> MessengerChannel:

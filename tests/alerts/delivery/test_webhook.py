@@ -13,12 +13,13 @@ from standardwebhooks.webhooks import Webhook
 
 from tapeline.alerts.delivery.messages import event_body
 from tapeline.alerts.delivery.pinned_http import post
-from tapeline.alerts.delivery.secret_vault import SecretVault, new_key
+from tapeline.alerts.delivery.secret_vault import SecretVault, UnreadableSecretError, new_key
 from tapeline.alerts.delivery.signing import verify
 from tapeline.alerts.delivery.ssrf import Target, TargetRules
-from tapeline.alerts.delivery.webhook import WebhookChannel, WebhookEndpoints
+from tapeline.alerts.delivery.webhook import WebhookChannel
 from tapeline.alerts.records import Delivery
 from tapeline.alerts.store.store import UnknownRecordError
+from tapeline.alerts.webhook_manager import WebhookManager
 from tapeline.core.errors import ConfigurationError, TemporaryError
 from tests.alerts.delivery.support import START, Receiver, Reply, firing, receiver
 
@@ -34,20 +35,24 @@ def delivery(number: int = 0, **changes) -> Delivery:
     return replace(Delivery(f"d{number}", one.id, "webhook", "e1", event_body(one), START), **changes)
 
 
+def book_of(store, vault, channel: WebhookChannel) -> WebhookManager:
+    return WebhookManager(store, vault, {"webhook": channel})
+
+
 @pytest.fixture
 def ready(delivery_store, vault, hooks, request):
     """A channel and an endpoint of it at the receiver."""
     id = request.node.name[:64]
-    book = WebhookEndpoints(delivery_store, vault, rules=rules(hooks.port))
-    endpoint, secret = book.create(id, "me", f"{hooks.url}/in/token-of-the-path", now=START)
     channel = WebhookChannel(vault, rules=rules(hooks.port), timeout=3.0)
-    return channel, book, endpoint, secret
+    book = book_of(delivery_store, vault, channel)
+    made = book.register("me", "webhook", f"{hooks.url}/in/token-of-the-path", name="hook", id=id)
+    return channel, book, made.endpoint, made.secret
 
 
 def test_the_independent_reader_takes_what_arrives(ready, hooks: Receiver) -> None:
     channel, book, endpoint, secret = ready
-    _, newer = book.rotate_secret(endpoint.id, now=START)
-    rotated = book._store.endpoint(endpoint.id)
+    newer = book.rotate(endpoint.id).secret
+    rotated = book.known(endpoint.id)
     answer = channel.send([delivery()], rotated, now=time.time_ns())
     assert (answer.outcome, answer.status) == ("sent", 200)
     (got,) = hooks.got
@@ -57,7 +62,7 @@ def test_the_independent_reader_takes_what_arrives(ready, hooks: Receiver) -> No
     for each in (secret, newer):
         assert Webhook(each).verify(got.body, got.headers)["id"] == firing().id == got.headers["webhook-id"]
         verify([each], got.headers, got.body, now=time.time())
-    channel.send([delivery()], book.retire_secrets(endpoint.id, now=START), now=time.time_ns())
+    channel.send([delivery()], book.retire(endpoint.id), now=time.time_ns())
     assert len(hooks.got[1].headers["webhook-signature"].split(" ")) == 1
     assert hooks.got[1].body == got.body
 
@@ -119,9 +124,10 @@ def test_a_name_that_leads_elsewhere_the_second_time_is_not_followed(delivery_st
         return answers.pop(0)
 
     allowed = rules(hooks.port)
-    book = WebhookEndpoints(delivery_store, vault, rules=allowed, resolve=resolve)
-    endpoint, _ = book.create("rebind", "me", f"http://rebind.example.com:{hooks.port}/", now=START)
     channel = WebhookChannel(vault, rules=allowed, resolve=resolve)
+    book = book_of(delivery_store, vault, channel)
+    url = f"http://rebind.example.com:{hooks.port}/"
+    endpoint = book.register("me", "webhook", url, name="hook", id="rebind").endpoint
     # One look at the name, and the connection goes where that look led: a second look would find 10.0.0.1.
     assert channel.send([delivery()], endpoint, now=START).outcome == "sent"
     assert len(answers) == 2
@@ -136,40 +142,53 @@ def test_a_name_that_leads_elsewhere_the_second_time_is_not_followed(delivery_st
 
 def test_the_same_check_stands_at_creation_change_and_switching_on(delivery_store, vault) -> None:
     found = ["93.184.216.34"]
-    book = WebhookEndpoints(delivery_store, vault, resolve=lambda host, port: found)
+    book = book_of(delivery_store, vault, WebhookChannel(vault, resolve=lambda host, port: found))
     for url in ("http://example.com/", "https://127.0.0.1/", "https://localhost/"):
         with pytest.raises(ConfigurationError):
-            book.create("refused", "me", url, now=START)
+            book.register("me", "webhook", url, name="hook", id="refused")
     assert delivery_store.endpoint("refused") is None
-    endpoint, secret = book.create("kept", "me", "https://example.com/path-secret", now=START)
+    endpoint, secret = (
+        (made := book.register("me", "webhook", "https://example.com/path-secret", name="hook", id="kept")).endpoint,
+        made.secret,
+    )
     assert "path-secret" not in endpoint.address
     assert secret.encode() not in endpoint.secrets[0]
+    assert secret not in repr(made)
     with pytest.raises(ConfigurationError, match="exists"):
-        book.create("kept", "me", "https://example.com/", now=START)
+        book.register("me", "webhook", "https://example.com/", name="hook", id="kept")
     with pytest.raises(ConfigurationError):
-        book.change_url("kept", "https://[::ffff:10.0.0.1]/", now=START)
+        book.change("kept", address="https://[::ffff:10.0.0.1]/")
     assert delivery_store.endpoint("kept") == endpoint
     found[:] = ["10.0.0.1"]
-    with pytest.raises(ConfigurationError):
-        book.enable("kept", now=START)
+    with pytest.raises(ConfigurationError, match="not public"):
+        book.enable("kept")
+    tested = book.test("kept")
+    assert (tested.outcome, tested.status, "not public" in tested.detail) == ("retry", 0, True)
     with pytest.raises(UnknownRecordError):
-        book.rotate_secret("nobody", now=START)
+        book.rotate("nobody")
 
 
 def test_an_unreadable_secret_is_said_and_a_rotation_repairs_it(delivery_store, hooks: Receiver) -> None:
     key, other = new_key(), new_key()
-    book = WebhookEndpoints(delivery_store, SecretVault([key]), rules=rules(hooks.port))
-    endpoint, _ = book.create("lost-key", "me", f"{hooks.url}/", now=START)
-    strange = SecretVault([other])
-    answer = WebhookChannel(strange, rules=rules(hooks.port)).send([delivery()], endpoint, now=START)
+    lost = SecretVault([key])
+    book = book_of(delivery_store, lost, WebhookChannel(lost, rules=rules(hooks.port)))
+    endpoint = book.register("me", "webhook", f"{hooks.url}/", name="hook", id="lost-key").endpoint
+    vault = SecretVault([other])
+    strange = WebhookChannel(vault, rules=rules(hooks.port))
+    answer = strange.send([delivery()], endpoint, now=START)
     assert answer.outcome == "refused"
     assert "cannot be decrypted" in answer.disable
     assert hooks.got == []
-    repaired = WebhookEndpoints(delivery_store, strange, rules=rules(hooks.port))
-    repaired.change_url("lost-key", f"{hooks.url}/", now=START)
-    mended, _ = repaired.rotate_secret("lost-key", now=START)
+    repaired = book_of(delivery_store, vault, strange)
+    assert (repaired.shown(endpoint), "address" in repaired.problem(endpoint)) == (None, True)
+    with pytest.raises(UnreadableSecretError):
+        repaired.enable("lost-key")
+    changed = repaired.change("lost-key", address=f"{hooks.url}/")
+    assert "rotate it" in repaired.problem(changed)
+    mended = repaired.rotate("lost-key").endpoint
     assert len(mended.secrets) == 1
-    assert WebhookChannel(strange, rules=rules(hooks.port)).send([delivery()], mended, now=START).outcome == "sent"
+    assert repaired.problem(mended) == ""
+    assert strange.send([delivery()], mended, now=START).outcome == "sent"
 
 
 def test_a_header_cannot_be_forged_by_an_id(ready, hooks: Receiver) -> None:

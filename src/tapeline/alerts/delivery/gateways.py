@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 from tapeline.alerts.delivery.channel import Answer
 from tapeline.alerts.delivery.dialects import sms_notification
-from tapeline.alerts.delivery.limits import Limiter, Rate
+from tapeline.alerts.delivery.limits import Limiter, Rate, endpoint_keys
 from tapeline.alerts.delivery.messages import header_line
 from tapeline.alerts.delivery.messengers import answer_of, message_of
 from tapeline.alerts.delivery.secret_vault import SecretVault, UnreadableSecretError
@@ -97,7 +97,8 @@ class GatewayChannel:
             recipient = self._recipient(endpoint)
         except ConfigurationError:
             return 0.0  # send() says what is wrong with it
-        return self._limiter.admit([("gateway", self._rates[0]), (f"to/{recipient}", self._rates[1])])
+        keys = [("gateway", self._rates[0]), (f"to/{recipient}", self._rates[1]), *endpoint_keys(endpoint)]
+        return self._limiter.admit(keys)
 
     def send(self, deliveries: Sequence[Delivery], endpoint: Endpoint | None, *, now: int) -> Answer:
         """One message of one delivery, or a digest of several."""

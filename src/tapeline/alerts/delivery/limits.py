@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
 
+from tapeline.alerts.store.store import Endpoint
 from tapeline.core.token_bucket import TokenBucket
 
 MOST_BUCKETS: Final = 20_000
@@ -33,6 +34,23 @@ SLACK_WEBHOOK: Final = Rate(1.0)
 # Discord tells its limits in each answer and asks not to hard-code them; this is what its webhooks have long shown,
 # five in two seconds and thirty a minute in a channel: https://discord.com/developers/docs/topics/rate-limits
 DISCORD_WEBHOOK: Final = Rate(0.4, burst=5)
+
+
+def endpoint_keys(endpoint: Endpoint | None) -> list[tuple[str, Rate]]:
+    """The bucket of an endpoint whose owner says how much it takes a minute (``per_minute``); none where he does not.
+
+    In any minute not more than that goes out, a tenth of it at once.
+
+    Examples
+    --------
+    >>> endpoint_keys(Endpoint("e1", "me", "webhook", "https://example.org", settings={"per_minute": 60}))
+    [('endpoint/e1/60', Rate(per_second=0.9, burst=6))]
+    """
+    most = 0 if endpoint is None else endpoint.settings.get("per_minute") or 0
+    if endpoint is None or most < 1:
+        return []
+    burst = max(1, most // 10)
+    return [(f"endpoint/{endpoint.id}/{most}", Rate(max(most - burst, 1) / 60, burst))]
 
 
 class Limiter:

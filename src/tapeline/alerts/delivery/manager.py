@@ -335,8 +335,8 @@ def _unusable(channel: Channel, id: str, endpoint: Endpoint | None) -> str:
 
 def switched_off(endpoint: Endpoint, reason: str, at: int) -> Endpoint:
     """An endpoint that is not delivered to any more, and why."""
-    settings = {**endpoint.settings, "revision": endpoint.revision + 1}
     changed_at = max(at, endpoint.changed_at + 1)
+    settings = {**endpoint.settings, "revision": endpoint.revision + 1, "switched_off_at": changed_at}
     return replace(endpoint, enabled=False, reason=reason, settings=settings, changed_at=changed_at)
 
 

@@ -177,6 +177,28 @@ def event_body(firing: Firing, *, name: str | None = None, template: str | None 
     return json.dumps(event(firing, name=name, template=template), ensure_ascii=False, separators=(",", ":"))
 
 
+def service_event(kind: str, id: str, *, at: int, owner: str, title: str, text: str, **said: Any) -> str:
+    """A body that tells of the service itself instead of a firing, in the same form: every channel can send it.
+
+    Parameters
+    ----------
+    kind:
+        Its ``type``, such as ``endpoint.disabled``.
+    id, at:
+        Its constant id, and nanoseconds.
+    said:
+        What else a program may want to know.
+
+    Examples
+    --------
+    >>> notification_of(service_event("test", "t1", at=0, owner="me", title="A test", text="It works.")).title
+    'A test'
+    """
+    data = {"owner": owner, **said, "title": shorten(" ".join(clean_text(title).split()), LONGEST_VALUE)}
+    body = {"type": kind, "id": id, "timestamp": _instant(at), "data": {**data, "text": clean_text(text)}}
+    return json.dumps(body, ensure_ascii=False, separators=(",", ":"))
+
+
 def render(firing: Firing, rule: Rule, route: Route | None = None) -> str:
     """The body of a firing of a rule, in the rule's own words where it has some: what the router writes.
 

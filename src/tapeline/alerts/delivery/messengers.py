@@ -16,6 +16,7 @@ from tapeline.alerts.delivery.limits import (
     TELEGRAM_GROUP,
     Limiter,
     Rate,
+    endpoint_keys,
 )
 from tapeline.alerts.delivery.messages import digest, notification_of
 from tapeline.alerts.delivery.secret_vault import SecretVault, UnreadableSecretError
@@ -51,8 +52,8 @@ class MessengerChannel:
     address:
         Where deliveries without an endpoint go; None: they are refused.
     own_servers:
-        Whether an address may name a server of one's own (``api=``). Only where every address is an operator's: with
-        it a user could have this machine connect to any other.
+        Whether ``address`` and endpoints of the settings (``operator`` in theirs) may name a server of one's own
+        (``api=``). A user's may never: with it he could have this machine connect to any other.
     api, rules:
         Discord's base address and where it may lead; for a server of one's own.
     """
@@ -76,9 +77,9 @@ class MessengerChannel:
         self._kind, self._vault, self._own_servers, self._timeout = kind, vault, own_servers, timeout
         self._limiter = Limiter(monotonic)
         self._discord: dict[str, Any] = {"api": api, "rules": rules}
-        self._default = None if address is None else self.parse(address)
+        self._default = None if address is None else self.parse(address, own_server=own_servers)
 
-    def parse(self, address: str) -> TelegramAddress | SlackAddress | DiscordAddress:
+    def parse(self, address: str, *, own_server: bool = False) -> TelegramAddress | SlackAddress | DiscordAddress:
         """Read the address of one chat, as it is checked when an endpoint is created.
 
         Raises
@@ -93,14 +94,14 @@ class MessengerChannel:
         if len(found) != 1 or not isinstance(found[0], wanted):
             raise ConfigurationError(f"an address of {self._kind} must be of one {self._kind} chat")
         only = found[0]
-        if not self._own_servers and only.api not in (TELEGRAM_API, *_SLACK_APIS):
+        if not own_server and only.api not in (TELEGRAM_API, *_SLACK_APIS):
             raise ConfigurationError(f"an address of {self._kind} names a server of its own, which is not permitted")
         return only
 
     def admit(self, endpoint: Endpoint | None) -> float:
         """See :class:`tapeline.alerts.delivery.channel.Channel`."""
         try:
-            return self._limiter.admit(self._keys(self._address(endpoint)))
+            return self._limiter.admit([*self._keys(self._address(endpoint)), *endpoint_keys(endpoint)])
         except ConfigurationError:
             return 0.0  # send() says what is wrong with it
 
@@ -134,7 +135,7 @@ class MessengerChannel:
                 raise ConfigurationError("the delivery names no endpoint, and the channel has no address of its own")
             return self._default
         text = endpoint.address if self._vault is None else self._vault.open_text(endpoint.address, endpoint.id)
-        return self.parse(text)
+        return self.parse(text, own_server=self._own_servers and endpoint.settings.get("operator") is True)
 
     def _keys(self, address: TelegramAddress | SlackAddress | DiscordAddress) -> Keys:
         """The buckets that a message must pass, its own first."""

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Sequence
-from dataclasses import replace
+import time
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from tapeline.alerts.delivery.channel import Answer
+from tapeline.alerts.delivery.endpoint_secrets import valid_secrets
+from tapeline.alerts.delivery.limits import Limiter, endpoint_keys
 from tapeline.alerts.delivery.pinned_http import post
 from tapeline.alerts.delivery.secret_vault import SecretVault, UnreadableSecretError
-from tapeline.alerts.delivery.signing import new_secret, secret_bytes, sign
-from tapeline.alerts.delivery.ssrf import Resolve, TargetRules, check_target, resolve_host
+from tapeline.alerts.delivery.signing import sign
+from tapeline.alerts.delivery.ssrf import Resolve, Target, TargetRules, check_target, resolve_host
 from tapeline.alerts.records import Delivery
-from tapeline.alerts.store.store import Endpoint, Store, UnknownRecordError
+from tapeline.alerts.store.store import Endpoint
 from tapeline.core.errors import ConfigurationError, DataError, TemporaryError
 from tapeline.monitoring.channels import within
 from tapeline.monitoring.redaction import Redactor, secret_parts
 
 TIMEOUT: Final = 15.0
-MOST_SECRETS: Final = 3
 LARGEST_BODY: Final = 256 * 1024
 
 
@@ -53,6 +54,7 @@ class WebhookChannel:
         resolve: Resolve = resolve_host,
         timeout: float = TIMEOUT,
         context: ssl.SSLContext | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
         name: str = "webhook",
     ) -> None:
         self.name = name
@@ -61,10 +63,24 @@ class WebhookChannel:
         self._resolve = resolve
         self._timeout = timeout
         self._context = context
+        self._limiter = Limiter(monotonic)
 
     def admit(self, endpoint: Endpoint | None) -> float:
-        """0: a receiver says with 429 how fast it takes them."""
-        return 0.0
+        """What its owner set; beyond that a receiver says with 429 how fast it takes them."""
+        return self._limiter.admit(endpoint_keys(endpoint))
+
+    def parse(self, address: str) -> Target:
+        """Check where an address leads: the one check, for whoever registers it and for each try.
+
+        Raises
+        ------
+        ConfigurationError, TemporaryError
+            See :func:`~tapeline.alerts.delivery.ssrf.check_target`.
+        """
+        try:
+            return within(self._timeout, lambda: check_target(address, self._rules, self._resolve))
+        except TimeoutError:
+            raise TemporaryError("the host did not resolve in time") from None
 
     def send(self, deliveries: Sequence[Delivery], endpoint: Endpoint | None, *, now: int) -> Answer:
         """Sign and post one delivery; ``webhook-id`` is the firing's id on every try."""
@@ -73,7 +89,7 @@ class WebhookChannel:
         (delivery,) = deliveries
         try:
             url = self._vault.open_text(endpoint.address, endpoint.id)
-            secrets = [self._vault.open(each, endpoint.id) for each in endpoint.secrets]
+            secrets = [self._vault.open(each, endpoint.id) for each in valid_secrets(endpoint, now)]
             headers = sign(secrets, delivery.firing, now // 1_000_000_000, delivery.body.encode())
         except UnreadableSecretError as error:
             return Answer("refused", detail=error.message, disable=error.message)
@@ -85,7 +101,7 @@ class WebhookChannel:
             return Answer("refused", detail=f"the body is larger than {LARGEST_BODY} bytes")
         redact = Redactor([*secret_parts(url), *secrets])
         try:
-            target = within(self._timeout, lambda: check_target(url, self._rules, self._resolve))
+            target = self.parse(url)
             answer = post(
                 target,
                 delivery.body.encode(),
@@ -98,8 +114,6 @@ class WebhookChannel:
             return Answer("retry", detail=redact(error.message))
         except TemporaryError as error:
             return Answer("retry", detail=redact(error.message))
-        except TimeoutError:
-            return Answer("retry", detail="the host did not resolve in time")
         detail = f"HTTP {answer.status}: {redact(answer.excerpt)}".rstrip(": ")
         if 200 <= answer.status < 300:
             return Answer("sent", answer.status, detail)
@@ -110,95 +124,3 @@ class WebhookChannel:
 
     def __repr__(self) -> str:
         return f"WebhookChannel({self.name})"
-
-
-class WebhookEndpoints:
-    """Registers, changes and rotates endpoints of a webhook channel; checks each address as delivery will.
-
-    Parameters
-    ----------
-    store, vault:
-        Where endpoints are kept, and what encrypts their addresses and secrets.
-    rules, resolve:
-        The same as the channel's.
-    """
-
-    def __init__(
-        self,
-        store: Store,
-        vault: SecretVault,
-        *,
-        rules: TargetRules | None = None,
-        resolve: Resolve = resolve_host,
-        channel: str = "webhook",
-    ) -> None:
-        self._store, self._vault, self._channel = store, vault, channel
-        self._rules, self._resolve = rules or TargetRules(), resolve
-
-    def create(self, id: str, owner: str, url: str, *, now: int, secret: str | None = None) -> tuple[Endpoint, str]:
-        """A new endpoint and its secret, which is shown this once and never again.
-
-        Raises
-        ------
-        ConfigurationError
-            There is one of this id, the address may not be delivered to, or the secret has another form.
-        """
-        if self._store.endpoint(id) is not None:
-            raise ConfigurationError(f"the endpoint {id!r} exists already", hint="change it, or choose another id")
-        check_target(url, self._rules, self._resolve)
-        secret = secret or new_secret()
-        secret_bytes(secret)
-        endpoint = Endpoint(
-            id=id,
-            owner=owner,
-            channel=self._channel,
-            address=self._vault.seal_text(url, id),
-            secrets=(self._vault.seal(secret, id),),
-            created_at=now,
-            changed_at=now,
-        )
-        self._store.save_endpoint(endpoint)
-        return endpoint, secret
-
-    def change_url(self, id: str, url: str, *, now: int) -> Endpoint:
-        """Another address for an endpoint, checked as a new one is."""
-        endpoint = self._known(id)
-        check_target(url, self._rules, self._resolve)
-        return self._save(replace(endpoint, address=self._vault.seal_text(url, id), changed_at=now))
-
-    def rotate_secret(self, id: str, *, now: int, secret: str | None = None) -> tuple[Endpoint, str]:
-        """A new secret beside the old: each request carries a signature by both until :meth:`retire_secrets`."""
-        endpoint = self._known(id)
-        secret = secret or new_secret()
-        secret_bytes(secret)
-        # An unreadable old secret is left out: it is what a rotation repairs.
-        kept = tuple(each for each in endpoint.secrets if self._readable(each, id))[: MOST_SECRETS - 1]
-        return self._save(replace(endpoint, secrets=(self._vault.seal(secret, id), *kept), changed_at=now)), secret
-
-    def retire_secrets(self, id: str, *, now: int) -> Endpoint:
-        """End a rotation: only the newest secret stays."""
-        endpoint = self._known(id)
-        return self._save(replace(endpoint, secrets=endpoint.secrets[:1], changed_at=now))
-
-    def enable(self, id: str, *, now: int) -> Endpoint:
-        """Switch an endpoint on again, its count of failures begun anew; its address is checked once more."""
-        endpoint = self._known(id)
-        check_target(self._vault.open_text(endpoint.address, id), self._rules, self._resolve)
-        return self._save(replace(endpoint, enabled=True, reason="", failures=0, failing_since=0, changed_at=now))
-
-    def _known(self, id: str) -> Endpoint:
-        endpoint = self._store.endpoint(id)
-        if endpoint is None or endpoint.channel != self._channel:
-            raise UnknownRecordError(f"there is no endpoint {id!r} of the channel {self._channel}")
-        return endpoint
-
-    def _save(self, endpoint: Endpoint) -> Endpoint:
-        self._store.save_endpoint(endpoint)
-        return endpoint
-
-    def _readable(self, sealed: bytes, id: str) -> bool:
-        try:
-            self._vault.open(sealed, id)
-        except UnreadableSecretError:
-            return False
-        return True

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from tapeline.alerts.store.store import Store
 from tapeline.core.errors import ConfigurationError, MissingExtraError
 
+if TYPE_CHECKING:
+    from tapeline.alerts.store.sql_store import SqlStore
 
-def open_store(address: str | Path) -> Store:
+
+def open_store(address: str | Path) -> SqlStore:
     """Open the store, bringing its schema to the newest.
 
     Parameters

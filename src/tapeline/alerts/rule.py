@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from tapeline.alerts.signal_intent import SignalIntent
+from tapeline.core.errors import ConfigurationError
 from tapeline.core.symbol import Symbol
 from tapeline.core.versions import digest
 
@@ -37,7 +38,11 @@ def _zone(name: str) -> str:
 
 
 def _symbol(text: str) -> str:
-    return "*" if text == "*" else str(Symbol.parse(text))
+    try:
+        return "*" if text == "*" else str(Symbol.parse(text))
+    except ConfigurationError as error:
+        # As every other field: an error of ours would pass the model by and lose its place.
+        raise ValueError(str(error)) from None
 
 
 Zone = Annotated[str, Field(max_length=64, pattern=r"^[A-Za-z][A-Za-z0-9_+/-]*$"), AfterValidator(_zone)]

@@ -8,8 +8,6 @@ from typing import Any, Final
 from pydantic import BaseModel, ConfigDict
 from starlette.responses import Response
 
-from tapeline.gateway.problems import Problem
-
 API_VERSION: Final = "1.0.0"
 JSON: Final = "application/json"
 _DESCRIPTIONS: Final[Mapping[int, str]] = {
@@ -50,7 +48,6 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """The problems of a route for its documentation: ``responses=problems(404, 412)``."""
     return {
         status: {
-            "model": Problem,
             "description": _DESCRIPTIONS.get(status, "Problem"),
             "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
         }

@@ -122,7 +122,7 @@ def _complete(operation: dict[str, Any], method: str, demand: tuple[str, str | N
     for status, said in problems(*sorted(statuses)).items():
         given.setdefault(str(status), said)
     for status, answer in given.items():
-        if int(status) >= 400 and "model" not in answer and not answer.get("content", {}).get("application/json"):
+        if int(status) >= 400 and "content" not in answer:
             answer["content"] = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
         answer.setdefault("headers", {})["X-Request-Id"] = {
             "description": "by which the log knows the request",

@@ -6,15 +6,13 @@ import secrets
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
-from pydantic import AfterValidator, ConfigDict, Field, create_model
+from pydantic import ConfigDict, Field, create_model
 
 from tapeline.alerts.condition_json import condition_from_json
 from tapeline.alerts.conditions import compile_rule
 from tapeline.alerts.delivery.messages import check_template
-from tapeline.alerts.rule import Name, Rule
+from tapeline.alerts.rule import Name, Rule, SymbolName
 from tapeline.alerts.store.store import StoredRule
-from tapeline.core.errors import ConfigurationError
-from tapeline.core.symbol import Symbol
 from tapeline.gateway.instants import Instant, instant
 from tapeline.gateway.problems import blamed_on
 
@@ -33,17 +31,6 @@ _EXAMPLE: Final[dict[str, Any]] = {
 _OWN: Final = ("id", "owner", "condition", "symbols")
 
 
-def _symbol(text: str) -> str:
-    try:
-        return "*" if text == "*" else str(Symbol.parse(text))
-    except ConfigurationError as error:
-        raise ValueError(str(error)) from None
-
-
-GivenSymbol = Annotated[str, Field(min_length=1, max_length=64, examples=["BTCUSDT"]), AfterValidator(_symbol)]
-"""A symbol in a request; ``*`` is all."""
-
-
 def _given() -> Any:
     """A rule without id and owner, its condition as text or as JSON: every other field is the rule's own."""
     fields: dict[str, Any] = {
@@ -54,7 +41,7 @@ def _given() -> Any:
     condition = Annotated[str, Field(min_length=1, max_length=2_000)] | dict[str, Any]
     told = "in the rule language, as text or as the JSON form of /v1/schemas/rules"
     fields["condition"] = (condition, Field(description=told))
-    fields["symbols"] = (tuple[GivenSymbol, ...], Field(min_length=1, max_length=MOST_SYMBOLS))
+    fields["symbols"] = (tuple[SymbolName, ...], Field(min_length=1, max_length=MOST_SYMBOLS))
     config = ConfigDict(extra="forbid", allow_inf_nan=False, json_schema_extra={"example": _EXAMPLE})
     made = create_model("RuleBody", __config__=config, **fields)
     made.__doc__ = "A rule as it is sent."
@@ -147,4 +134,4 @@ def moment(nanoseconds: int) -> datetime:
     return datetime.fromtimestamp(nanoseconds // 1_000 / 1e6, UTC)
 
 
-__all__ = ["GivenSymbol", "NewRule", "RuleBody", "StoredRuleBody", "moment", "new_id", "rule_of", "stored_body"]
+__all__ = ["NewRule", "RuleBody", "StoredRuleBody", "moment", "new_id", "rule_of", "stored_body"]

@@ -12,7 +12,7 @@ from tapeline.alerts.catalogue import NAME_OF, Function, catalogue
 from tapeline.alerts.conditions import compile_rule, external_keys, history_needed
 from tapeline.alerts.limits.limiter import Rate
 from tapeline.alerts.lint import lint_rule
-from tapeline.alerts.rule import Rule
+from tapeline.alerts.rule import Rule, SymbolName
 from tapeline.alerts.rule_files import json_schema
 from tapeline.gateway.answers import JSON, Body, answered, problems
 from tapeline.gateway.callers import limited, require
@@ -20,7 +20,7 @@ from tapeline.gateway.context import Context, GatewayContext
 from tapeline.gateway.instants import Instant, instant
 from tapeline.gateway.preview import PreviewWorker, TookTooLongError, previewed
 from tapeline.gateway.problems import ProblemError, blamed_on, wrong_field
-from tapeline.gateway.rule_bodies import GivenSymbol, RuleBody, moment, rule_of
+from tapeline.gateway.rule_bodies import RuleBody, moment, rule_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -85,7 +85,7 @@ class PreviewBody(Body):
         None, description="of the stored bars; the rule's own where absent"
     )
     bars: int = Field(2_000, ge=10, le=MOST_PREVIEW_BARS, description="of each symbol, the newest there are")
-    symbols: tuple[GivenSymbol, ...] = Field(
+    symbols: tuple[SymbolName, ...] = Field(
         (), max_length=MOST_PREVIEW_SYMBOLS, description="needed where it watches *"
     )
     path: Literal["ohlc", "close"] = Field("ohlc", description="whether a bar counts as four trades or as its close")

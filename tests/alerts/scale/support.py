@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-import argparse
 import asyncio
-import json
+import multiprocessing
 import os
 import signal
-import sys
-import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from datetime import timedelta
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from tapeline.alerts.feeds.batcher import Tick
-from tapeline.alerts.feeds.data_manager import DataManager
+from tapeline.alerts.feeds.data_manager import DataManager, ManagerOptions
 from tapeline.alerts.feeds.replay import replay_batches
 from tapeline.alerts.feeds.source_names import SourceName
 from tapeline.alerts.pipeline import AlertPipeline
+from tapeline.alerts.records import Commit
 from tapeline.alerts.routing import Router
 from tapeline.alerts.rule import Escalation, Rule
 from tapeline.alerts.scale.event_queue import EventReader
@@ -39,6 +39,8 @@ SECOND = 1_000_000_000
 BEGIN = 1_700_000_000 * SECOND
 SHARDS = 4
 LEASE = 0.5
+CHUNK = 20
+"""Trades that a source gives at a time."""
 SYMBOLS = tuple(f"S{number}USDT" for number in range(8))
 Found = dict[str, tuple[object, ...]]
 
@@ -120,24 +122,30 @@ class FixedRules:
         return found
 
 
-class TapeSource:
-    """Gives the tape behind what is known already, at a pace, and waits at its end."""
+class Gate:
+    """How many trades of the tape the sources give: a test opens it further when what it waits for has come about."""
 
-    def __init__(
-        self, manager: DataManager, positions: Mapping[str, int], trades: Sequence[Tick], pace: float, chunk: int
-    ) -> None:
+    def __init__(self, trades: int) -> None:
+        self.trades = trades
+
+
+class TapeSource:
+    """Gives the tape behind what is known already, as far as the gate lets it, and waits at its end."""
+
+    def __init__(self, manager: DataManager, positions: Mapping[str, int], trades: Sequence[Tick], gate: Gate) -> None:
         self.manager, self.positions, self.trades = manager, positions, trades
-        self.pace, self.chunk = pace, chunk
+        self.gate = gate
         self.stopping = asyncio.Event()
 
     async def run(self) -> None:
-        waiting = [one for one in self.trades if one.sequence > self.positions.get(f"tape:{one.symbol}", -1)]
-        for begin in range(0, len(waiting), self.chunk):
-            if self.stopping.is_set():
-                return
-            await asyncio.to_thread(self.manager.take, "tape", waiting[begin : begin + self.chunk])
-            await asyncio.sleep(self.pace)
-        await self.stopping.wait()
+        given = 0
+        while not self.stopping.is_set():
+            some = self.trades[given : min(given + CHUNK, self.gate.trades)]
+            given += len(some)
+            behind = [one for one in some if one.sequence > self.positions.get(f"tape:{one.symbol}", -1)]
+            if behind:
+                await asyncio.to_thread(self.manager.take, "tape", behind)
+            await asyncio.sleep(0.001 if some else 0.01)
 
     def stop(self) -> None:
         self.stopping.set()
@@ -191,11 +199,11 @@ class Feed:
         folder: Path,
         trades: Sequence[Tick],
         *,
-        pace: float = 0.002,
-        chunk: int = 20,
+        gate: Gate | None = None,
         lease: float = LEASE,
         events: bool = False,
     ) -> None:
+        self.gate = gate or Gate(len(trades))
         store = open_store(address)
         assert isinstance(store, SqlStore)
         self.store = store
@@ -208,9 +216,10 @@ class Feed:
             StreamWriter(self.clients[0]),
             folder / name,
             {symbol: [SourceName("tape", symbol, stale_after=3_600)] for symbol in SYMBOLS},
-            lambda manager, positions: [TapeSource(manager, positions, trades, pace, chunk)],
+            lambda manager, positions: [TapeSource(manager, positions, trades, self.gate)],
             events=EventReader(self.clients[1], name) if events else None,
-            options=PublisherOptions(upkeep=0.05, tidy=0.2, pause=0.05),
+            # The tape is of another year: its time does not follow our clock.
+            options=PublisherOptions(upkeep=0.05, tidy=0.2, pause=0.05, manager=ManagerOptions(idle=1e9)),
         )
         self.loop = asyncio.new_event_loop()
         self.failed: BaseException | None = None
@@ -221,6 +230,7 @@ class Feed:
     def stop(self) -> None:
         self.loop.call_soon_threadsafe(self.publisher.stop)
         self.thread.join(20)
+        self.loop.close()
         self.membership.stop()
         for client in self.clients:
             client.close()
@@ -241,3 +251,95 @@ def until(holds: Callable[[], bool], seconds: float = 30.0) -> float:
         assert time.monotonic() - begun < seconds, "it did not come about"
         time.sleep(0.01)
     return time.monotonic() - begun
+
+
+def serve_engine(address: str, redis_address: str, name: str, told: Connection, lease: float, snapshot: float) -> None:
+    """An engine in a process of its own.
+
+    It tells which shards it has, since which epochs, and how often it was refused, whenever that changes. Told
+    ``stop at commit`` it stops itself (SIGSTOP) before its next commit's transaction begins, and goes on with that
+    very commit when it is continued; told ``end``, it ends.
+    """
+    one = Engine(address, redis_address, name, lease=lease, snapshot=snapshot)
+    written, armed = one.engine._store.commit_all, threading.Event()
+
+    def commit_all(commits: Sequence[Commit]) -> tuple[frozenset[str], ...]:
+        if armed.is_set():
+            armed.clear()
+            told.send("stopping")
+            os.kill(os.getpid(), signal.SIGSTOP)
+        return written(commits)
+
+    one.engine._store.commit_all = commit_all  # type: ignore[method-assign]
+    before: object = None
+    while True:
+        now = ({number: shard.owned.epoch for number, shard in list(one.engine._shards.items())}, one.engine.fenced_out)
+        if now != before:
+            told.send(now)
+            before = now
+        if one.engine.problem is not None:
+            raise SystemExit(f"{name}: {one.engine.problem}")
+        if told.poll(0.01):
+            said = told.recv()
+            if said == "end":
+                break
+            armed.set()
+    one.stop()
+    told.send("ended")
+
+
+def serve_feed(address: str, redis_address: str, name: str, folder: Path, trades: int, gate: int, lease: float) -> None:
+    """A publisher in a process of its own, until it is killed."""
+    Feed(address, redis_address, name, folder, tape(trades), gate=Gate(gate), lease=lease)
+    signal.pause()
+
+
+class EngineProcess:
+    """The other end of :func:`serve_engine`."""
+
+    def __init__(
+        self, address: str, redis_address: str, name: str, *, lease: float = LEASE, snapshot: float = 0.3
+    ) -> None:
+        # Forked from a server that has everything imported: a process costs tens of milliseconds.
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload([__name__])
+        self.name = name
+        self.told, other = context.Pipe()
+        self.process = context.Process(
+            target=serve_engine, args=(address, redis_address, name, other, lease, snapshot), daemon=True
+        )
+        self.process.start()
+        other.close()
+        self.shards: dict[int, int] = {}
+        self.refused = 0
+        self.stopping = self.ended = False
+
+    def look(self) -> None:
+        """Read what it has told."""
+        try:
+            while self.told.poll():
+                said = self.told.recv()
+                if said == "stopping":
+                    self.stopping = True
+                elif said == "ended":
+                    self.ended = True
+                else:
+                    self.shards, self.refused = said
+        except (EOFError, ConnectionResetError):
+            self.shards = {}
+
+    def send(self, number: signal.Signals) -> None:
+        """Send a signal."""
+        assert self.process.pid is not None
+        os.kill(self.process.pid, number)
+
+    def end(self) -> None:
+        """End it, however it is."""
+        if self.process.is_alive():
+            self.send(signal.SIGCONT)
+            with suppress(OSError):
+                self.told.send("end")
+            self.process.join(10)
+        if self.process.is_alive():
+            self.process.kill()
+            self.process.join()

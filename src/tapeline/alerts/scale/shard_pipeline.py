@@ -153,6 +153,9 @@ class ShardPipeline:
         """Go over the stream behind the snapshot and take the rules of now; how many batches that were."""
         epochs = self.pipeline.epochs.read()
         self._journal.at_least = max((one.position for one in epochs), default=0)
+        if not epochs:
+            # Nobody had the shard before: the rules of now hold for all that was published meanwhile.
+            self.set_rules(rules, symbols, generation)
         count = self.pipeline.recover()
         self.set_rules(rules, symbols, generation)
         return count

@@ -1,8 +1,9 @@
-"""The book: places without gaps from whichever process, acknowledgements that follow from each other; both databases."""
+"""The book: places without gaps from whichever process, acknowledgements that follow from each other."""
 
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 
 import pytest
 
@@ -75,8 +76,6 @@ def test_a_dead_letter_that_is_taken_back_keeps_its_place(store, book) -> None:
     book.number()
     claims = store.claim("bot", limit=10, lease=SECOND, now=START)
     begun = store.begin_attempts(claims, now=START)
-    from dataclasses import replace
-
     store.settle(*(replace(one, ended_at=START, outcome="refused") for one in begun))
     assert store.redrive(channel="bot", now=START) == len(begun)
     assert book.number() == 0

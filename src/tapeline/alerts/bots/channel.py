@@ -23,7 +23,7 @@ from tapeline.alerts.delivery.channel import Answer
 from tapeline.alerts.delivery.pinned_http import UnansweredError
 from tapeline.alerts.delivery.secret_vault import SecretVault, UnreadableSecretError
 from tapeline.alerts.delivery.ssrf import Resolve, TargetRules, resolve_host
-from tapeline.alerts.records import Delivery
+from tapeline.alerts.records import Delivery, Outcome
 from tapeline.alerts.store.store import Endpoint
 from tapeline.core.errors import ConfigurationError, DataError, TemporaryError
 from tapeline.monitoring.redaction import Redactor, secret_parts
@@ -118,17 +118,22 @@ class BotChannel:
         dialect = self._dialects[bot.settings.dialect]
         if signal.action == "hold" and bot.settings.dialect not in ("generic", "pull"):
             return Answer("sent", detail="nothing to do: hold")
-        return self._insist(found, bot, endpoint, dialect)
+        if 0 < delivery.expires_at <= found.expires_at:
+            return self._insist(found, bot, endpoint, dialect, "retry")
+        # Taken back from the dead letters with another expiry: that makes the signal no younger.
+        return self._insist(found, bot, endpoint, dialect, "refused")
 
-    def _insist(self, found: StoredSignal, bot: Bot, endpoint: Endpoint, dialect: BotDialect) -> Answer:
+    def _insist(
+        self, found: StoredSignal, bot: Bot, endpoint: Endpoint, dialect: BotDialect, when_stale: Outcome
+    ) -> Answer:
         begun = self._clock()
         until = min(found.expires_at, begun + int(INSISTING * SECOND))
         pause, tries, last = FIRST_PAUSE, 0, Reply("retry", detail="")
         while True:
             now = self._clock()
             if now >= found.expires_at:
-                # A retry after the expiry: the outbox records it as expired.
-                return Answer("retry", last.status, f"stale, not sent; {last.detail}".rstrip("; "))
+                # A retry after the delivery's expiry is recorded as expired by the outbox.
+                return Answer(when_stale, last.status, f"stale, not sent; {last.detail}".rstrip("; "))
             tries += 1
             last = self._once(found, bot, endpoint, dialect, now)
             if last.outcome != "retry":

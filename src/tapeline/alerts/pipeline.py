@@ -114,15 +114,16 @@ class AlertPipeline:
 
         What is found again is the same by its id and changes nothing. How many batches there were.
         """
-        behind, symbols = self._standing(self.epochs.read()), tuple(self.in_force.symbols)
+        symbols = tuple(self.in_force.symbols)
+        behind = self._standing(self.epochs.read())
         self.read_acknowledgements()
         stops = [epoch.position for epoch in behind]
         for replayed in joined(self.journal.replay(self._position, self.evaluator.symbols), stops):
             while behind and behind[0].position < replayed.position:
                 self._again(behind.pop(0))
             self._take(replayed.batch, replayed.taken)
+            self.replayed += replayed.position - self._position
             self._position = replayed.position
-            self.replayed += 1
         for epoch in behind:
             self._again(epoch)
         if self._based:

@@ -87,7 +87,7 @@ class EngineOptions:
     look: float = 1.0
     snapshot: float = 5.0
     journal: float = 0.25
-    gather: float = 0.005
+    gather: float = 0.002
     pause: float = 1.0
     changes: ChangeOptions = field(default_factory=ChangeOptions)
     batcher: BatcherOptions = field(default_factory=BatcherOptions)

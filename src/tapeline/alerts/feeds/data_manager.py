@@ -280,6 +280,17 @@ class DataManager:
         """Let ``run`` return after its next look."""
         self._stopping.set()
 
+    def sources_of(self, symbol: str) -> tuple[SourceName, ...]:
+        """The sources of a symbol, the best first; none where it is not watched."""
+        with self._lock:
+            instrument = self._instruments.get(symbol)
+            return () if instrument is None else tuple(route.named for route in instrument.routes)
+
+    def names(self, source: str) -> tuple[str, ...]:
+        """What a source calls the symbols that are watched of it."""
+        with self._lock:
+            return tuple(name for at, name in self._routes if at == source)
+
     def speaking(self, symbol: str) -> str:
         """The source that gives a symbol's records now."""
         instrument = self._instruments[symbol]

@@ -10,15 +10,18 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
-
-import pandas as pd
 
 from tapeline.core.errors import ConfigurationError, DataError
 from tapeline.core.symbol import Symbol
-from tapeline.core.timeframe import Timeframe
 from tapeline.core.versions import digest
+
+if TYPE_CHECKING:
+    # Only the alerts of scores need it: services that never make one do without its 70 MB.
+    import pandas as pd
+
+    from tapeline.core.timeframe import Timeframe
 
 MAXIMUM_TITLE: Final = 200
 MAXIMUM_BODY: Final = 20_000
@@ -198,11 +201,16 @@ def score_alert(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> alert = score_alert(symbol="EURUSD", timeframe="H1", ts=pd.Timestamp("2017-01-02 09:00", tz="UTC"), side=1,
     ...                     confidence=0.71, probability=0.71, model="direction", model_version="3")
     >>> alert.title, alert.key
     ('EURUSD H1: long, confidence 71.0 %', 'score/EURUSD/H1/2017-01-02T09:00:00+00:00/direction/3')
     """
+    import pandas as pd
+
+    from tapeline.core.timeframe import Timeframe
+
     name, frame = Symbol.parse(symbol), Timeframe.parse(timeframe)
     if pd.isna(ts) or ts.tzinfo is None:
         raise DataError(f"score_alert: ts {ts} of {name} has no time zone", hint="pass a UTC instant")
@@ -243,6 +251,8 @@ def score_alerts(
     DataError
         A column is missing, or a qualifying row holds a value that :func:`score_alert` refuses.
     """
+    import pandas as pd
+
     missing = {"probability", "side", "confidence", "model", "model_version"} - set(scores.columns)
     if missing:
         raise DataError(f"score_alerts: the scores lack the columns {sorted(missing)}")

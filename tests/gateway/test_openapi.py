@@ -46,7 +46,7 @@ def test_who_may_call_what_is_said(document) -> None:
                 "get /healthz",
                 "get /readyz",
                 "get /metrics",
-                "post /v1/auth/login",
+                "post /v1/auth/token",
                 "post /v1/auth/refresh",
                 "post /v1/inbound/freqtrade/{token}",
                 "post /v1/inbound/tradingview/{token}",

@@ -27,6 +27,8 @@ _SHAPES: Final = (
     (re.compile(r"(?i)(discord(?:app)?\.com/api/webhooks/)[^\s\"'<>]{1,300}"), rf"\1{MASK}"),
     (re.compile(r"\bxox[a-z]-[A-Za-z0-9-]{8,300}"), MASK),  # a Slack token
     (re.compile(r"\beyJ[\w-]{8,2000}\.[\w-]{8,2000}\.[\w-]{0,2000}"), MASK),  # a JSON web token
+    (re.compile(r"\btl[kt]_[A-Za-z0-9_-]{16,200}"), MASK),  # an API key of ours, a ticket of ours
+    (re.compile(r"\$argon2(?:id|i|d)\$[^\s\"']{10,300}"), MASK),  # a hashed password
     (re.compile(r"\bAKIA[0-9A-Z]{16}\b"), MASK),  # an AWS access key
     (re.compile(r"(?i)\b([a-z][a-z0-9+.-]{0,30}://)[^/\s@]{1,300}@"), rf"\1{MASK}@"),  # user:password@ in a URL
     (re.compile(r"(?i)\b(bearer|basic)\s{1,5}[\w.~+/=-]{8,2000}"), rf"\1 {MASK}"),

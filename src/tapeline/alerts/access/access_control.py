@@ -16,7 +16,7 @@ from tapeline.alerts.access.api_keys import PREFIX, ApiKey, ApiKeys
 from tapeline.alerts.access.audit import AuditLog
 from tapeline.alerts.access.login_limits import LoginLimits
 from tapeline.alerts.access.passwords import RECOMMENDED, HashCosts, Passwords
-from tapeline.alerts.access.principal import NotAuthenticatedError, Principal, Role
+from tapeline.alerts.access.principal import NotAuthenticatedError, NotPermittedError, Principal, Role
 from tapeline.alerts.access.quotas import QuotaGuard
 from tapeline.alerts.access.standing import Standing
 from tapeline.alerts.access.tickets import Tickets
@@ -260,21 +260,50 @@ class AccessControl:
             raise NotAuthenticatedError("the refresh token is not valid")
         return self._tokens(family)
 
-    def logout(self, principal: Principal, *, everywhere: bool = False, address: str = "", request_id: str = "") -> int:
-        """End the login that somebody came with, or all of his; how many ended. Their tokens die at once."""
+    def logout(self, principal: Principal, *, address: str = "", request_id: str = "") -> bool:
+        """End the login that somebody came with; its tokens die at once. False for a key, which has none."""
         kind, _, id = principal.credential.partition(":")
-        if kind != "session" and not everywhere:
-            return 0
-        action = "logout.everywhere" if everywhere else "logout"
+        if kind != "session":
+            return False
         said = {"address": address, "request_id": request_id}
-        with self.audit.entry(principal, action, "session", "" if everywhere else id, **said):
-            return self._write(
-                lambda db: (
-                    revoke_families(db, principal.owner, "logged out", self._clock())
-                    if everywhere
-                    else int(revoke_family(db, id, "logged out", self._clock()))
-                )
-            )
+        with self.audit.entry(principal, "logout", "session", id, **said):
+            return bool(self._write(lambda db: revoke_family(db, id, "logged out", self._clock())))
+
+    def end_sessions(self, owner: str, *, reason: str = "logged out everywhere") -> int:
+        """End every login of a user; how many."""
+        return int(self._write(lambda db: revoke_families(db, owner, reason, self._clock())))
+
+    def change_password(
+        self, principal: Principal, current: str, new: str, *, address: str = "", request_id: str = ""
+    ) -> None:
+        """Take a new password from somebody who knows the old one; his other logins end.
+
+        Guesses count as failed logins do: who stole a token must not try passwords with it.
+
+        Raises
+        ------
+        NotPermittedError
+            The old one is wrong, or he came with an API key.
+        ThrottledError
+            Too many were wrong.
+        DataError
+            The new one is too weak.
+        """
+        kind, _, family = principal.credential.partition(":")
+        if kind != "session":
+            raise NotPermittedError("a password is changed by somebody who logged in with it")
+        failures = self._limits.begin(principal.owner, address)
+        said = {"address": address, "request_id": request_id}
+        try:
+            self.users.check_password(principal.owner, current)
+        except NotAuthenticatedError:
+            told = {"failures": failures}
+            self.audit.record(principal, "password.refuse", "user", principal.owner, after=told, **said)
+            raise NotPermittedError("the current password is wrong") from None
+        with alone():
+            self._database.write(lambda db: self._limits.succeeded(db, principal.owner, address))
+        with self.audit.entry(principal, "password.change", "user", principal.owner, **said):
+            self.users.set_password(principal.owner, new, keep_family=family)
 
     def sessions(self, owner: str) -> tuple[Family, ...]:
         """The logins of a user that have not ended, the newest first."""

@@ -122,9 +122,13 @@ class ApiKeys:
             "last_used_at": 0,
             "revoked_at": None,
         }
+
+        def work(connection: Connection) -> ApiKey:
+            connection.execute(insert(api_key).values(values))
+            return key
+
         with self._quotas.within(owner, "api_keys"):
-            self._database.write(lambda db: db.execute(insert(api_key).values(values)))
-        return key, text
+            return self._database.write(work), text
 
     def get(self, owner: str, id: str) -> ApiKey:
         """One key of a user.

@@ -31,6 +31,8 @@ class Entry:
     before, after:
         What was there and what is: a mapping, a dataclass, a model, or a function of the write's answer. Values under
         names such as ``password``, ``token`` or ``secret`` are masked.
+    id:
+        Of the record; a function of the write's answer where the write makes it.
     written:
         Whether the row is on the disk.
     """
@@ -40,7 +42,7 @@ class Entry:
     credential: str
     action: str
     kind: str
-    id: str = ""
+    id: str | Callable[[Any], str] = ""
     before: Any = None
     after: Any = None
     address: str = ""
@@ -89,7 +91,7 @@ class AuditLog:
         principal: Principal | str,
         action: str,
         kind: str,
-        id: str = "",
+        id: str | Callable[[Any], str] = "",
         before: Any = None,
         after: Any = None,
         address: str = "",
@@ -160,7 +162,7 @@ class AuditLog:
             self._text.line(entry.credential),
             self._text.line(entry.action),
             self._text.line(entry.kind),
-            self._text.line(entry.id),
+            self._text.line(entry.id(answer) if callable(entry.id) else entry.id),
             self._text.json(entry.before(answer) if callable(entry.before) else entry.before),
             self._text.json(entry.after(answer) if callable(entry.after) else entry.after),
             self._text.line(entry.address),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tapeline.cli_gateway import gateway
 from tapeline.console import new_table, print_table, say, terminal
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ RulesOption = Annotated[
 alerts_application = typer.Typer(
     help="The alert engine: serve, rules, firings, lint, backtest, replay.", no_args_is_help=True
 )
+alerts_application.command()(gateway)
 
 
 @alerts_application.command()

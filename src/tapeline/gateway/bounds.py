@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -14,6 +15,7 @@ LARGEST_INBOUND: Final = 8 << 10
 LONGEST_TARGET: Final = 4_096
 MOST_HEADERS: Final = 64
 LARGEST_HEADERS: Final = 16 << 10
+BODY_SECONDS: Final = 15
 _INBOUND: Final = "/v1/inbound"
 
 
@@ -70,6 +72,22 @@ async def _body(scope: Scope, receive: Receive, headers: dict[bytes, bytes]) -> 
     told = headers.get(b"content-length", b"0")
     if told.isdigit() and int(told[:12]) > largest:
         raise _too_large(largest)
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            body = await _read(receive, largest)
+    except TimeoutError:
+        raise ProblemError(
+            408, "too-slow", f"the body took longer than {BODY_SECONDS} s", headers={"Connection": "close"}
+        ) from None
+    if body is None:
+        return None
+    kind = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
+    if body and (kind == b"application/json" or kind.endswith(b"+json")):
+        strict_json(body)
+    return body
+
+
+async def _read(receive: Receive, largest: int) -> bytes | None:
     parts, size = [], 0
     while True:
         message = await receive()
@@ -81,12 +99,7 @@ async def _body(scope: Scope, receive: Receive, headers: dict[bytes, bytes]) -> 
             raise _too_large(largest)
         parts.append(part)
         if not message.get("more_body", False):
-            break
-    body = b"".join(parts)
-    kind = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
-    if body and (kind == b"application/json" or kind.endswith(b"+json")):
-        strict_json(body)
-    return body
+            return b"".join(parts)
 
 
 def _too_large(largest: int) -> ProblemError:

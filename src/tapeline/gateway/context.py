@@ -69,6 +69,16 @@ class GatewayContext:
             part: Part = self._parts[make]
             return part
 
+    def close(self) -> None:
+        """Close the limiter and what rooms have added; the store stays its owner's."""
+        with self._lock:
+            for one in self._parts.values():
+                close = getattr(one, "close", None)
+                if callable(close):
+                    close()
+            self._parts.clear()
+        self.limiter.close()
+
 
 async def context_of(request: Request) -> GatewayContext:
     """The dependency: the context of the application that answers."""

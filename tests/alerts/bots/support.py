@@ -72,6 +72,7 @@ def serving(handle: Handle) -> Iterator[str]:
 
         do_GET = _answer  # noqa: N815 - the base class's name
         do_POST = _answer  # noqa: N815 - the base class's name
+        do_PUT = _answer  # noqa: N815 - the base class's name
 
         def log_message(self, *_: object) -> None:
             pass

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from tapeline.alerts.bots.acknowledgement import Acknowledgement
 from tapeline.alerts.bots.bot_settings import BotSettings
 from tapeline.alerts.bots.signal import read_signal
-from tapeline.alerts.bots.signal_book import Acknowledgement
 from tapeline.alerts.delivery.secret_vault import SecretVault, new_key
 from tapeline.alerts.delivery.ssrf import TargetRules
 from tapeline.alerts.routing import Route, Router

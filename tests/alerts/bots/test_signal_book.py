@@ -7,7 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from tapeline.alerts.bots.signal_book import Acknowledgement, AcknowledgementConflictError, SignalBook
+from tapeline.alerts.bots.acknowledgement import Acknowledgement
+from tapeline.alerts.bots.signal_book import AcknowledgementConflictError, SignalBook
 from tapeline.alerts.delivery.messages import render
 from tapeline.alerts.records import Commit, Delivery
 from tapeline.alerts.routing import Route, Router

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 from urllib.parse import quote, urlencode, urlsplit
 
+from tapeline.alerts.bots.acknowledgement import Acknowledgement
 from tapeline.alerts.bots.client_state import ClientStateFile
 from tapeline.alerts.bots.signal import Signal, read_signal
-from tapeline.alerts.bots.signal_book import Acknowledgement
 from tapeline.alerts.delivery.signing import verify
 from tapeline.core.errors import ConfigurationError, DataError, TemporaryError
 

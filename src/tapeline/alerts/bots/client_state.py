@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
-from tapeline.alerts.bots.signal_book import Acknowledgement
+from tapeline.alerts.bots.acknowledgement import Acknowledgement
 from tapeline.core.errors import DataError
 
 KEPT_IDS: Final = 2_000

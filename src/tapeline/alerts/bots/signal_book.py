@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, fields
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from sqlalchemy import Connection, RowMapping, delete, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
+from tapeline.alerts.bots.acknowledgement import LONGEST_NOTE, Acknowledgement, SignalState
 from tapeline.alerts.bots.bot_settings import NANOSECONDS, BotSettings, read_settings
 from tapeline.alerts.bots.signal import CHANNEL, Signal, complete, read_signal
 from tapeline.alerts.store import rows
@@ -25,8 +26,6 @@ from tapeline.alerts.store.queries import page_size
 from tapeline.alerts.store.store import UnknownRecordError
 from tapeline.core.errors import ConfigurationError, DataError
 
-SignalState = Literal["open", "accepted", "executed", "rejected"]
-LONGEST_NOTE: Final = 500
 _BATCH: Final = 500
 _OUTBOX: Final = "outbox"
 _AFTER: Final[dict[SignalState, tuple[SignalState, ...]]] = {
@@ -82,16 +81,6 @@ class StoredSignal:
     def signal(self) -> Signal:
         """The signal itself."""
         return read_signal(self.body)
-
-
-@dataclass(frozen=True, slots=True)
-class Acknowledgement:
-    """What a bot says of a signal: its state, at which price and how much was filled, and a line of its own."""
-
-    state: SignalState
-    fill_price: float | None = None
-    fill_quantity: float | None = None
-    note: str = ""
 
 
 class SignalBook:

@@ -11,15 +11,9 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse
 
 from tapeline.alerts.access.principal import Principal
+from tapeline.alerts.bots.acknowledgement import LONGEST_NOTE, Acknowledgement, SignalState
 from tapeline.alerts.bots.signal import CHANNEL, Signal, signal_schema
-from tapeline.alerts.bots.signal_book import (
-    LONGEST_NOTE,
-    Acknowledgement,
-    AcknowledgementConflictError,
-    SignalBook,
-    SignalState,
-    StoredSignal,
-)
+from tapeline.alerts.bots.signal_book import AcknowledgementConflictError, SignalBook, StoredSignal
 from tapeline.alerts.store.store import Endpoint
 from tapeline.gateway.answers import Body, answered, problems
 from tapeline.gateway.callers import require

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
+from tapeline.alerts.bots.acknowledgement import Acknowledgement
 from tapeline.alerts.bots.bot_http import BotAnswer, BotHttp
 from tapeline.alerts.bots.bot_settings import BotSettings
 from tapeline.alerts.bots.signal import Signal
-from tapeline.alerts.bots.signal_book import Acknowledgement
 
 BUSY = frozenset({408, 425, 429, 500, 502, 503, 504})
 """Statuses after which the same request may succeed."""

@@ -12,11 +12,11 @@ import threading
 from collections.abc import Mapping
 from typing import Any, Final
 
+from tapeline.alerts.bots.acknowledgement import Acknowledgement
 from tapeline.alerts.bots.bot_http import BotAnswer, BotHttp
 from tapeline.alerts.bots.dialects.dialect import Bot, Reply, rejected, said_no
 from tapeline.alerts.bots.dialects.generic import number
 from tapeline.alerts.bots.signal import Signal
-from tapeline.alerts.bots.signal_book import Acknowledgement
 from tapeline.core.errors import ConfigurationError
 
 API: Final = "/api/v1"

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from typing import Any, Final
 
+from tapeline.alerts.bots.acknowledgement import LONGEST_NOTE, Acknowledgement
 from tapeline.alerts.bots.bot_http import BotHttp
 from tapeline.alerts.bots.dialects.dialect import Bot, Reply, rejected, said_no
 from tapeline.alerts.bots.signal import Signal
-from tapeline.alerts.bots.signal_book import LONGEST_NOTE, Acknowledgement
 from tapeline.alerts.delivery.signing import secret_bytes, sign
 from tapeline.core.errors import ConfigurationError
 

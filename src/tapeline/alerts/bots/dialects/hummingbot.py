@@ -15,10 +15,10 @@ from decimal import Decimal
 from typing import Any, Final
 from urllib.parse import quote
 
+from tapeline.alerts.bots.acknowledgement import Acknowledgement
 from tapeline.alerts.bots.bot_http import BotAnswer, BotHttp
 from tapeline.alerts.bots.dialects.dialect import Bot, Reply, rejected, said_no
 from tapeline.alerts.bots.signal import Signal
-from tapeline.alerts.bots.signal_book import Acknowledgement
 from tapeline.core.errors import ConfigurationError
 
 # The values of Hummingbot's TradeType and OrderType.

@@ -12,10 +12,10 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, Final
 
+from tapeline.alerts.bots.acknowledgement import Acknowledgement
 from tapeline.alerts.bots.bot_http import BotHttp
 from tapeline.alerts.bots.dialects.dialect import Bot, Reply, rejected, said_no
 from tapeline.alerts.bots.signal import Signal
-from tapeline.alerts.bots.signal_book import Acknowledgement
 from tapeline.core.errors import ConfigurationError
 
 _UUID: Final = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")

@@ -78,6 +78,6 @@ def test_a_channel_needs_a_key_and_keeps_no_address_in_the_clear(home: Path) -> 
 def test_the_engine_follows_the_symbols_that_rules_name(home: Path) -> None:
     store = open_alert_store(load_settings())
     engine, server = make_engine(load_settings(), store)
-    assert list(engine._symbols) == ["BTCUSDT"]
+    assert list(engine.changes.symbols()) == ["BTCUSDT"]
     assert server.connected == 0
     store.close()

@@ -19,6 +19,7 @@ from tapeline.alerts.routing import Route
 from tapeline.alerts.rule import Rule
 from tapeline.alerts.rule_source import RuleSource
 from tapeline.alerts.rules_in_force import Change, Prepared
+from tapeline.alerts.store.database import Database
 from tapeline.alerts.store.metadata import counter, endpoint
 from tapeline.alerts.store.sql_store import SqlStore
 from tapeline.alerts.store.store import Endpoint, Store
@@ -193,10 +194,7 @@ class EngineChanges:
 
     def _seen(self) -> tuple[int, ...]:
         """What rises with each change of rules, symbols and references."""
-        if self._database is None:
-            return ()
-        statement = select(counter.c.value).where(counter.c.name == "rule")
-        return (int(self._database.read(lambda db: db.execute(statement).scalar()) or 0),)
+        return () if self._database is None else (_last_change(self._database),)
 
     def _read_symbols(self) -> None:
         if self._manager is not None:
@@ -225,6 +223,11 @@ class EngineChanges:
         _log.error("a change is not in force: %s", error)
 
 
+def is_untouched(store: SqlStore) -> bool:
+    """Whether nobody has ever kept a rule or a symbol in a database."""
+    return _last_change(store.database) == 0
+
+
 def routes_of(endpoints: Iterable[Endpoint]) -> dict[tuple[str, str], Route]:
     """The channels that owners have made for themselves: endpoints that share ``settings["name"]`` are one.
 
@@ -250,6 +253,11 @@ def routes_of(endpoints: Iterable[Endpoint]) -> dict[tuple[str, str], Route]:
         ids = (*(before.endpoints if before is not None else ()), one.id)
         found[one.owner, name] = Route(name, one.channel, ids, lifetime)
     return found
+
+
+def _last_change(database: Database) -> int:
+    statement = select(counter.c.value).where(counter.c.name == "rule")
+    return int(database.read(lambda db: db.execute(statement).scalar()) or 0)
 
 
 def _pieces(change: Change, coming: Sequence[str], going: Sequence[str]) -> list[Change]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,13 +19,15 @@ from tapeline.alerts.channel_settings import (
     make_vault,
 )
 from tapeline.alerts.delivery.channel import Channel
+from tapeline.alerts.engine_changes import is_untouched
 from tapeline.alerts.feeds.data_manager import DataManager
-from tapeline.alerts.feeds.source_names import SourceName
 from tapeline.alerts.routing import Route
 from tapeline.alerts.rule_files import load_rules
 from tapeline.alerts.series import History
 from tapeline.alerts.service import AlertEngine, Source
+from tapeline.alerts.source_aliases import SourceAliases
 from tapeline.alerts.store.opening import open_store
+from tapeline.alerts.symbol_manager import SymbolManager
 from tapeline.alerts.webhook_manager import WebhookManager
 from tapeline.alerts.websocket_access import TokenGate
 from tapeline.alerts.websocket_server import WebSocketServer
@@ -83,10 +85,17 @@ def make_engine(settings: Settings, store: SqlStore) -> tuple[AlertEngine, WebSo
         There are no rules, no symbols, or a channel without a key to keep its secrets with.
     """
     alerts, path = settings.alerts, rules_path(settings)
-    named = {symbol for rule in load_rules(path) for symbol in rule.symbols if symbol != "*"}
-    symbols = sorted(named | set(alerts.symbols))
-    if not symbols:
+    if path == settings.root / "rules" and not path.exists():
+        # Nobody named it: the rules are in the database, or a folder will be made.
+        path.mkdir(parents=True)
+    if not load_rules(path) and not alerts.symbols and is_untouched(store):
         raise ConfigurationError("no rule names a symbol", hint="name symbols in [alerts] symbols or in a rule")
+    names_of = SourceAliases(
+        SymbolManager(store.database, clock=time.time_ns),
+        "binance",
+        settings.stream.stale_seconds,
+        possible=_is_listable,
+    )
     channels, endpoints = make_channels(settings, store)
     token = alerts.stream_token
     server = WebSocketServer(
@@ -98,10 +107,11 @@ def make_engine(settings: Settings, store: SqlStore) -> tuple[AlertEngine, WebSo
     engine = AlertEngine(
         store,
         alert_folder(settings),
-        {symbol: [SourceName("binance", symbol, settings.stream.stale_seconds)] for symbol in symbols},
+        {symbol: names_of(symbol) for symbol in alerts.symbols},
         rules=path,
+        names_of=names_of,
         sources=lambda manager, positions: [
-            *binance_source(settings, manager, symbols, positions),
+            *binance_source(settings, manager, positions),
             *news_source(settings, manager),
             *([EndpointUpkeep(endpoints)] if endpoints is not None else []),
         ],
@@ -173,10 +183,8 @@ def news_source(settings: Settings, manager: DataManager, client: HttpClient | N
     return [Poller("newsapi", wanted.questions, fetch, taker, quota, every=wanted.every_seconds)]
 
 
-def binance_source(
-    settings: Settings, manager: DataManager, symbols: Iterable[str], positions: Mapping[str, int]
-) -> list[Source]:
-    """Binance's trades, with its history to fill gaps from and to fall back on."""
+def binance_source(settings: Settings, manager: DataManager, positions: Mapping[str, int]) -> list[Source]:
+    """Binance's trades of the symbols that the manager watches of it, with its history to fill gaps from."""
     from tapeline.alerts.feeds.binance import BinanceSource
     from tapeline.streams.binance import BinanceHistory
     from tapeline.streams.connection import ConnectionOptions
@@ -186,17 +194,27 @@ def binance_source(
     watched = ConnectionOptions(
         stale_after=settings.stream.stale_seconds, maximum_attempts=settings.stream.maximum_attempts
     )
-    last = {name.partition(":")[2]: number for name, number in positions.items() if name.startswith("binance:")}
+    names = manager.names("binance")
+    last = {name: positions[key] for name, symbol in names.items() if (key := f"binance:{symbol}") in positions}
     return [
         BinanceSource(
             manager,
-            symbols,
+            names,
             history=BinanceHistory(client),
             last_ids=last,
             url=settings.stream.binance_stream,
             connection=watched,
         )
     ]
+
+
+def _is_listable(name: str) -> bool:
+    from tapeline.streams.binance import stream_names
+
+    try:
+        return bool(stream_names([name], ["aggTrade"]))
+    except ConfigurationError:
+        return False
 
 
 def make_channels(settings: Settings, store: SqlStore) -> tuple[list[Channel], WebhookManager | None]:

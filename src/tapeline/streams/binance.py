@@ -83,22 +83,31 @@ class BinanceStreams:
         self.on_record, self.on_break, self.on_session, self.on_alert = on_record, on_break, on_session, on_alert
         self.gate, self.options, self.timing = gate, options, timing or Timing()
         wanted = list(dict.fromkeys(checked_stream(stream) for stream in streams))
-        self.shards = [Shard(self, number, part) for number, part in enumerate(_batched(wanted, per_connection))]
+        self._shard_numbers = itertools.count()
+        self.shards = [Shard(self, next(self._shard_numbers), part) for part in _batched(wanted, per_connection)]
         self._tasks: set[asyncio.Task[None]] = set()
-        self._stopped = False
+        self._running = self._stopped = False
+        self._changed = asyncio.Event()
 
     async def run(self) -> None:
         """Keep all connections up until ``stop``; one that gives up does not end the others.
+
+        Without a stream there is no connection, and it waits for the first one.
 
         Raises
         ------
         FeedLostError
             After all have ended, where one gave up.
         """
+        self._running = True
         for shard in self.shards:
             self._start(shard)
         try:
-            while self._tasks:
+            while self._tasks or not (self._stopped or self.shards):
+                if not self._tasks:
+                    self._changed.clear()
+                    await self._changed.wait()
+                    continue
                 await asyncio.wait(set(self._tasks), return_when=asyncio.FIRST_COMPLETED)
                 for task in [task for task in self._tasks if task.done()]:
                     failed = task.exception()
@@ -116,6 +125,7 @@ class BinanceStreams:
     def stop(self) -> None:
         """End all connections."""
         self._stopped = True
+        self._changed.set()
         for shard in self.shards:
             shard.connection.stop()
 
@@ -129,16 +139,24 @@ class BinanceStreams:
             if part:
                 await shard.add(part)
         for part in _batched(new, self.per_connection):
-            shard = Shard(self, len(self.shards), part)
+            shard = Shard(self, next(self._shard_numbers), part)
             self.shards.append(shard)
-            if self._tasks and not self._stopped:
+            if self._running and not self._stopped:
                 self._start(shard)
+        self._changed.set()
 
     async def unsubscribe(self, streams: Iterable[str]) -> None:
-        """Take streams away while running; names that are not there are ignored."""
+        """Take streams away while running; names that are not there are ignored. An empty connection is ended."""
         gone = set(streams)
-        for shard in self.shards:
-            await shard.remove([stream for stream in shard.wanted if stream in gone])
+        for shard in list(self.shards):
+            mine = [stream for stream in shard.wanted if stream in gone]
+            if mine and len(mine) == len(shard.wanted):
+                # It would be silent, taken for lost, and opened again and again.
+                shard.wanted.clear()
+                self.shards.remove(shard)
+                shard.connection.stop()
+            elif mine:
+                await shard.remove(mine)
 
     def _start(self, shard: Shard) -> None:
         self._tasks.add(asyncio.create_task(shard.run()))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Protocol
 
@@ -157,6 +157,16 @@ class TickCollector:
             for symbol, sequence in self._sequences.items():
                 if sequence.last is not None:
                     self._fill_soon(symbol, at_least_once=True)
+
+    def forget(self, symbols: Iterable[str]) -> None:
+        """Forget instruments that are no longer followed: one that comes back begins with what it trades then."""
+        for text in symbols:
+            symbol = Symbol.parse(text)
+            filling = self._filling.get(symbol)
+            if filling is not None:
+                filling.cancel()
+            self._sequences.pop(symbol, None)
+            self._quoted.pop(symbol, None)
 
     async def run(self) -> None:
         """Give rows to the sink until :meth:`stop`, then the last ones; a sink that fails is offered them again."""

@@ -126,11 +126,13 @@ class BinanceSource:
         self.streams.stop()
 
     async def subscribe(self, symbols: Iterable[str]) -> None:
-        """Follow further symbols; the manager watches them already."""
-        fresh = [one for one in map(Symbol.parse, symbols) if one not in self._symbols]
+        """Follow further symbols; the manager watches them already. What they traded before is not asked for."""
+        fresh = [one for one in map(Symbol.parse, dict.fromkeys(symbols)) if one not in self._symbols]
+        streams = stream_names(fresh, [CHANNEL])
+        self._forget(fresh)
         self._symbols += fresh
         self.fallback.watch(fresh)
-        await self.streams.subscribe(stream_names(fresh, [CHANNEL]))
+        await self.streams.subscribe(streams)
 
     async def unsubscribe(self, symbols: Iterable[str]) -> None:
         """Follow some no more."""
@@ -138,6 +140,15 @@ class BinanceSource:
         self._symbols = [symbol for symbol in self._symbols if symbol not in gone]
         self.fallback.forget(gone)
         await self.streams.unsubscribe(stream_names(sorted(gone), [CHANNEL]))
+        self._forget(gone)
+
+    def _forget(self, symbols: Iterable[Symbol]) -> None:
+        for symbol in symbols:
+            self.collector.forget([symbol])
+            self._last.pop(symbol, None)
+            self._fetched.pop(symbol, None)
+            self._lost.pop(symbol, None)
+            self._held.discard(symbol)
 
     def append(self, records: Sequence[Collected]) -> None:
         """Give rows to the manager: the sink of the collector, called in a thread. Waits while the batcher is full."""
@@ -222,6 +233,8 @@ class BinanceSource:
 
     async def _ask(self, history: BinanceHistory, symbol: Symbol) -> None:
         async with self._slots:
+            if symbol not in self._last:
+                return
             first = int(self._last[symbol]) + 1
             try:
                 page = await history.trades_from(symbol, first)
@@ -229,6 +242,9 @@ class BinanceSource:
                 wait = error.retry_after if isinstance(error, ThrottledError) else None
                 self.fallback.failed(symbol, wait or 0.0)
                 return
+        if symbol not in self._last:
+            # It was let go meanwhile.
+            return
         self.manager.heard(self.name, symbol)
         received, last = self.timing.wall(), int(self._last[symbol])
         fresh = [trade for trade in page if int(trade.id) > last]

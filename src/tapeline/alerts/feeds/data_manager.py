@@ -286,10 +286,10 @@ class DataManager:
             instrument = self._instruments.get(symbol)
             return () if instrument is None else tuple(route.named for route in instrument.routes)
 
-    def names(self, source: str) -> tuple[str, ...]:
-        """What a source calls the symbols that are watched of it."""
+    def names(self, source: str) -> dict[str, str]:
+        """By what a source calls them, the symbols that are watched of it."""
         with self._lock:
-            return tuple(name for at, name in self._routes if at == source)
+            return {name: route.instrument.symbol for (at, name), route in self._routes.items() if at == source}
 
     def speaking(self, symbol: str) -> str:
         """The source that gives a symbol's records now."""

@@ -41,7 +41,7 @@ async def follow_symbols(
     A symbol without a source is only fed from outside. A source that fails at it is told in the log: what it wants is
     known to it, and its next connection asks for it again.
     """
-    named = {symbol: tuple(names_of(symbol)) for symbol in coming}
+    named = await asyncio.to_thread(lambda: {symbol: tuple(names_of(symbol)) for symbol in coming})
     fresh = await asyncio.to_thread(_watch, manager, named)
     gone = await asyncio.to_thread(_unwatch_names, manager, going)
     for source in sources:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tapeline.cli_gateway import gateway
+from tapeline.cli_people import mount
 from tapeline.console import new_table, print_table, say, terminal
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ alerts_application = typer.Typer(
     help="The alert engine: serve, rules, firings, lint, backtest, replay.", no_args_is_help=True
 )
 alerts_application.command()(gateway)
+mount(alerts_application)
 
 
 @alerts_application.command()

@@ -9,7 +9,8 @@ import jwt
 import pytest
 from sqlalchemy import func, select
 
-from tapeline.alerts.access.access_control import STRANGER, AccessControl
+from tapeline.alerts.access.access_control import STRANGER, AccessControl, AccessSettings
+from tapeline.alerts.access.passwords import HashCosts, Passwords
 from tapeline.alerts.access.principal import NotAuthenticatedError, NotPermittedError, Principal
 from tapeline.alerts.store.people_tables import login_attempt, token_family, user
 from tapeline.alerts.store.store import UnknownRecordError
@@ -93,9 +94,6 @@ def test_a_password_typed_into_the_names_field_is_not_kept(people) -> None:
 
 def test_the_hash_is_made_anew_at_todays_costs_when_somebody_logs_in(people, clock, store) -> None:
     from argon2 import PasswordHasher
-
-    from tapeline.alerts.access.access_control import AccessSettings
-    from tapeline.alerts.access.passwords import HashCosts
 
     dearer = AccessControl(
         store.database, AccessSettings((KEY,), costs=HashCosts(memory=128, passes=2, lanes=1)), clock=clock
@@ -420,10 +418,10 @@ class TestLimits:
         assert [row.after for row in people.audit.rows()] == [f'{{"failures":{n}}}' for n in (3, 2, 1)]
 
 
-def test_only_so_many_hashes_are_computed_at_once(people, monkeypatch) -> None:
-    from tapeline.alerts.access.passwords import HashCosts, Passwords
-
-    passwords = Passwords(HashCosts(memory=64, passes=1, lanes=1, at_once=2, wait_seconds=0.01))
+@pytest.mark.parametrize(("waiting", "wait_seconds"), [(1, 0.01), (0, 60.0)])
+def test_only_so_many_hashes_are_computed_at_once(monkeypatch, waiting, wait_seconds) -> None:
+    costs = HashCosts(memory=64, passes=1, lanes=1, at_once=2, wait_seconds=wait_seconds, waiting=waiting)
+    passwords = Passwords(costs)
     inside, leave = threading.Barrier(3), threading.Event()
 
     class Slow:
@@ -443,6 +441,9 @@ def test_only_so_many_hashes_are_computed_at_once(people, monkeypatch) -> None:
     leave.set()
     for thread in threads:
         thread.join()
+    inside.abort()
+    monkeypatch.undo()
+    assert passwords.match(passwords.hashed("p"), "p")
 
 
 class TestKeys:

@@ -37,8 +37,8 @@ class HashCosts:
         Threads of one computation.
     at_once:
         How many are computed at the same time: a flood of logins must take neither all memory nor all cores.
-    wait_seconds:
-        How long one waits for its turn before it is refused.
+    wait_seconds, waiting:
+        How long one waits for its turn before it is refused, and how many may wait: they hold threads that others need.
     """
 
     memory: int = 65_536
@@ -46,6 +46,7 @@ class HashCosts:
     lanes: int = 4
     at_once: int = 2
     wait_seconds: float = 3.0
+    waiting: int = 4
 
 
 RECOMMENDED: Final = HashCosts()
@@ -75,6 +76,7 @@ passwords.match("", "another")
     def __init__(self, costs: HashCosts = RECOMMENDED) -> None:
         self._costs = costs
         self._turns = threading.BoundedSemaphore(costs.at_once)
+        self._places = threading.BoundedSemaphore(costs.at_once + costs.waiting)
         self._hasher = _hasher(costs)
         # Nobody's hash, at the same costs: what a stranger's password is compared with. It was never computed, so that
         # no password belongs to it.
@@ -114,12 +116,18 @@ passwords.match("", "another")
 
     @contextmanager
     def _turn(self) -> Iterator[None]:
-        if not self._turns.acquire(timeout=self._costs.wait_seconds):
-            raise ThrottledError("too many logins at the same time", retry_after=1.0)
+        busy = ThrottledError("too many logins at the same time", retry_after=1.0)
+        if not self._places.acquire(blocking=False):
+            raise busy
         try:
-            yield
+            if not self._turns.acquire(timeout=self._costs.wait_seconds):
+                raise busy
+            try:
+                yield
+            finally:
+                self._turns.release()
         finally:
-            self._turns.release()
+            self._places.release()
 
 
 def check_new_password(password: str, name: str) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import secrets as randomness
 import time
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -13,6 +12,7 @@ from tapeline.alerts.delivery.channel import Channel
 from tapeline.alerts.delivery.endpoint_secrets import only_newest, only_valid, rotated, valid_secrets
 from tapeline.alerts.delivery.manager import switched_off
 from tapeline.alerts.delivery.messages import service_event
+from tapeline.alerts.delivery.messengers import MessengerChannel
 from tapeline.alerts.delivery.secret_vault import SecretVault, UnreadableSecretError
 from tapeline.alerts.delivery.signing import new_secret, secret_bytes
 from tapeline.alerts.delivery.webhook import WebhookChannel
@@ -22,7 +22,7 @@ from tapeline.alerts.limits.limiter import Limiter, Rate
 from tapeline.alerts.limits.local import LocalLimiter
 from tapeline.alerts.records import Delivery, Outcome
 from tapeline.alerts.store.store import Endpoint, RevisionConflictError, UnknownRecordError
-from tapeline.core.errors import ConfigurationError, DataError, ThrottledError
+from tapeline.core.errors import ConfigurationError, DataError, TemporaryError, ThrottledError
 
 if TYPE_CHECKING:
     from tapeline.alerts.endpoint_health import EndpointHealth
@@ -144,7 +144,6 @@ class WebhookManager:
         per_minute: int | None = None,
         lifetime: float = 0.0,
         operator: bool = False,
-        within: Callable[[str], AbstractContextManager[object]] = lambda id: nullcontext(),
     ) -> Registered:
         """A new endpoint, and its secret where requests to it are signed.
 
@@ -164,15 +163,12 @@ class WebhookManager:
             Seconds after which a delivery is worthless; 0: never.
         operator:
             Whether it is one of the settings, whose address may name a server of one's own.
-        within:
-            Called with the new id: the write happens inside what it gives, such as an entry of the audit log.
 
         Raises
         ------
         ConfigurationError
-            There is one of this id, there is no such kind, or the address may not be delivered to.
-        TemporaryError
-            Its name does not resolve now.
+            There is one of this id, there is no such kind, the address may not be delivered to, or its name does not
+            resolve now.
         """
         id = id or "ep_" + randomness.token_hex(12)
         self._check(kind, address, operator=operator)
@@ -197,8 +193,7 @@ class WebhookManager:
             created_at=now,
             changed_at=now,
         )
-        with within(id):
-            self._store.save_endpoint(endpoint)
+        self._store.save_endpoint(endpoint)
         return Registered(endpoint, secret)
 
     def change(
@@ -303,7 +298,13 @@ class WebhookManager:
         return self._store.change_endpoint(id, changed)
 
     def remove(self, id: str) -> None:
-        """Remove an endpoint; what is for it becomes dead letters."""
+        """Remove an endpoint; what is for it becomes dead letters.
+
+        Raises
+        ------
+        UnknownRecordError
+            There is none.
+        """
         if not self._store.delete_endpoint(id):
             raise UnknownRecordError(f"there is no endpoint {id!r}")
 
@@ -394,10 +395,14 @@ class WebhookManager:
         channel: Any = self._channels.get(kind)
         if channel is None:
             raise ConfigurationError(f"there is no channel {kind!r} here", hint=f"there are {', '.join(self.kinds)}")
-        if operator and kind in ("telegram", "slack"):
-            channel.parse(address, own_server=True)
-        else:
-            channel.parse(address)
+        try:
+            if operator and isinstance(channel, MessengerChannel):
+                channel.parse(address, own_server=True)
+            else:
+                channel.parse(address)
+        except TemporaryError as error:
+            # At a try it is a reason to try again; here a person waits, who has perhaps mistyped it.
+            raise ConfigurationError(error.message, hint="try again once the name resolves") from None
 
     def _signs(self, kind: str) -> bool:
         return isinstance(self._channels.get(kind), WebhookChannel)

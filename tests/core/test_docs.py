@@ -32,6 +32,7 @@ DOCS = Path(__file__).parents[2] / "docs"
         "backtest_search.md",
         "timing.md",
         "rules.md",
+        "access.md",
         "alerts.md",
         "paper.md",
     ],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
@@ -61,6 +62,12 @@ class AlertPipeline:
         Bars of the past to begin indicators and detectors with.
     group:
         The way into the store, where several pipelines share one; else it has its own.
+
+    Attributes
+    ----------
+    on_stored:
+        Called, in the store's thread, with the number of a batch's firings and the seconds since its first record
+        came; they are infinite where the store has refused them for good.
     """
 
     def __init__(
@@ -95,6 +102,7 @@ class AlertPipeline:
         self.replayed = self.firings = 0
         self.problem: BaseException | None = None
         self._clock, self._on_durable = clock, on_durable
+        self.on_stored: Callable[[int, float], None] = lambda firings, seconds: None
         self.in_force = RulesInForce(self.evaluator, self.processor, self.series, symbols)
         self._epoch = int(found.processor.get("epoch", 0)) if found is not None else 0
         self._based = False
@@ -175,10 +183,17 @@ class AlertPipeline:
             self._save()
         return True
 
-    def take(self, batch: Batch, taken: Taken) -> Future[frozenset[str]]:
-        """Take a batch; done when what it brought is on the disk."""
+    def take(self, batch: Batch, taken: Taken, waited: float = 0.0) -> Future[frozenset[str]]:
+        """Take a batch; done when what it brought is on the disk.
+
+        Parameters
+        ----------
+        waited:
+            Seconds since its first record came: part of the time that ``on_stored`` is told.
+        """
+        arrived = time.perf_counter() - waited
         self._position = self.journal.append(batch, taken)
-        return self._take(batch, taken)
+        return self._take(batch, taken, arrived)
 
     def read_acknowledgements(self) -> int:
         """Let the processor know who has seen what since the last call; how many there were."""
@@ -239,7 +254,7 @@ class AlertPipeline:
         self.journal.close()
         self.group.close(timeout=30.0)
 
-    def _take(self, batch: Batch, taken: Taken) -> Future[frozenset[str]]:
+    def _take(self, batch: Batch, taken: Taken, arrived: float | None = None) -> Future[frozenset[str]]:
         if not self.processor.watermark and taken.times.size:
             # Nobody was silent before there was a first record.
             self.in_force.watch_silence(int(taken.times[0]))
@@ -250,9 +265,9 @@ class AlertPipeline:
         self.latency.add("evaluate", time.perf_counter() - begun)
         for feed, position in taken.positions.items():
             self.positions[feed] = max(position, self.positions.get(feed, -1))
-        return self._submit(commit)
+        return self._submit(commit, arrived)
 
-    def _submit(self, commit: Commit) -> Future[frozenset[str]]:
+    def _submit(self, commit: Commit, arrived: float | None = None) -> Future[frozenset[str]]:
         done: Future[frozenset[str]] = Future()
         if not (commit.firings or commit.states or commit.deliveries):
             done.set_result(frozenset())
@@ -265,8 +280,13 @@ class AlertPipeline:
             if error is not None:
                 self.problem = error
                 _log.error("a commit of %d firings failed: %s", len(commit.firings), error)
+                if arrived is not None and commit.firings:
+                    self.on_stored(len(commit.firings), math.inf)
                 return
-            self.latency.add("durable", time.perf_counter() - begun)
+            ended = time.perf_counter()
+            self.latency.add("durable", ended - begun)
+            if arrived is not None and commit.firings:
+                self.on_stored(len(commit.firings), ended - arrived)
             new = len(answer.result())
             self.firings += new
             if new and self._on_durable is not None:

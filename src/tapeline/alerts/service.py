@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -11,32 +13,37 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Protocol
 
-from tapeline.alerts.delivery.channel import Answer, Channel
+from tapeline.alerts.delivery.channel import Channel
 from tapeline.alerts.delivery.manager import NotificationManager
 from tapeline.alerts.delivery.messages import render
 from tapeline.alerts.engine.indicators import EXTERNAL
 from tapeline.alerts.engine.layout import Indicator
 from tapeline.alerts.engine_changes import ChangeOptions, EngineChanges
+from tapeline.alerts.engine_reports import BEAT_SECONDS, EngineReport, forget_engines, write_engine
 from tapeline.alerts.feeds.batcher import Batcher, BatcherOptions
 from tapeline.alerts.feeds.data_manager import DataManager, ManagerOptions
 from tapeline.alerts.feeds.source_names import SourceName
 from tapeline.alerts.feeds.symbol_changes import follow_symbols
 from tapeline.alerts.feeds.tick_journal import JournalOptions
 from tapeline.alerts.folder_lock import FolderLock
-from tapeline.alerts.latency import STAGES, StageLatency
+from tapeline.alerts.latency import STAGES
+from tapeline.alerts.performance_monitor import PerformanceMonitor, Standing, TimedChannel, travel
 from tapeline.alerts.pipeline import AlertPipeline
-from tapeline.alerts.records import Delivery
 from tapeline.alerts.rehearsal import rehearse
 from tapeline.alerts.routing import Route, Router
 from tapeline.alerts.rule import Rule
 from tapeline.alerts.series import History
+from tapeline.alerts.store.database import Database
 from tapeline.alerts.store.store import Endpoint, Store
 from tapeline.alerts.websocket_server import WebSocketServer
 from tapeline.core.errors import ConfigurationError, TapelineError
+from tapeline.core.versions import digest
 from tapeline.monitoring.notification import Notification
 
 _log = logging.getLogger(__name__)
 NANOSECONDS: Final = 1_000_000_000
+_REMEMBERED: Final = 7 * 86_400 * NANOSECONDS
+"""For how long an engine that is gone is still reported."""
 # The journal is made durable by a thread of its own: a disk flush must not hold the kernel up.
 _JOURNAL: Final = JournalOptions(delay=3_600.0, group_bytes=1 << 26)
 
@@ -124,6 +131,8 @@ class AlertEngine:
     alone:
         Whether no other engine delivers from this database: then what a dead one had claimed goes out at once, not
         when its leases have run out.
+    instance:
+        The name under which it reports itself in the database; made of the machine and the folder where absent.
     clock:
         Nanoseconds since 1970.
 
@@ -159,16 +168,18 @@ class AlertEngine:
         history: History | None = None,
         names_of: Callable[[str], Sequence[SourceName]] | None = None,
         alone: bool = True,
+        instance: str | None = None,
         options: EngineOptions | None = None,
         clock: Callable[[], int] = time.time_ns,
     ) -> None:
         self.store, self.folder, self.options = store, folder, options or EngineOptions()
-        self.latency = StageLatency()
+        self.monitor = PerformanceMonitor()
+        self.instance = instance or f"{_host()}-{digest(str(folder.resolve()))[:6]}"
         self._symbols, self._make_sources = symbols, sources
         self._router = Router(routes or {}, render)
         self._clock, self._server, self._history, self._alone = clock, server, history, alone
         self._notifications = NotificationManager(
-            store, [_Timed(one, self.latency, clock) for one in channels], clock=clock, notice=notice
+            store, [TimedChannel(one, self.monitor, clock) for one in channels], clock=clock, notice=notice
         )
         self.changes = EngineChanges(
             store, rules, symbols, routes, follow=self._moved, options=self.options.changes, clock=clock
@@ -181,6 +192,7 @@ class AlertEngine:
         self._tasks: list[asyncio.Task[None]] = []
         self._sources: list[Source] = []
         self._failed: BaseException | None = None
+        self._started_at, self._came_round = 0, time.monotonic()
         self.pipeline: AlertPipeline | None = None
         self.manager: DataManager | None = None
         self.lock = FolderLock(folder)
@@ -231,6 +243,10 @@ class AlertEngine:
             ("tapeline-alert-journal", self._flush, (pipeline,)),
             ("tapeline-alert-changes", self._look, ()),
         )
+        database = getattr(self.store, "database", None)
+        if isinstance(database, Database):
+            works = (*works, ("tapeline-alert-beat", self._beat, (database,)))
+        self._started_at, self._came_round = self._clock(), time.monotonic()
         for name, work, arguments in works:
             thread = threading.Thread(target=work, args=arguments, name=name, daemon=True)
             thread.start()
@@ -298,11 +314,12 @@ class AlertEngine:
         pipeline = self.pipeline
         if pipeline is None:
             return {"state": "not started"}
+        latency = self.monitor.latency
         latencies = {
             stage: {
-                "count": self._of(stage).count(stage),
-                "p50": self._of(stage).quantile(stage, 0.5),
-                "p99": self._of(stage).quantile(stage, 0.99),
+                "count": latency.count(stage),
+                "p50": latency.quantile(stage, 0.5),
+                "p99": latency.quantile(stage, 0.99),
             }
             for stage in STAGES
         }
@@ -321,8 +338,39 @@ class AlertEngine:
             "store": pipeline.group.counts(),
         }
 
-    def _of(self, stage: str) -> StageLatency:
-        return self.latency if stage in ("sent", "receive") or self.pipeline is None else self.pipeline.latency
+    def standing(self) -> Standing:
+        """What it finds when it looks at itself."""
+        pipeline, manager = self.pipeline, self.manager
+        if pipeline is None or manager is None:
+            return Standing("failed" if self._failed else "starting", str(self._failed or ""))
+        group, batcher, given = pipeline.group.counts(), manager.batcher, manager.counters
+        problem = self._failed or pipeline.problem
+        return Standing(
+            "failed" if self._failed else "stopped" if self._stopping.is_set() else "running",
+            problem=str(problem or ""),
+            rules=len(pipeline.in_force),
+            symbols=len(pipeline.in_force.symbols),
+            silent=manager.silent,
+            idle=manager.idle,
+            stalled=time.monotonic() - self._came_round,
+            waiting=batcher.depth,
+            room=batcher.options.capacity,
+            commits=group.waiting,
+            store_problem=group.problem,
+            counters={
+                "ticks": batcher.counters.records,
+                "batches": batcher.counters.batches,
+                "firings": pipeline.firings,
+                "replayed": pipeline.replayed,
+                "late": given.late,
+                "gaps": given.gaps,
+                "duplicates": given.duplicates,
+                "refused": given.refused,
+                "dropped": given.standby_dropped,
+                "waits": batcher.counters.waits,
+                "store_failures": group.failures,
+            },
+        )
 
     def _open(self) -> AlertPipeline:
         pipeline = AlertPipeline(
@@ -343,6 +391,8 @@ class AlertEngine:
             _log.info("%d deliveries that were under way go out again", count)
         self._router.silences, self._router.routes = self.changes.silences, self.changes.routes
         self.changes.begin(pipeline)
+        # What was gone over again was not waited for: from here on time counts.
+        pipeline.latency, pipeline.on_stored = self.monitor.latency, self.monitor.stored
         return pipeline
 
     def _durable(self, _: int) -> None:
@@ -356,10 +406,13 @@ class AlertEngine:
         try:
             while True:
                 stopping = self._stopping.is_set()
+                self._came_round = time.monotonic()
                 batcher.wait(0.05)
                 found = batcher.flush(time.monotonic_ns(), force=stopping)
                 if found is not None:
-                    pipeline.take(*found)
+                    waited = batcher.waited
+                    self.monitor.arrived(travel(found[1], waited, self._clock()), waited)
+                    pipeline.take(*found, waited)
                 elif stopping:
                     pipeline.snapshot()
                     return
@@ -397,6 +450,23 @@ class AlertEngine:
                 return
             await follow_symbols(manager, self._sources, coming, going, self._names_of)
 
+    def _beat(self, database: Database) -> None:
+        """The thread that reports how the engine does, until it has stopped."""
+        forgotten = False
+        while True:
+            ended = self._stopping.wait(BEAT_SECONDS)
+            now = self._clock()
+            try:
+                if not forgotten:
+                    forget_engines(database, now - _REMEMBERED)
+                    forgotten = True
+                status = self.monitor.status(self.standing())
+                write_engine(database, EngineReport(self.instance, self._started_at, now, status))
+            except Exception as error:  # noqa: BLE001 - whatever it is: alerts do not depend on their report
+                _log.info("the engine cannot report itself for now: %s", error)
+            if ended:
+                return
+
     def _flush(self, pipeline: AlertPipeline) -> None:
         """The thread that makes the journal durable."""
         while not self._stopping.wait(self.options.journal):
@@ -421,19 +491,6 @@ class AlertEngine:
                 return
 
 
-class _Timed:
-    """A channel that says how long it took from the firing to what was sent."""
-
-    def __init__(self, channel: Channel, latency: StageLatency, clock: Callable[[], int]) -> None:
-        self.name, self.digests = channel.name, channel.digests
-        self._channel, self._latency, self._clock = channel, latency, clock
-
-    def admit(self, endpoint: Endpoint | None) -> float:
-        return self._channel.admit(endpoint)
-
-    def send(self, deliveries: Sequence[Delivery], endpoint: Endpoint | None, *, now: int) -> Answer:
-        answer = self._channel.send(deliveries, endpoint, now=now)
-        if answer.outcome == "sent":
-            for one in deliveries:
-                self._latency.add("sent", (self._clock() - one.created_at) / NANOSECONDS)
-        return answer
+def _host() -> str:
+    """The machine's name, as the name of an engine may be."""
+    return re.sub(r"[^A-Za-z0-9_.-]", "-", socket.gethostname()).lstrip("_.-")[:40] or "engine"

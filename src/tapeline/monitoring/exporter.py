@@ -159,6 +159,31 @@ def serve(exporter: Exporter, *, host: str = "127.0.0.1", port: int = 9464) -> t
     return start_http_server(port, addr=host, registry=exporter.registry())
 
 
+def exposition(series: Iterable[Series]) -> bytes:
+    """Series as Prometheus's text format has them, those of one metric together.
+
+    Examples
+    --------
+    >>> from tapeline.monitoring.metrics import Metric
+    >>> one = Series(Metric("tapeline_things", "gauge", "Things.", ("kind",)), {"kind": "a"}, 2.0)
+    >>> print(exposition([one]).decode().splitlines()[-1])
+    tapeline_things{kind="a"} 2.0
+    """
+    from prometheus_client import CollectorRegistry, generate_latest
+
+    grouped: dict[str, list[Series]] = {}
+    for one in series:
+        grouped.setdefault(one.metric.name, []).append(one)
+
+    class Given:
+        def collect(self) -> Iterator[Metric]:
+            return map(_family, grouped.values())
+
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(Given())
+    return generate_latest(registry)
+
+
 def _of_state(state: SeriesState) -> Iterator[Series]:
     labels = {"table": state.table, "symbol": state.symbol, "timeframe": state.timeframe}
     yield _gauge("tapeline_freshness_seconds", state.freshness_seconds, **labels)

@@ -127,6 +127,11 @@ class Batcher:
     block:
         Whether a taker waits where it is full; else it is refused.
 
+    Attributes
+    ----------
+    waited:
+        Seconds that the first record of the last batch had waited.
+
     Examples
     --------
     >>> batcher = Batcher({"BTCUSDT": 0}, clock=lambda: 0)
@@ -153,6 +158,7 @@ class Batcher:
         self.options = options or BatcherOptions()
         self.counters = BatcherCounters()
         self.watermark = _EARLIEST
+        self.waited = 0.0
         self._numbers, self._place_of, self._clock, self._block = numbers, place_of, clock, block
         self._sources: dict[str, int] = {}
         self._rows: list[bytes] = []
@@ -299,6 +305,7 @@ class Batcher:
                     self._external[at - most] = named
             del self._rows[:most]
             self.counters.batches += 1
+            self.waited = max(now - self._since, 0) / SECOND
             sources = tuple(self._sources)
             self._changed.notify_all()
         return Rows(rows, sources, {at: named for at, named in external.items() if at < most})

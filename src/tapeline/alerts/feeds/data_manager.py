@@ -296,6 +296,16 @@ class DataManager:
         instrument = self._instruments[symbol]
         return instrument.routes[instrument.active].named.source
 
+    @property
+    def idle(self) -> float:
+        """Seconds since the last record of any source."""
+        return max(self.timing.monotonic() - self._heard, 0.0)
+
+    @property
+    def silent(self) -> int:
+        """How many watched symbols no source has a record of."""
+        return sum(one.silent for one in list(self._instruments.values()))
+
     def positions(self) -> dict[str, int]:
         """By ``source:symbol`` the last sequence seen."""
         routes = list(self._routes.values())

@@ -26,6 +26,7 @@ Writer = Annotated[Principal, Depends(require("user", "firings:write"))]
 FiringId = Annotated[str, Path(min_length=1, max_length=64, examples=["evt_22A0E7FY5DB3RK3CXWVF4FDVB6"])]
 NDJSON: Final = "application/x-ndjson"
 MOST_EXPORTED: Final = 100_000
+EXPORT_PAGE: Final = 500
 _LINES: Final[dict[int | str, dict[str, Any]]] = {
     200: {
         "description": "One firing a line",
@@ -249,7 +250,7 @@ def _exported(context: GatewayContext, query: FiringQuery) -> Iterator[bytes]:
     cursor: str | None = None
     left = MOST_EXPORTED
     while left > 0:
-        page = context.store.firings(query, cursor=cursor, limit=min(500, left), oldest_first=True)
+        page = context.store.firings(query, cursor=cursor, limit=min(EXPORT_PAGE, left), oldest_first=True)
         # A page at a time: what is not read is not held in memory.
         yield b"".join(explained(one).model_dump_json().encode() + b"\n" for one in page.items)
         left, cursor = left - len(page.items), page.cursor

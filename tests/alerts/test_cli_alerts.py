@@ -61,7 +61,7 @@ def test_a_channel_needs_a_key_and_keeps_no_address_in_the_clear(home: Path) -> 
     settings = Settings(alerts=AlertSettings(channels={"desk": desk}, keys=(key,)))
     channels, manager = make_channels(settings, store)
     # Users may have all of these whatever the operator has himself; mail and text messages need his gateway.
-    assert {channel.name for channel in channels} == {"telegram", "slack", "discord", "webhook"}
+    assert {channel.name for channel in channels} == {"telegram", "slack", "discord", "webhook", "bot"}
     endpoint = store.endpoint("me.desk")
     assert endpoint is not None
     assert "AAbbcc" not in endpoint.address

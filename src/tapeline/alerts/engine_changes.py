@@ -13,6 +13,7 @@ from typing import Final
 
 from sqlalchemy import func, select
 
+from tapeline.alerts.bots.signal import CHANNEL as BOT
 from tapeline.alerts.pipeline import AlertPipeline
 from tapeline.alerts.records import Silence
 from tapeline.alerts.routing import Route
@@ -23,7 +24,8 @@ from tapeline.alerts.store.database import Database
 from tapeline.alerts.store.metadata import counter, endpoint
 from tapeline.alerts.store.sql_store import SqlStore
 from tapeline.alerts.store.store import Endpoint, Store
-from tapeline.alerts.symbol_manager import Reference, Subscriptions, SymbolManager
+from tapeline.alerts.symbol_manager import Reference, SymbolManager
+from tapeline.alerts.symbol_subscriptions import Subscriptions
 from tapeline.core.errors import ConfigurationError, TapelineError
 
 _log = logging.getLogger(__name__)
@@ -248,7 +250,7 @@ def routes_of(endpoints: Iterable[Endpoint]) -> dict[tuple[str, str], Route]:
         if before is not None and before.kind != one.channel:
             _log.warning("endpoint %s is left out: the channel %s of %s is %s", one.id, name, one.owner, before.kind)
             continue
-        lasting = one.settings.get("lifetime_seconds", 0)
+        lasting = one.settings.get("ttl" if one.channel == BOT else "lifetime_seconds", 0)
         lifetime = int(lasting * NANOSECONDS) if isinstance(lasting, int | float) and lasting > 0 else 0
         ids = (*(before.endpoints if before is not None else ()), one.id)
         found[one.owner, name] = Route(name, one.channel, ids, lifetime)

@@ -395,6 +395,15 @@ class AlertEngine:
         pipeline.latency, pipeline.on_stored = self.monitor.latency, self.monitor.stored
         return pipeline
 
+    @property
+    def router(self) -> Router:
+        """Who is told: routes and silences that are in force."""
+        return self._router
+
+    def wake(self) -> None:
+        """Deliver and stream now: firings were written beside the engine's own."""
+        self._durable(0)
+
     def _durable(self, _: int) -> None:
         self._notifications.wake()
         if self._server is not None:

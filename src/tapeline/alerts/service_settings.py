@@ -9,6 +9,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tapeline.alerts.bots.configured import DeskUpkeep, bot_channel, bot_settings
+from tapeline.alerts.bots.desk import BotDesk
+from tapeline.alerts.bots.signal import CHANNEL as BOT
 from tapeline.alerts.catalogue import NAME_OF
 from tapeline.alerts.channel_settings import (
     EndpointUpkeep,
@@ -27,12 +30,12 @@ from tapeline.alerts.series import History
 from tapeline.alerts.service import AlertEngine, Source
 from tapeline.alerts.source_aliases import SourceAliases
 from tapeline.alerts.store.opening import open_store
+from tapeline.alerts.stream_settings import make_stream
 from tapeline.alerts.symbol_manager import SymbolManager
 from tapeline.alerts.webhook_manager import WebhookManager
-from tapeline.alerts.websocket_access import TokenGate
 from tapeline.alerts.websocket_server import WebSocketServer
 from tapeline.core.errors import ConfigurationError, TapelineError
-from tapeline.core.settings import AlertSettings, Settings
+from tapeline.core.settings import AlertChannelSettings, AlertSettings, Settings
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -60,7 +63,7 @@ def alert_secrets(settings: Settings) -> list[str]:
     found = [*alerts.keys, alerts.news.key, alerts.stream_token, *alerts.gateway.signing_keys]
     found += [*alerts.gateway.inbound_tokens.values(), alerts.scale.redis]
     for one in alerts.channels.values():
-        found += (one.address, one.gateway, one.secret)
+        found += (one.address, one.gateway, one.secret, *one.credentials.values())
     if alerts.store is not None and "@" in alerts.store.get_secret_value():  # else it is a path, without a password
         found.append(alerts.store)
     return [one.get_secret_value() for one in found if one is not None]
@@ -97,13 +100,7 @@ def make_engine(settings: Settings, store: SqlStore) -> tuple[AlertEngine, WebSo
         possible=_is_listable,
     )
     channels, endpoints = make_channels(settings, store)
-    token = alerts.stream_token
-    server = WebSocketServer(
-        store,
-        host=alerts.stream_host,
-        port=alerts.stream_port,
-        gate=TokenGate(token.get_secret_value()) if token is not None else None,
-    )
+    server = make_stream(settings, store)
     engine = AlertEngine(
         store,
         alert_folder(settings),
@@ -114,6 +111,7 @@ def make_engine(settings: Settings, store: SqlStore) -> tuple[AlertEngine, WebSo
             *binance_source(settings, manager, positions),
             *news_source(settings, manager),
             *([EndpointUpkeep(endpoints)] if endpoints is not None else []),
+            DeskUpkeep(lambda: BotDesk(store, engine.router, wake=engine.wake)),
         ],
         routes=_routes(alerts),
         channels=channels,
@@ -228,12 +226,17 @@ def make_channels(settings: Settings, store: SqlStore) -> tuple[list[Channel], W
     vault = make_vault(alerts)
     manager = make_manager(settings, store, vault)
     for name, one in alerts.channels.items():
-        keep_endpoint(manager, store, vault, name, one)
-    return list(manager.channels), manager
+        if one.kind != BOT:
+            keep_endpoint(manager, store, vault, name, one)
+    return [*manager.channels, bot_channel(alerts, store, vault)], manager
 
 
 def _routes(alerts: AlertSettings) -> dict[tuple[str, str], Route]:
     return {
-        (one.owner, name): Route(name, one.kind, (endpoint_id(name, one),), int(one.lifetime_seconds * _NANOSECONDS))
+        (one.owner, name): Route(name, one.kind, (endpoint_id(name, one),), _lifetime(name, one))
         for name, one in alerts.channels.items()
     }
+
+
+def _lifetime(name: str, one: AlertChannelSettings) -> int:
+    return bot_settings(name, one).lifetime if one.kind == BOT else int(one.lifetime_seconds * _NANOSECONDS)

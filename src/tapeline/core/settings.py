@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
@@ -227,12 +227,14 @@ class WorkerSettings(_Section):
 class AlertChannelSettings(_Section):
     """One way to tell an owner of firings, by the name that rules use."""
 
-    kind: Literal["webhook", "telegram", "slack", "discord", "email", "sms"]
+    kind: Literal["webhook", "telegram", "slack", "discord", "email", "sms", "bot"]
     owner: str = Field("me", pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:-]{0,63}$", description="whose rules may use it")
-    address: SecretStr = Field(description="the URL of a webhook, an apprise address of a chat, or a recipient")
+    address: SecretStr = Field(description="the URL of a webhook or a bot, an apprise address of a chat, a recipient")
     gateway: SecretStr | None = Field(None, description="email and sms: an apprise address with {to}")
     secret: SecretStr | None = Field(None, description="webhook: what requests are signed with, whsec_...")
     lifetime_seconds: float = Field(0.0, ge=0, description="a delivery is worthless after so long; 0: never")
+    bot: dict[str, Any] = Field({}, description="bot: dialect, ttl, symbols and the rest; see docs/bots.md")
+    credentials: dict[str, SecretStr] = Field({}, description="bot: username and password, or a token, by its dialect")
 
 
 class AlertNewsSettings(_Section):
@@ -258,8 +260,16 @@ class AlertGatewaySettings(_Section):
     refresh_seconds: float = Field(1_209_600.0, gt=0, description="how long a refresh token is valid")
     trusted_proxies: tuple[str, ...] = Field((), description="networks whose X-Forwarded-For is believed")
     origins: tuple[str, ...] = Field((), description="other origins whose pages may use API and WebSocket")
+    stream_port: int | None = Field(
+        None, ge=0, le=65_535, description="where the API streams firings itself; the engine does where absent"
+    )
+    stream_url: str | None = Field(
+        None, pattern=r"^wss?://[A-Za-z0-9.:\[\]-]+(/[A-Za-z0-9._/-]*)?$", description="where pages find the stream"
+    )
     requests_per_minute: int = Field(600, ge=1, description="of one user or, without a user, one address")
-    inbound_tokens: dict[str, SecretStr] = Field({}, description="what TradingView's alerts must say, by owner")
+    inbound_tokens: dict[str, Annotated[SecretStr, Field(min_length=43)]] = Field(
+        {}, description="what stands in the address of TradingView's alerts, by owner: 256 random bits each"
+    )
     inbound_networks: tuple[str, ...] = Field((), description="networks that inbound alerts may come from; empty: any")
 
 

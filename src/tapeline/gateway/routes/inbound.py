@@ -89,6 +89,12 @@ class NewSource(Body):
     settings: InboundSettings = InboundSettings()
 
 
+class GivenSettings(InboundSettings):
+    """What a source may say, and who is told."""
+
+    model_config = ConfigDict(json_schema_extra={"example": _SETTINGS})
+
+
 class SourceBody(Body):
     """A source of alerts; its token is never told again."""
 
@@ -219,15 +225,14 @@ def create_source(body: NewSource, context: Context, caller: Writer, trace: Trac
 
 
 @router.put("/sources/{source}", summary="What a source may say", response_model=SourceBody, responses=problems(404))
-def change_source(
-    source: SourceName, body: InboundSettings, context: Context, caller: Writer, trace: Traced
-) -> Response:
+def change_source(source: SourceName, body: GivenSettings, context: Context, caller: Writer, trace: Traced) -> Response:
     """For whichever of its tokens is used."""
     audit = context.access.audit.entry(
         caller, "source.change", "source", source, after=body.model_dump(mode="json"), **trace.said
     )
     with audit:
-        return answered(_source_body(inbound_tokens(context).change(caller.owner, source, body)))
+        wanted = InboundSettings.model_validate(body.model_dump())
+        return answered(_source_body(inbound_tokens(context).change(caller.owner, source, wanted)))
 
 
 @router.post(

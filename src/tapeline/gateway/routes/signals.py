@@ -12,7 +12,7 @@ from starlette.responses import JSONResponse
 
 from tapeline.alerts.access.principal import Principal
 from tapeline.alerts.bots.acknowledgement import LONGEST_NOTE, Acknowledgement, SignalState
-from tapeline.alerts.bots.signal import CHANNEL, Signal, signal_schema
+from tapeline.alerts.bots.signal import CHANNEL, SCHEMA_ID, Signal, signal_schema
 from tapeline.alerts.bots.signal_book import AcknowledgementConflictError, SignalBook, StoredSignal
 from tapeline.alerts.store.store import Endpoint
 from tapeline.gateway.answers import Body, answered, problems
@@ -90,10 +90,15 @@ class AcknowledgementBody(Body):
     note: Annotated[str, Field(max_length=LONGEST_NOTE, pattern=r"^[^\x00-\x1f\x7f]*$")] = ""
 
 
-@router.get("/signals/schema", summary="The form of a signal", response_model=dict[str, Any])
+@router.get(
+    "/signals/schema",
+    summary="The form of a signal",
+    response_model=dict[str, Any],
+    responses={200: {"content": {"application/json": {"example": {"$id": SCHEMA_ID, "title": "Signal"}}}}},
+)
 def read_schema() -> Response:
     """JSON Schema, draft 2020-12."""
-    return JSONResponse(signal_schema(), media_type="application/schema+json")
+    return JSONResponse(signal_schema())
 
 
 @router.get("/signals", summary="A bot's signals behind a place", response_model=Offer, responses=problems(404, 429))

@@ -58,6 +58,30 @@ def read_plain(text: str, *, is_json: bool = False) -> tuple[Any, dict[Path, int
     return _Reader(text).read()
 
 
+def write_plain(value: Any) -> str:
+    r"""The YAML text of plain values that :func:`read_plain` gives back as they were.
+
+    Examples
+    --------
+    >>> write_plain({"name": "1e5", "count": 2, "note": "a: b"})
+    "name: '1e5'\ncount: 2\nnote: 'a: b'\n"
+    """
+    import yaml
+
+    class Dumper(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):  # type: ignore[misc]
+        """Quotes the texts that would be read as something else."""
+
+        def ignore_aliases(self, data: Any) -> bool:
+            return True
+
+    def represent(dumper: Any, text: str) -> Any:
+        plain = isinstance(_scalar(text), str)
+        return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=None if plain else "'")
+
+    Dumper.add_representer(str, represent)
+    return str(yaml.dump(value, Dumper=Dumper, sort_keys=False, allow_unicode=True, width=100))
+
+
 def _json(text: str) -> Any:
     try:
         return json.loads(text, object_pairs_hook=_unique, parse_constant=_refused)

@@ -112,7 +112,7 @@ def read_rules(
         raise RuleFileError((Problem(name, 1, "", error.message),)) from None
     places: dict[str, str] = {}
     for path, entry in entries:
-        found = _rule(entry, known)
+        found = read_entry(entry, known)
         if not isinstance(found, Rule):
             for where, reason in found:
                 problems.append(Problem(name, _line(lines, (*path, *where)), _place((*path, *where)), reason))
@@ -209,8 +209,8 @@ def _entries(plain: Any) -> list[tuple[tuple[str | int, ...], Any]]:
     return entries
 
 
-def _rule(entry: Any, known: Catalogue) -> Rule | list[tuple[tuple[str | int, ...], str]]:
-    """The rule, or where and why it is none."""
+def read_entry(entry: Any, known: Catalogue) -> Rule | list[tuple[tuple[str | int, ...], str]]:
+    """The rule that a file's entry says, or where and why it is none."""
     if not isinstance(entry, Mapping):
         return [((), "a rule is a mapping")]
     wrong: list[tuple[tuple[str | int, ...], str]] = []

@@ -121,21 +121,20 @@ class SymbolManager:
 
         def work(db: Connection) -> int:
             self._noticed(db)
-            standing = {one.symbol: one for one in _instruments(db)}
-            if len(standing.keys() | wanted.keys()) > MOST_SYMBOLS:
-                raise DataError(f"there would be more than {MOST_SYMBOLS} symbols")
-            changed = [one for one in wanted.values() if standing.get(one.symbol) != one]
-            now = self._clock()
-            fresh = [_symbol_row(one, by, now) for one in changed if one.symbol not in standing]
-            if fresh:
-                db.execute(insert(symbol), fresh)
-            for one in changed:
-                if one.symbol in standing:
-                    row = _symbol_row(one, by, now)
-                    db.execute(update(symbol).where(symbol.c.symbol == one.symbol).values(**row))
-            return len(changed)
+            return self._added(db, wanted, by)
 
         return self._database.write(work)
+
+    def put(self, one: Instrument, names: Mapping[str, str], *, by: str) -> None:
+        """Add one instrument or change it, with its names at sources, in one transaction; see :meth:`name`."""
+
+        def work(db: Connection) -> None:
+            self._noticed(db)
+            self._added(db, {one.symbol: one}, by)
+            for source, name in names.items():
+                self._named(db, _source(source), str(Symbol.parse(name)), one.symbol)
+
+        self._database.write(work)
 
     def take_listings(self, source: str, listings: Iterable[Listing], *, by: str) -> int:
         """Take what a venue lists into the universe, with the venue's names; how many symbols are new or changed.
@@ -249,16 +248,7 @@ class SymbolManager:
 
         def work(db: Connection) -> None:
             self._noticed(db)
-            known = select(symbol.c.symbol).where(symbol.c.symbol == of, symbol.c.status != "removed")
-            if db.execute(known).first() is None:
-                raise UnknownRecordError(f"there is no symbol {of!r:.80}")
-            statement = select(alias).where(alias.c.source == at)
-            for row in db.execute(statement.where((alias.c.name == given) | (alias.c.symbol == of))):
-                if row.name == given and row.symbol == of:
-                    return
-                said = f"is {row.symbol} already" if row.name == given else f"is called {row.name} there already"
-                raise SymbolConflictError(f"{given if row.name == given else of} of {at} {said}")
-            db.execute(insert(alias).values(source=at, name=given, symbol=of))
+            self._named(db, at, given, of)
 
         self._database.write(work)
 
@@ -381,48 +371,37 @@ class SymbolManager:
         over = reference.c.held_until != 0, reference.c.held_until <= self._clock()
         return self._database.write(lambda db: db.execute(delete(reference).where(*over)).rowcount)
 
+    def _added(self, db: Connection, wanted: Mapping[str, Instrument], by: str) -> int:
+        standing = {one.symbol: one for one in _instruments(db)}
+        if len(standing.keys() | wanted.keys()) > MOST_SYMBOLS:
+            raise DataError(f"there would be more than {MOST_SYMBOLS} symbols")
+        changed = [one for one in wanted.values() if standing.get(one.symbol) != one]
+        now = self._clock()
+        fresh = [_symbol_row(one, by, now) for one in changed if one.symbol not in standing]
+        if fresh:
+            db.execute(insert(symbol), fresh)
+        for one in changed:
+            if one.symbol in standing:
+                row = _symbol_row(one, by, now)
+                db.execute(update(symbol).where(symbol.c.symbol == one.symbol).values(**row))
+        return len(changed)
+
+    def _named(self, db: Connection, at: str, given: str, of: str) -> None:
+        known = select(symbol.c.symbol).where(symbol.c.symbol == of, symbol.c.status != "removed")
+        if db.execute(known).first() is None:
+            raise UnknownRecordError(f"there is no symbol {of!r:.80}")
+        statement = select(alias).where(alias.c.source == at)
+        for row in db.execute(statement.where((alias.c.name == given) | (alias.c.symbol == of))):
+            if row.name == given and row.symbol == of:
+                return
+            said = f"is {row.symbol} already" if row.name == given else f"is called {row.name} there already"
+            raise SymbolConflictError(f"{given if row.name == given else of} of {at} {said}")
+        db.execute(insert(alias).values(source=at, name=given, symbol=of))
+
     def _noticed(self, db: Connection) -> None:
         # One number of the rules: an engine that looks for changes sees by it that there are some; and it holds back
         # every other writer until this transaction ends.
         self._database.take_numbers(db, "rule", 1)
-
-
-class Subscriptions:
-    """Which symbols the sources follow: what is needed at once, what is no longer needed after a grace.
-
-    Parameters
-    ----------
-    followed:
-        Symbols that are followed already.
-    grace:
-        Nanoseconds for which a symbol that nobody needs is still followed, so that a reference that comes and goes
-        makes no subscription come and go.
-
-    Examples
-    --------
-    >>> known = Subscriptions(["A"], grace=10)
-    >>> known.update({"B"}, 0), known.update({"B"}, 9), known.update({"B"}, 10)
-    ((('B',), ()), ((), ()), ((), ('A',)))
-    """
-
-    def __init__(self, followed: Iterable[str] = (), *, grace: int) -> None:
-        self.followed: dict[str, None] = dict.fromkeys(followed)
-        self._grace = grace
-        self._unneeded: dict[str, int] = {}
-
-    def update(self, needed: Collection[str], now: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """What to follow from now on, and what no longer."""
-        coming = tuple(sorted(one for one in needed if one not in self.followed))
-        for one in [one for one in self._unneeded if one in needed]:
-            del self._unneeded[one]
-        for one in self.followed:
-            if one not in needed:
-                self._unneeded.setdefault(one, now)
-        going = tuple(one for one, since in self._unneeded.items() if now - since >= self._grace)
-        for one in going:
-            del self._unneeded[one], self.followed[one]
-        self.followed.update(dict.fromkeys(coming))
-        return coming, going
 
 
 def _source(name: str) -> str:

@@ -119,6 +119,9 @@ async def serve(folder: Path, url: str, pace: float, stop_at_end: bool) -> None:
         channels=[channel(port)],
         options=EngineOptions(snapshot=0.25, look=0.2, journal=0.01),
     )
+    # Whoever is begun while another one has the folder waits, ready, until that one has been killed.
+    if not stop_at_end:
+        await engine.stand_by()
     await engine.start()
     sys.stdout.write(f"begun {engine.status()['replayed']}\n")
     sys.stdout.flush()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import tempfile
 from pathlib import Path
 from typing import Final
@@ -15,6 +16,16 @@ from tapeline.alerts.store.opening import open_store
 
 SYMBOL: Final = "BTCUSDT"
 _SECOND: Final = 1_000_000_000
+_AT_BEGIN: Final = (
+    "requests",
+    "websockets.asyncio.client",
+    "websockets.asyncio.server",
+    "tapeline.alerts.feeds.binance",
+    "tapeline.alerts.feeds.news",
+    "tapeline.alerts.feeds.polling",
+    "tapeline.lake.lake",
+)
+"""What a start imports once it has its sources; some of it only where the settings ask for it."""
 _CONDITIONS: Final = (
     "crosses_up(close, 100)",
     'rsi(14, "1h") < 30 or close > bollinger_upper(20, 2)',
@@ -33,6 +44,8 @@ def rehearse() -> int:
     >>> rehearse()
     2
     """
+    for module in _AT_BEGIN:
+        importlib.import_module(module)
     with tempfile.TemporaryDirectory(prefix="tapeline-rehearsal-") as name:
         folder = Path(name)
         store = open_store(folder / "alerts.db")

@@ -7,7 +7,7 @@ import secrets
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from sqlalchemy import Connection, select, update
@@ -60,7 +60,7 @@ class AccessSettings:
         Of hashing a password.
     """
 
-    signing_keys: tuple[str, ...]
+    signing_keys: tuple[str, ...] = field(repr=False)
     access_seconds: float = 900.0
     refresh_seconds: float = 1_209_600.0
     standing_seconds: float = 1.0
@@ -173,6 +173,13 @@ class AccessControl:
             return known.principal
         claims = self._signer.read(bearer, "access")
         return self._of_family(claims.family, claims.owner)
+
+    def ends_at(self, bearer: str) -> int:
+        """When a token or key that was let in ends by itself, in nanoseconds; 0: not before it is revoked."""
+        if not bearer.startswith(PREFIX):
+            return self._signer.read(bearer, "access").expires_at * _SECOND
+        key = self.keys.find(bearer)
+        return key.expires_at or 0 if key is not None else 0
 
     def still(self, principal: Principal) -> Principal:
         """The same person as he stands now: for connections that last longer than a request.

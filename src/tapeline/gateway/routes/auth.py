@@ -10,6 +10,7 @@ from pydantic import ConfigDict, Field
 from tapeline.alerts.access.access_control import Tokens
 from tapeline.alerts.access.principal import Principal
 from tapeline.alerts.access.tickets import SECONDS
+from tapeline.alerts.stream_settings import stream_url
 from tapeline.gateway.answers import Body, answered, problems
 from tapeline.gateway.callers import Traced, require
 from tapeline.gateway.context import Context
@@ -33,7 +34,7 @@ class Login(Body):
     model_config = ConfigDict(json_schema_extra={"example": {"name": "ann", "password": _PASSWORD}})
 
     name: str = Field(min_length=1, max_length=64)
-    password: Password
+    password: Password = Field(repr=False)
 
 
 class RefreshToken(Body):
@@ -41,7 +42,7 @@ class RefreshToken(Body):
 
     model_config = ConfigDict(json_schema_extra={"example": {"refresh_token": _TOKEN}})
 
-    refresh_token: str = Field(min_length=1, max_length=2_048)
+    refresh_token: str = Field(min_length=1, max_length=2_048, repr=False)
 
 
 class TokenPair(Body):
@@ -93,8 +94,8 @@ class NewPassword(Body):
 
     model_config = ConfigDict(json_schema_extra={"example": {"current": _PASSWORD, "new": "one more kind of weather"}})
 
-    current: Password
-    new: Password
+    current: Password = Field(repr=False)
+    new: Password = Field(repr=False)
 
 
 class Logout(Body):
@@ -108,9 +109,14 @@ class Logout(Body):
 class Ticket(Body):
     """A word for one WebSocket connection."""
 
-    model_config = ConfigDict(json_schema_extra={"example": {"ticket": "tlt_Zb3qX0...", "expires_in": 30}})
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {"ticket": "tlt_Zb3qX0...", "expires_in": 30, "url": "wss://desk.example.org/stream"}
+        }
+    )
 
     ticket: str
+    url: str = Field(description="where the stream is")
     expires_in: int = Field(description="seconds")
 
 
@@ -187,7 +193,8 @@ def give_ticket(context: Context, caller: Known, trace: Traced) -> Response:
     """Good for one connection within seconds; a page offers it as the subprotocol `ticket.<ticket>`."""
     with context.access.audit.entry(caller, "ticket.give", "ticket", **trace.said):
         ticket = context.access.tickets.give(caller)
-    return answered(Ticket.model_construct(ticket=ticket, expires_in=int(SECONDS)), 201)
+    url = stream_url(context.settings.alerts)
+    return answered(Ticket.model_construct(ticket=ticket, url=url, expires_in=int(SECONDS)), 201)
 
 
 @router.get("/auth/sessions", summary="The caller's logins", response_model=Page[Session])

@@ -58,7 +58,7 @@ class NewUser(Body):
     name: Name = Field(description="unique, whatever its case, and never changed")
     email: str = Field("", max_length=320)
     role: Role = "user"
-    password: Password | None = Field(None, description="without one he is known by an API key only")
+    password: Password | None = Field(None, repr=False, description="without one he is known by an API key only")
     quotas: Quotas = Quotas()
 
 
@@ -78,7 +78,7 @@ class GivenPassword(Body):
 
     model_config = ConfigDict(json_schema_extra={"example": {"password": "one more kind of weather"}})
 
-    password: Password
+    password: Password = Field(repr=False)
 
 
 class UserBody(Body):

@@ -1,0 +1,83 @@
+// Elements without markup in strings: whatever comes from outside is text, never HTML.
+
+/** An element: element("td", {class: "time", onclick: f}, "text", child, [more]). */
+export function element(name, attributes = {}, ...children) {
+  const made = document.createElement(name);
+  for (const [key, value] of Object.entries(attributes)) {
+    if (value === undefined || value === null || value === false) continue;
+    if (key.startsWith("on")) made.addEventListener(key.slice(2), value);
+    else if (key === "value" || key === "checked" || key === "disabled" || key === "hidden") made[key] = value;
+    else made.setAttribute(key, value === true ? "" : value);
+  }
+  append(made, children);
+  return made;
+}
+
+function append(parent, children) {
+  for (const child of children) {
+    if (Array.isArray(child)) append(parent, child);
+    else if (child instanceof Node) parent.append(child);
+    else if (child !== undefined && child !== null && child !== false) parent.append(String(child));
+  }
+}
+
+/** An SVG element. */
+export function shape(name, attributes = {}, ...children) {
+  const made = document.createElementNS("http://www.w3.org/2000/svg", name);
+  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
+  append(made, children);
+  return made;
+}
+
+/** Another content for an element. */
+export function show(parent, ...children) {
+  parent.replaceChildren();
+  append(parent, children);
+}
+
+/** A word beside the page's bottom edge, gone after a while; faults stay longer. */
+export function notice(text, kind = "") {
+  const one = element("div", { class: `notice ${kind}` }, text);
+  document.getElementById("notices").append(one);
+  setTimeout(() => one.remove(), kind === "bad" ? 9000 : 4000);
+}
+
+/** Nanoseconds (as number or string) as a local time; the exact UTC instant stands in its title. */
+export function instant(nanoseconds) {
+  if (!nanoseconds) return element("span", { class: "quiet" }, "–");
+  const at = new Date(typeof nanoseconds === "string" && nanoseconds.includes("T") ? nanoseconds : Number(nanoseconds) / 1e6);
+  if (Number.isNaN(at.getTime())) return element("span", { class: "quiet" }, "–");
+  return element("time", { datetime: at.toISOString(), title: at.toISOString() }, at.toLocaleString([], {
+    year: "numeric", month: "2-digit", day: "2-digit", hour: "2-digit", minute: "2-digit", second: "2-digit", hour12: false,
+  }));
+}
+
+/** A table; columns are [heading, class, cell-of-row]. */
+export function table(columns, rows, empty) {
+  if (!rows.length) return element("div", { class: "scroll" }, element("p", { class: "empty" }, empty));
+  return element("div", { class: "scroll" }, element("table", {},
+    element("thead", {}, element("tr", {}, columns.map(([heading, kind]) => element("th", { class: kind, scope: "col" }, heading)))),
+    element("tbody", {}, rows.map((row) => element("tr", { "data-id": row.id }, columns.map(([, kind, cell]) => element("td", { class: kind }, cell(row))))))));
+}
+
+/** A button that is off while what it does runs, and says what went wrong. */
+export function button(text, work, kind = "") {
+  return element("button", {
+    type: "button", class: kind, onclick: async (event) => {
+      const pressed = event.currentTarget;
+      pressed.disabled = true;
+      try { await work(); } catch (error) { notice(error.message, "bad"); } finally { pressed.disabled = false; }
+    },
+  }, text);
+}
+
+/** A labelled field: field("Name", input, "a hint"). */
+export function field(text, control, hint, kind = "") {
+  return element("label", { class: kind }, text, control, hint ? element("small", {}, hint) : null);
+}
+
+/** A number as people read it. */
+export function number(value, digits = 2) {
+  return value === null || value === undefined || Number.isNaN(Number(value)) ? "–" :
+    Number(value).toLocaleString([], { maximumFractionDigits: digits });
+}

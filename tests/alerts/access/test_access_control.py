@@ -12,10 +12,8 @@ from sqlalchemy import func, select
 from tapeline.alerts.access.access_control import STRANGER, AccessControl, AccessSettings
 from tapeline.alerts.access.passwords import HashCosts, Passwords
 from tapeline.alerts.access.principal import NotAuthenticatedError, NotPermittedError, Principal
-from tapeline.alerts.access.stream_gate import StreamGate
 from tapeline.alerts.store.people_tables import login_attempt, token_family, user
 from tapeline.alerts.store.store import UnknownRecordError
-from tapeline.alerts.websocket_access import Offer, TokenGate
 from tapeline.core.errors import DataError, ThrottledError
 from tests.alerts.access.support import KEY, OLDER, PASSWORD, SECOND, make_access
 
@@ -562,36 +560,6 @@ class TestTickets:
         people.keys.revoke("ann", principal.credential.removeprefix("key:"))
         with pytest.raises(NotAuthenticatedError):
             people.still(principal)
-
-
-class TestStream:
-    def test_who_may_listen_and_to_what(self, people, clock) -> None:
-        gate = StreamGate(people, TokenGate("0123456789abcdef0123456789abcdef"))
-        ann, root = people.login("ann", PASSWORD).access, people.login("root", PASSWORD).access
-        mine = gate.admit(Offer(bearer=ann))
-        assert (mine.owner, mine.user, mine.expires_at) == ("ann", "ann", clock.now + 900 * SECOND)
-        assert gate.admit(Offer(bearer=root)).owner is None
-        assert gate.admit(Offer(bearer="0123456789abcdef0123456789abcdef")).user == ""
-        ticket = people.tickets.give(people.authenticate(ann))
-        assert gate.admit(Offer(ticket=ticket)).expires_at == 0
-        _, reads = people.keys.create("ann", "bot", ["firings:read"], expires_at=clock.now + SECOND)
-        assert gate.admit(Offer(bearer=reads)).expires_at == clock.now + SECOND
-        _, other = people.keys.create("ann", "bot", ["rules:read"])
-        for offer in (Offer(), Offer(ticket=ticket), Offer(bearer=other), Offer(bearer="x"), Offer(ticket=ann)):
-            assert gate.admit(offer) is None
-
-    def test_who_lost_his_right_is_told_to_leave(self, people) -> None:
-        gate = StreamGate(people, TokenGate("0123456789abcdef0123456789abcdef"))
-        people.users.add("second", role="admin", password=PASSWORD)
-        admitted = [gate.admit(Offer(bearer=people.login(name, PASSWORD).access)) for name in ("ann", "root", "second")]
-        key, text = people.keys.create("ann", "bot", ["firings:read"])
-        admitted += [gate.admit(Offer(bearer=text)), gate.admit(Offer(bearer="0123456789abcdef0123456789abcdef"))]
-        assert list(gate.revoked(admitted)) == []
-        people.users.change("second", role="user")
-        people.keys.revoke("ann", key.id)
-        assert [one.user for one in gate.revoked(admitted)] == ["second", "ann"]
-        people.users.change("ann", enabled=False)
-        assert [one.user for one in gate.revoked(admitted)] == ["ann", "second", "ann"]
 
 
 def test_two_workers_share_the_count_of_failures(people, store, clock) -> None:

@@ -174,13 +174,6 @@ class AccessControl:
         claims = self._signer.read(bearer, "access")
         return self._of_family(claims.family, claims.owner)
 
-    def ends_at(self, bearer: str) -> int:
-        """When a token or key that was let in ends by itself, in nanoseconds; 0: not before it is revoked."""
-        if not bearer.startswith(PREFIX):
-            return self._signer.read(bearer, "access").expires_at * _SECOND
-        key = self.keys.find(bearer)
-        return key.expires_at or 0 if key is not None else 0
-
     def still(self, principal: Principal) -> Principal:
         """The same person as he stands now: for connections that last longer than a request.
 

@@ -156,6 +156,7 @@ def test_logins_are_seen_and_ended_by_their_owner_only(people) -> None:
 def test_a_ticket_opens_the_stream_once(people) -> None:
     answer = people.log_in("ann").post("/v1/auth/ticket")
     assert (answer.status_code, answer.json()["expires_in"]) == (201, 30)
+    assert answer.json()["url"] == "ws://127.0.0.1:8790/"
     assert people.access.redeem(answer.json()["ticket"]).owner == "ann"
 
 

@@ -8,12 +8,17 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Protocol
 
+from tapeline.alerts.access.principal import NotAuthenticatedError, Principal
 from tapeline.core.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from websockets.datastructures import Headers
 
+    from tapeline.alerts.access.access_control import AccessControl
+
 SHORTEST_TOKEN: Final = 32
+SCOPE: Final = "firings:read"
+"""What an API key must have been given."""
 PROTOCOL: Final = "tapeline.v1"
 """The subprotocol of the stream; the only one that is ever answered, so that no token stands in a response."""
 _BEARER: Final = "bearer."
@@ -33,7 +38,7 @@ class Access:
         Who he is, for limits; empty where he is not told apart.
     expires_at:
         Nanoseconds since 1970; 0: it does not expire.
-    token:
+    token, principal:
         What he came with, where it can be asked again whether that is still valid.
     """
 
@@ -41,6 +46,7 @@ class Access:
     user: str = ""
     expires_at: int = 0
     token: str = field(default="", repr=False)
+    principal: Principal | None = None
 
 
 @dataclass(frozen=True)
@@ -87,7 +93,7 @@ class TokenGate:
     --------
     >>> gate = TokenGate("0123456789abcdef0123456789abcdef")
     >>> gate.admit(Offer("0123456789abcdef0123456789abcdef")), gate.admit(Offer("wrong")), gate.admit(Offer())
-    (Access(owner=None, user='', expires_at=0), None, None)
+    (Access(owner=None, user='', expires_at=0, principal=None), None, None)
     """
 
     def __init__(self, token: str) -> None:
@@ -103,6 +109,53 @@ class TokenGate:
     def revoked(self, accesses: Collection[Access]) -> Collection[Access]:
         """None: it is valid as long as the server runs."""
         return ()
+
+
+class AccountGate:
+    """Admits users by an access token, an API key or a ticket; each sees his own firings, an administrator all.
+
+    Parameters
+    ----------
+    access:
+        Who is known. A login that ended, a key that was revoked and a role that changed end the connection.
+    operator:
+        What else may be admitted, such as a :class:`TokenGate` of the settings.
+    """
+
+    def __init__(self, access: AccessControl, operator: Gate | None = None) -> None:
+        self._access, self._operator = access, operator
+
+    def admit(self, offer: Offer) -> Access | None:
+        """What he may see."""
+        known = self._operator.admit(offer) if self._operator is not None else None
+        if known is not None:
+            return known
+        try:
+            if offer.ticket is not None:
+                return _access_of(self._access.redeem(offer.ticket), "")
+            return _access_of(self._access.authenticate(offer.bearer), offer.bearer or "")
+        except NotAuthenticatedError:
+            return None
+
+    def revoked(self, accesses: Collection[Access]) -> Collection[Access]:
+        """Those whose token has expired, whose login ended, or who may see something else by now."""
+        return [one for one in accesses if one.principal is not None and self._now(one) != one]
+
+    def _now(self, access: Access) -> Access | None:
+        assert access.principal is not None  # noqa: S101 - asked by its only caller
+        try:
+            # A token is read again, for it expires before the login does that it came from.
+            found = self._access.authenticate(access.token) if access.token else self._access.still(access.principal)
+        except NotAuthenticatedError:
+            return None
+        return _access_of(found, access.token)
+
+
+def _access_of(principal: Principal, token: str) -> Access | None:
+    if not principal.may(SCOPE):
+        return None
+    owner = None if principal.role == "admin" else principal.owner
+    return Access(owner, principal.owner, token=token, principal=principal)
 
 
 def read_offer(headers: Headers) -> Offer | None:

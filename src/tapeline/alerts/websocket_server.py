@@ -74,6 +74,8 @@ class WebSocketServer:
         How often it is asked whether credentials are still valid.
     tell_seconds:
         How often a client that got nothing is told the newest cursor, so that it has less to go over when it resumes.
+    shared_port:
+        Whether several processes may listen on the port, each with its own clients.
     clock, monotonic:
         Nanoseconds since 1970, and seconds that never jump.
 
@@ -98,6 +100,7 @@ class WebSocketServer:
         check_seconds: float = 10.0,
         tell_seconds: float = 15.0,
         close_seconds: float = 5.0,
+        shared_port: bool = False,
         clock: Callable[[], int] = time.time_ns,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -111,6 +114,7 @@ class WebSocketServer:
         self._door = Door(self._gate, origins=origins, proxies=proxies, limits=self._limits, monotonic=monotonic)
         self._poll, self._ping, self._close = poll_seconds, ping_seconds, close_seconds
         self._check, self._tell = check_seconds, tell_seconds
+        self._shared_port = shared_port
         self._clock, self._monotonic = clock, monotonic
         self._clients: set[StreamClient] = set()
         self._index: FilterIndex[StreamClient] = FilterIndex()
@@ -180,6 +184,7 @@ class WebSocketServer:
             server_header=None,
             compression=None,
             logger=quiet,
+            reuse_port=self._shared_port or None,
         )
         for work in (self._stream(), self._watch()):
             self._keep(asyncio.create_task(work))

@@ -26,6 +26,7 @@ from tapeline.gateway.problems import add_handlers
 from tapeline.gateway.repeats import RepeatedRequests, Repeats
 from tapeline.gateway.request_metrics import RequestMetrics
 from tapeline.gateway.sent_webhooks import sent_webhooks
+from tapeline.gateway.stream import stream_origins, streaming
 
 PREFIX: Final = "/v1"
 PAGE: Final = Path(__file__).parent / "page"
@@ -111,15 +112,15 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     import anyio.to_thread
 
     anyio.to_thread.current_default_thread_limiter().total_tokens = THREADS
-    yield
+    async with streaming(app.state.context) as stream:
+        app.state.stream = stream
+        yield
 
 
 def _page_policy(context: GatewayContext) -> str:
-    alerts = context.settings.alerts
-    host = alerts.stream_host
     return (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; "
-        f"connect-src 'self' ws://{host}:{alerts.stream_port} wss://{host}:{alerts.stream_port}; "
+        f"connect-src 'self' {stream_origins(context.settings.alerts)}; "
         "manifest-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     )
 

@@ -24,6 +24,7 @@ from tapeline.core.settings import Settings, load_settings
 from tapeline.gateway.app import create_app
 from tapeline.gateway.bounds import LARGEST_HEADERS
 from tapeline.gateway.context import BarsOf, GatewayContext
+from tapeline.gateway.stream import WORKERS_VARIABLE
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
 CONNECTIONS: Final = 1_000
 """At once; who comes beyond them is told to come later."""
 GRACE_SECONDS: Final = 10
-WORKERS_VARIABLE: Final = "TAPELINE_GATEWAY_WORKERS"
 _log = logging.getLogger(__name__)
 
 

@@ -41,7 +41,7 @@ class Rate:
     burst: int | None = None
 
     def __post_init__(self) -> None:
-        if self.limit < 1 or not (math.isfinite(self.seconds) and self.seconds > 0) or (self.burst or 1) < 1:
+        if self.limit < 1 or not (math.isfinite(self.seconds) and self.seconds > 0) or self.most < 1:
             raise ConfigurationError(
                 f"a rate of {self.limit} in {self.seconds} s with burst {self.burst} must be positive"
             )
@@ -92,7 +92,7 @@ class Limiter(Protocol):
 
 
 def judged(arrival: int, now: int, rate: Rate, cost: int) -> tuple[int | None, Verdict]:
-    """The algorithm: the key's new theoretical arrival time (None: it is refused and nothing changes), and the answer.
+    """The algorithm: the key's new theoretical arrival time (None: it stays as it is), and the answer.
 
     Parameters
     ----------
@@ -111,12 +111,14 @@ def judged(arrival: int, now: int, rate: Rate, cost: int) -> tuple[int | None, V
     """
     interval, burst = rate.interval, rate.most
     # What was written by a clock that has since been set back would otherwise lock a key for as long.
-    begin = min(max(arrival, now), now + interval * burst)
+    latest = now + interval * burst
+    begin = min(max(arrival, now), latest)
     after = begin + interval * cost
     earliest = after - interval * burst
     if earliest > now:
         retry = (earliest - now) / SECOND if cost <= burst else math.inf
-        return None, Verdict(False, max(0, (now + interval * burst - begin) // interval), retry, (begin - now) / SECOND)
+        verdict = Verdict(False, (latest - begin) // interval, retry, (begin - now) / SECOND)
+        return begin if arrival > latest else None, verdict
     return after, Verdict(True, (now - earliest) // interval, 0.0, (after - now) / SECOND)
 
 

@@ -26,13 +26,18 @@ local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000000 + tonumber(time[2])
 local interval, burst, cost = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 local arrival = tonumber(redis.call('GET', KEYS[1]) or '0')
-local begin = math.min(math.max(arrival, now), now + interval * burst)
+local latest = now + interval * burst
+local begin = math.min(math.max(arrival, now), latest)
 local after = begin + interval * cost
 local earliest = after - interval * burst
-if earliest > now then
-  return {0, math.max(0, math.floor((now + interval * burst - begin) / interval)), earliest - now, begin - now}
+local function keep(value)
+  redis.call('SET', KEYS[1], string.format('%.0f', value), 'PX', math.ceil((value - now) / 1000) + 1)
 end
-redis.call('SET', KEYS[1], string.format('%.0f', after), 'PX', math.ceil((after - now) / 1000) + 1)
+if earliest > now then
+  if arrival > latest then keep(begin) end
+  return {0, math.floor((latest - begin) / interval), earliest - now, begin - now}
+end
+keep(after)
 return {1, math.floor((now - earliest) / interval), 0, after - now}
 """
 

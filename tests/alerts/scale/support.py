@@ -46,16 +46,19 @@ Found = dict[str, tuple[object, ...]]
 
 
 def tape(trades: int) -> list[Tick]:
-    """Trades of the symbols, a fifth of a second apart, each symbol numbered from 1; the last one seldom trades."""
+    """Trades of the symbols, a fifth of a second apart, each symbol numbered from 1; the last one seldom trades.
+
+    All trade at the beginning: silence counts from the first record, which is that of the shard.
+    """
     random = np.random.default_rng(7)
     prices = 100.0 * np.exp(np.cumsum(random.normal(0, 0.002, (trades, len(SYMBOLS))), axis=0))
     share = np.array([1.0] * (len(SYMBOLS) - 1) + [0.1])
     which = random.choice(len(SYMBOLS), trades, p=share / share.sum())
     numbers = [0] * len(SYMBOLS)
-    found = []
-    for at, symbol in enumerate(which.tolist()):
+    found = [Tick(name, BEGIN, 100.0, 1.0, 0) for name in SYMBOLS]
+    for at, symbol in enumerate(which[: trades - len(SYMBOLS)].tolist(), 1):
         numbers[symbol] += 1
-        price = round(float(prices[at, symbol]), 2)
+        price = round(float(prices[at - 1, symbol]), 2)
         found.append(Tick(SYMBOLS[symbol], BEGIN + at * SECOND // 5, price, 1.0, numbers[symbol]))
     return found
 
@@ -294,15 +297,20 @@ def serve_feed(address: str, redis_address: str, name: str, folder: Path, trades
     signal.pause()
 
 
+def processes() -> Any:
+    """What makes processes: forked from a server that has everything imported, so that one costs little."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tests.alerts.scale.preloaded"])
+    return context
+
+
 class EngineProcess:
     """The other end of :func:`serve_engine`."""
 
     def __init__(
         self, address: str, redis_address: str, name: str, *, lease: float = LEASE, snapshot: float = 0.3
     ) -> None:
-        # Forked from a server that has everything imported: a process costs tens of milliseconds.
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload([__name__])
+        context = processes()
         self.name = name
         self.told, other = context.Pipe()
         self.process = context.Process(

@@ -23,6 +23,8 @@ from tests.alerts.scale.support import (
     Feed,
     Found,
     Gate,
+    processes,
+    serve_feed,
     stored,
     tape,
     undisturbed,
@@ -114,5 +116,34 @@ def test_one_killed_and_one_stopped_at_its_commit_nothing_is_lost_and_nothing_is
     stopped.send(signal.SIGCONT)
     until(lambda: (stopped.look(), stopped.refused)[1] > 0)
     feed.gate.trades = TRADES
+    until(lambda: len(stored(shared_store)) >= len(expected))
+    assert stored(shared_store) == expected
+
+
+def test_redis_and_the_feed_lost_at_once_the_sources_give_it_again(
+    shared_address: str,
+    shared_store: SqlStore,
+    redis_server: RedisServer,
+    tmp_path: Path,
+    expected: Found,
+    stack: ExitStack,
+) -> None:
+    engine = Engine(shared_address, redis_server.address, "ann")
+    stack.callback(engine.stop)
+    context = processes()
+    first = context.Process(
+        target=serve_feed,
+        args=(shared_address, redis_server.address, "one", tmp_path, TRADES, TRADES // 2, LEASE),
+        daemon=True,
+    )
+    first.start()
+    stack.callback(first.kill)
+    until(lambda: len(stored(shared_store)) > len(expected) // 5)
+    assert first.pid is not None
+    os.kill(first.pid, signal.SIGKILL)
+    redis_server.kill()
+    redis_server.start()
+    second = Feed(shared_address, redis_server.address, "two", tmp_path, tape(TRADES))
+    stack.callback(second.stop)
     until(lambda: len(stored(shared_store)) >= len(expected))
     assert stored(shared_store) == expected

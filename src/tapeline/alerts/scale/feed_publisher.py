@@ -36,6 +36,8 @@ from tapeline.core.errors import DataError, TapelineError, TemporaryError
 _log = logging.getLogger(__name__)
 NANOSECONDS: Final = 1_000_000_000
 _PAGE: Final = 512
+_SETTLED: Final = 2.0
+"""Seconds after which every owner has seen that a term has begun."""
 
 
 class Source(Protocol):
@@ -232,6 +234,7 @@ class _Term:
         self._behind = False
         self._full = False
         self._tried = self._looked = self._tidied = 0.0
+        self._begun = time.monotonic()
 
     def run(self) -> None:
         """Send until the term is over.
@@ -356,7 +359,9 @@ class _Term:
                 _log.error("%d entries wait in a stream and no engine takes them: the feed waits", waiting)
             self._full = waiting >= self._options.most_entries
             complaints = self._writer.complaints()
-            if complaints:
+            # Of an earlier term: what is missing came with the beginning of this one, unless that is missing too.
+            mine = any(term_and_number(position)[0] == self._term for position in complaints.values())
+            if complaints and (mine or now - self._begun > _SETTLED):
                 # There is a hole in a stream, and ids only rise: the same again, in a term of its own.
                 raise TermOverError(f"a new term begins: owners of shards {sorted(complaints)} miss entries")
             if now - self._tidied >= self._options.tidy:

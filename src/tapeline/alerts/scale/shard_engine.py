@@ -31,6 +31,8 @@ _log = logging.getLogger(__name__)
 HUNG_SECONDS: Final = 30.0
 """After which a thread that reads and says nothing is taken for hung, and the lease is not renewed."""
 _BLOCK: Final = 0.05
+_COMPLAIN: Final = 0.5
+"""Seconds between two complaints of one shard."""
 
 
 class RuleSupply(Protocol):
@@ -118,6 +120,7 @@ class ShardEngine:
         self._durable: queue.SimpleQueue[tuple[Ownership, int, int]] = queue.SimpleQueue()
         self._shards: dict[int, ShardPipeline] = {}
         self._saved: dict[int, float] = {}
+        self._complained: dict[int, float] = {}
         self._beat = time.monotonic()
         self._stopping = threading.Event()
         self._threads: list[threading.Thread] = []
@@ -305,7 +308,8 @@ class ShardEngine:
             except FencedOutError:
                 self._let_go(number)
                 continue
-            if not whole:
+            if not whole and time.monotonic() - self._complained.get(number, 0.0) > _COMPLAIN:
+                self._complained[number] = time.monotonic()
                 _log.warning("shard %d misses entries behind %d: the publisher is told", number, shard.position)
                 self._reader.complain(number, shard.position)
 

@@ -15,14 +15,14 @@ from tapeline.alerts.routing import Router
 from tapeline.alerts.rule import Rule
 from tapeline.alerts.scale.assignment import shard_of
 from tapeline.alerts.scale.fenced_store import FencedStore, ShardCommits
-from tapeline.alerts.scale.packed_batch import joined, unpack
+from tapeline.alerts.scale.packed_batch import PackedBatch, entry_id, joined, unpack
 from tapeline.alerts.scale.shard_leases import Ownership
 from tapeline.alerts.scale.shard_memory import ShardMemory, SnapshotWriter
 from tapeline.alerts.scale.shard_records import ShardRecords
 from tapeline.alerts.scale.tick_streams import Entry, StreamReader, following
 from tapeline.alerts.series import History
 from tapeline.alerts.store.group_commit import GroupCommit
-from tapeline.core.errors import TemporaryError
+from tapeline.core.errors import DataError, TemporaryError
 
 _log = logging.getLogger(__name__)
 PATIENCE: Final = 10.0
@@ -36,7 +36,9 @@ class StreamJournal:
         self.position = 0
         self.at_least = 0
         self.records: ShardRecords | None = None
+        self.damaged = 0
         self._reader, self._shard, self._clock = reader, shard, clock
+        self._unpacked: dict[int, PackedBatch] = {}
 
     def append(self, batch: Batch, taken: Taken) -> int:
         """The position of the entry that was read last."""
@@ -55,7 +57,7 @@ class StreamJournal:
         self.position, since = after, self._clock()
         while True:
             try:
-                entries, gap = following(self.position, self._reader.behind(self._shard, self.position))
+                entries, gap = following(self.position, self.sound(self._reader.behind(self._shard, self.position)))
             except TemporaryError:
                 entries, gap = [], False
             if entries:
@@ -65,13 +67,27 @@ class StreamJournal:
                 return
             time.sleep(0.05)
 
+    def sound(self, entries: Iterable[Entry]) -> list[Entry]:
+        """Entries without those that are damaged, which are as good as missing: the publisher sends them again."""
+        found = []
+        self._unpacked = {}
+        for one in entries:
+            try:
+                self._unpacked[one.position] = unpack(one.body)
+            except DataError as error:
+                self.damaged += 1
+                _log.error("shard %d, %s: %s", one.shard, entry_id(one.position), error)
+            else:
+                found.append(one)
+        return found
+
     def replayed(self, entries: Sequence[Entry]) -> Iterator[Replayed]:
-        """Entries as batches, several as one; each with the position of its last entry."""
+        """Sound entries as batches, several as one; each with the position of its last entry."""
         records = self.records
         if records is None:
             raise RuntimeError("the journal is asked before its records are known")
         done = 0
-        for count, packed in joined([unpack(one.body) for one in entries]):
+        for count, packed in joined([self._unpacked[one.position] for one in entries]):
             done += count
             # Before it is taken: the pipeline asks for the position of what it takes.
             self.position = entries[done - 1].position
@@ -178,12 +194,10 @@ class ShardPipeline:
 
         Raises
         ------
-        DataError
-            An entry is damaged.
         TemporaryError
             Redis does not answer.
         """
-        entries, gap = following(self.position, entries)
+        entries, gap = following(self.position, self._journal.sound(entries))
         while True:
             for replayed in self._journal.replayed(entries):
                 self.pipeline.take(replayed.batch, replayed.taken)
@@ -191,7 +205,9 @@ class ShardPipeline:
             if not gap:
                 return True
             # Another read them, one that does not know yet that the shard is ours; or they are lost.
-            entries, gap = following(self.position, self._reader.behind(self.owned.shard, self.position))
+            entries, gap = following(
+                self.position, self._journal.sound(self._reader.behind(self.owned.shard, self.position))
+            )
             if not entries:
                 return not gap
 

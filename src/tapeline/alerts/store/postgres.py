@@ -19,6 +19,8 @@ from tapeline.core.errors import ConfigurationError, MissingExtraError
 
 CONNECTIONS: Final = 8
 STATEMENT_SECONDS: Final = 60
+IDLE_SECONDS: Final = 3
+"""After which a transaction whose client says nothing is ended: a process that was stopped must not hold locks."""
 _COUNT: Final = {"preserve_rowcount": True}
 
 
@@ -54,7 +56,8 @@ class PostgresDatabase(Database):
                 connect_args={
                     "connect_timeout": int(LOCK_SECONDS),
                     "application_name": "tapeline alerts",
-                    "options": f"-c synchronous_commit=on -c statement_timeout={STATEMENT_SECONDS}s -c timezone=UTC",
+                    "options": f"-c synchronous_commit=on -c statement_timeout={STATEMENT_SECONDS}s"
+                    f" -c idle_in_transaction_session_timeout={IDLE_SECONDS}s -c timezone=UTC",
                 },
             )
         except ImportError as error:

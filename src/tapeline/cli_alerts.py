@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tapeline.cli_alert_config import mount_config
 from tapeline.cli_gateway import gateway
 from tapeline.cli_people import mount
 from tapeline.console import new_table, print_table, say, terminal
@@ -26,6 +27,7 @@ alerts_application = typer.Typer(
 )
 alerts_application.command()(gateway)
 mount(alerts_application)
+mount_config(alerts_application)
 
 
 @alerts_application.command()

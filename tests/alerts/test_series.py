@@ -15,6 +15,7 @@ import pytest
 from tapeline.alerts.backtest import backtest_rule, coarser, history_batch
 from tapeline.alerts.conditions import compile_rule
 from tapeline.alerts.engine.evaluator import Batch, Evaluator
+from tapeline.alerts.feed_settings import news_sources
 from tapeline.alerts.feeds.data_manager import DataManager
 from tapeline.alerts.feeds.source_names import SourceName
 from tapeline.alerts.passage import Taken
@@ -23,7 +24,7 @@ from tapeline.alerts.routing import Router
 from tapeline.alerts.rule import Rule
 from tapeline.alerts.series import LEAST, BarSeries, History, of_symbol
 from tapeline.alerts.service import AlertEngine, EngineOptions, Source
-from tapeline.alerts.service_settings import lake_history, news_source
+from tapeline.alerts.service_settings import lake_history
 from tapeline.alerts.store.opening import open_store
 from tapeline.core.errors import ConfigurationError
 from tapeline.core.schemas import CLEAN_BARS
@@ -275,7 +276,7 @@ def test_a_headline_moves_a_sentiment_rule(tmp_path: Path) -> None:
     rule = Rule(id="fear", owner="me", condition="sentiment < -0.5 and high_impact_news(0.7)", symbols=("A",))
 
     def sources(manager: DataManager, _: Mapping[str, int]) -> list[Source]:
-        return news_source(settings, manager, Wire())
+        return news_sources(settings, manager, {"newsapi": Wire()})
 
     async def story() -> None:
         store = open_store(tmp_path / "alerts.db")
@@ -294,6 +295,6 @@ def test_a_headline_moves_a_sentiment_rule(tmp_path: Path) -> None:
         store.close()
 
     asyncio.run(story())
-    assert news_source(Settings(root=tmp_path), None) == []  # type: ignore[arg-type]
+    assert news_sources(Settings(root=tmp_path), None) == []  # type: ignore[arg-type]
     with pytest.raises(ConfigurationError, match="lacks one of questions"):
-        news_source(Settings(root=tmp_path, alerts={"news": {"key": "k"}}), None)  # type: ignore[arg-type]
+        news_sources(Settings(root=tmp_path, alerts={"news": {"key": "k"}}), None)  # type: ignore[arg-type]

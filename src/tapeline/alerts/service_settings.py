@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from collections.abc import Callable, Mapping
@@ -23,6 +22,7 @@ from tapeline.alerts.channel_settings import (
 )
 from tapeline.alerts.delivery.channel import Channel
 from tapeline.alerts.engine_changes import is_untouched
+from tapeline.alerts.feed_settings import NamesWithPolled, news_sources, polled_sources
 from tapeline.alerts.feeds.data_manager import DataManager
 from tapeline.alerts.routing import Route
 from tapeline.alerts.rule_files import load_rules
@@ -41,7 +41,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from tapeline.alerts.store.sql_store import SqlStore
-    from tapeline.streams.http_client import HttpClient
 
 _log = logging.getLogger(__name__)
 _NANOSECONDS = 1_000_000_000
@@ -60,7 +59,14 @@ def rules_path(settings: Settings) -> Path:
 def alert_secrets(settings: Settings) -> list[str]:
     """All that a log must never show."""
     alerts = settings.alerts
-    found = [*alerts.keys, alerts.news.key, alerts.stream_token, *alerts.gateway.signing_keys]
+    found = [
+        *alerts.keys,
+        alerts.news.key,
+        alerts.news.x_token,
+        alerts.alpha_vantage.key,
+        alerts.stream_token,
+        *alerts.gateway.signing_keys,
+    ]
     found += [*alerts.gateway.inbound_tokens.values(), alerts.scale.redis]
     for one in alerts.channels.values():
         found += (one.address, one.gateway, one.secret, *one.credentials.values())
@@ -80,7 +86,7 @@ def open_alert_store(settings: Settings) -> SqlStore:
 
 
 def make_engine(settings: Settings, store: SqlStore) -> tuple[AlertEngine, WebSocketServer]:
-    """The engine with Binance as its feed, its channels and its stream.
+    """The engine with Binance as its first feed and those of the settings behind it, its channels and its stream.
 
     Raises
     ------
@@ -93,12 +99,9 @@ def make_engine(settings: Settings, store: SqlStore) -> tuple[AlertEngine, WebSo
         path.mkdir(parents=True)
     if not load_rules(path) and not alerts.symbols and is_untouched(store):
         raise ConfigurationError("no rule names a symbol", hint="name symbols in [alerts] symbols or in a rule")
-    names_of = SourceAliases(
-        SymbolManager(store.database, clock=time.time_ns),
-        "binance",
-        settings.stream.stale_seconds,
-        possible=_is_listable,
-    )
+    symbols = SymbolManager(store.database, clock=time.time_ns)
+    listed = SourceAliases(symbols, "binance", settings.stream.stale_seconds, possible=_is_listable)
+    names_of = NamesWithPolled(alerts, listed, symbols.names)
     channels, endpoints = make_channels(settings, store)
     server = make_stream(settings, store)
     engine = AlertEngine(
@@ -109,7 +112,8 @@ def make_engine(settings: Settings, store: SqlStore) -> tuple[AlertEngine, WebSo
         names_of=names_of,
         sources=lambda manager, positions: [
             *binance_source(settings, manager, positions),
-            *news_source(settings, manager),
+            *polled_sources(settings, manager),
+            *news_sources(settings, manager),
             *([EndpointUpkeep(endpoints)] if endpoints is not None else []),
             DeskUpkeep(lambda: BotDesk(store, engine.router, wake=engine.wake)),
         ],
@@ -150,35 +154,6 @@ def lake_history(settings: Settings, clock: Callable[[], int] = time.time_ns) ->
             return None
 
     return history
-
-
-def news_source(settings: Settings, manager: DataManager, client: HttpClient | None = None) -> list[Source]:
-    """What asks NewsAPI for headlines, within the key's quota; nothing where there is no key.
-
-    Raises
-    ------
-    ConfigurationError
-        There is a key, and no questions, names or word list; or the word list cannot be read.
-    """
-    from tapeline.alerts.feeds import news
-    from tapeline.alerts.feeds.polling import Poller, Quota
-    from tapeline.streams.http_client import RequestsClient
-
-    wanted = settings.alerts.news
-    if wanted.key is None:
-        return []
-    if not wanted.questions or not wanted.names or wanted.lexicon is None:
-        raise ConfigurationError("[alerts.news] has a key and lacks one of questions, names and lexicon")
-    path = settings.root / wanted.lexicon
-    try:
-        weights = {str(word): float(weight) for word, weight in json.loads(path.read_text(encoding="utf-8")).items()}
-    except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise ConfigurationError(f"the word list {path} cannot be read: {error}", hint='{"surges": 0.5}') from None
-    key = wanted.key.get_secret_value()
-    fetch = news.newsapi_fetch(client or RequestsClient(news.NEWSAPI, timeout=settings.network.timeout_seconds), key)
-    taker = news.NewsTaker("newsapi", manager, news.parse_newsapi, news.LexiconScorer(weights), wanted.names)
-    quota = Quota([(wanted.calls_per_day, 86_400.0)])
-    return [Poller("newsapi", wanted.questions, fetch, taker, quota, every=wanted.every_seconds)]
 
 
 def binance_source(settings: Settings, manager: DataManager, positions: Mapping[str, int]) -> list[Source]:

@@ -238,9 +238,12 @@ class AlertChannelSettings(_Section):
 
 
 class AlertNewsSettings(_Section):
-    """Where headlines for sentiment rules come from: NewsAPI, asked where there is a key."""
+    """Where headlines for sentiment rules come from: NewsAPI and X, asked where there is a key or a token."""
 
     key: SecretStr | None = Field(None, description="NewsAPI's")
+    x_token: SecretStr | None = Field(None, description="the bearer token of X")
+    x_questions: tuple[str, ...] = Field((), description="what X is searched for; the questions where absent")
+    x_calls_per_day: int = Field(100, ge=1, description="the quota of the token")
     questions: tuple[str, ...] = Field((), description="what is searched for, such as bitcoin")
     names: dict[str, tuple[str, ...]] = Field({}, description="by symbol, the words that name it in a headline")
     lexicon: Path | None = Field(
@@ -248,6 +251,29 @@ class AlertNewsSettings(_Section):
     )
     calls_per_day: int = Field(100, ge=1, description="the quota of the key")
     every_seconds: float = Field(900.0, gt=0, description="between two calls for one question, at least")
+
+
+class AlertPolledSettings(_Section):
+    """A source that is asked for bars and stands by for the symbols that it has a name for."""
+
+    symbols: dict[str, str] = Field({}, description="by symbol here what the source calls it")
+    calls_per_minute: int = Field(5, ge=1, description="its quota")
+    calls_per_day: int = Field(25, ge=1, description="its quota")
+    every_seconds: float = Field(60.0, gt=0, description="between two calls for one symbol, at least")
+
+
+class AlertVantageSettings(AlertPolledSettings):
+    """Alpha Vantage, asked where there is a key; the quotas are those of a free one."""
+
+    key: SecretStr | None = None
+
+
+class AlertYahooSettings(AlertPolledSettings):
+    """Yahoo Finance, asked for the symbols that are named here or, where it is enabled, in the universe."""
+
+    enabled: bool = False
+    calls_per_minute: int = Field(60, ge=1, description="Yahoo publishes none: on the careful side")
+    calls_per_day: int = Field(40_000, ge=1, description="Yahoo publishes none: on the careful side")
 
 
 class AlertGatewaySettings(_Section):
@@ -300,6 +326,9 @@ class AlertSettings(_Section):
     permitted_networks: tuple[str, ...] = Field((), description="networks that webhooks may reach though not public")
     permitted_ports: tuple[int, ...] = Field((), description="ports of webhooks beside 443")
     plain_http: bool = Field(False, description="whether webhooks may go over http")
+    unlisted: tuple[str, ...] = Field((), description="symbols that Binance does not have: polled sources alone do")
+    alpha_vantage: AlertVantageSettings = AlertVantageSettings()
+    yahoo: AlertYahooSettings = AlertYahooSettings()
     news: AlertNewsSettings = AlertNewsSettings()
     gateway: AlertGatewaySettings = AlertGatewaySettings()
     scale: AlertScaleSettings = AlertScaleSettings()

@@ -39,9 +39,19 @@ class RequestsClient:
         ``https://``; ``http://`` on the loopback interface only.
     timeout:
         Seconds for connecting, and for each read.
+    headers:
+        Sent with each request, such as a token; no error names them.
     """
 
-    def __init__(self, base: str, *, timeout: float = 10.0, maximum_bytes: int = MAXIMUM_BYTES) -> None:
+    def __init__(
+        self,
+        base: str,
+        *,
+        timeout: float = 10.0,
+        maximum_bytes: int = MAXIMUM_BYTES,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        self._headers = dict(headers or {})
         self.base, self.timeout, self.maximum_bytes = checked_address(base), timeout, maximum_bytes
 
     async def get(self, path: str, parameters: Mapping[str, str]) -> bytes:
@@ -55,7 +65,12 @@ class RequestsClient:
             with requests.Session() as session:
                 session.trust_env = False
                 with session.get(
-                    self.base + path, params=parameters, timeout=self.timeout, allow_redirects=False, stream=True
+                    self.base + path,
+                    params=parameters,
+                    headers=self._headers,
+                    timeout=self.timeout,
+                    allow_redirects=False,
+                    stream=True,
                 ) as answer:
                     body = bytearray()
                     for part in answer.iter_content(65_536):

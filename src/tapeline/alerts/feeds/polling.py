@@ -138,11 +138,29 @@ class Poller:
             if self.targets and wait <= 0:
                 wait = max(await self.poll(self.targets[turn % len(self.targets)]), self.pause)
                 turn += 1
-            await self.timing.sleep(wait if wait > 0 else self.pause)
+            await self._rest(wait if wait > 0 else self.pause)
+
+    async def _rest(self, seconds: float) -> None:
+        """A pause, which may be an hour, ends where the poller does."""
+        waits = {asyncio.ensure_future(self.timing.sleep(seconds)), asyncio.ensure_future(self._stopping.wait())}
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for one in waits:
+                one.cancel()
 
     def stop(self) -> None:
-        """Let ``run`` return after its pause."""
+        """Let ``run`` return."""
         self._stopping.set()
+
+    async def subscribe(self, symbols: Iterable[str]) -> None:
+        """Ask for further targets, each in its turn."""
+        self.targets += [one for one in dict.fromkeys(symbols) if one not in self.targets]
+
+    async def unsubscribe(self, symbols: Iterable[str]) -> None:
+        """Ask for some no more."""
+        gone = set(symbols)
+        self.targets = [one for one in self.targets if one not in gone]
 
     async def poll(self, target: str) -> float:
         """Ask for one target now, if the quota permits; the least pause in seconds before the next call."""

@@ -412,13 +412,17 @@ class AlertEngine:
     def _work(self, pipeline: AlertPipeline, batcher: Batcher) -> None:
         """The thread that takes batches."""
         looked = saved = time.monotonic()
+        flushed = time.monotonic_ns()
         try:
             while True:
                 stopping = self._stopping.is_set()
                 self._came_round = time.monotonic()
                 batcher.wait(0.05)
-                found = batcher.flush(time.monotonic_ns(), force=stopping)
+                # The window bounds how many batches are made: what comes after a calm does not wait for company.
+                calm = time.monotonic_ns() - flushed
+                found = batcher.flush(time.monotonic_ns(), force=stopping or calm >= batcher.options.window)
                 if found is not None:
+                    flushed = time.monotonic_ns()
                     waited = batcher.waited
                     self.monitor.arrived(travel(found[1], waited, self._clock()), waited)
                     pipeline.take(*found, waited)
@@ -426,7 +430,7 @@ class AlertEngine:
                     pipeline.snapshot()
                     return
                 elif batcher.depth:
-                    time.sleep(batcher.options.window / NANOSECONDS)
+                    time.sleep((batcher.options.window - calm) / NANOSECONDS)
                 if time.monotonic() - looked >= self.options.look:
                     looked = time.monotonic()
                     pipeline.read_acknowledgements()

@@ -13,6 +13,10 @@ from typing import Final
 from fastapi import APIRouter, Depends, FastAPI
 from fastapi.routing import APIRoute
 from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.staticfiles import StaticFiles
 
 from tapeline.gateway import routes
 from tapeline.gateway.answers import API_VERSION
@@ -67,10 +71,7 @@ def create_app(context: GatewayContext) -> FastAPI:
     sent_webhooks(app.webhooks)
     description = cache(partial(describe, app, paths))
     app.openapi = description  # type: ignore[method-assign]
-    if PAGE.is_dir():
-        from starlette.staticfiles import StaticFiles
-
-        app.mount("/", StaticFiles(directory=PAGE, html=True), name="page")
+    app.router.routes.extend(page_routes())
     gateway = context.settings.alerts.gateway
     # The last that is added is the first that is passed.
     repeats = Repeats(context.store.database, context.vault, context.clock)
@@ -107,6 +108,28 @@ def route_paths() -> Iterator[tuple[str, APIRoute]]:
                 yield prefix + route.path_format, route
 
 
+def page_routes(folder: Path = PAGE) -> Iterator[Route]:
+    """One route a file of the page, and its index at the top.
+
+    No folder is mounted there: it would take every address and method that no other route wants, and answer in its own
+    words. And there is no path to leave a folder by.
+    """
+    files = StaticFiles(directory=folder, check_dir=False)
+
+    def route(path: str, name: str) -> Route:
+        async def answer(request: Request) -> Response:
+            return await files.get_response(name, request.scope)
+
+        return Route(path, answer, methods=["GET"], include_in_schema=False)
+
+    for file in sorted(folder.rglob("*")):
+        if file.is_file():
+            name = file.relative_to(folder).as_posix()
+            yield route(f"/{name}", name)
+            if name == "index.html":
+                yield route("/", name)
+
+
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     import anyio.to_thread
@@ -125,4 +148,4 @@ def _page_policy(context: GatewayContext) -> str:
     )
 
 
-__all__ = ["create_app", "route_paths", "routers"]
+__all__ = ["create_app", "page_routes", "route_paths", "routers"]

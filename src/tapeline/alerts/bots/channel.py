@@ -7,6 +7,7 @@ import logging
 import ssl
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from tapeline.alerts.bots.bot_http import BotHttp
@@ -100,8 +101,10 @@ class BotChannel:
         (delivery,) = deliveries
         if endpoint is None:
             return Answer("refused", detail="the delivery names no bot")
-        self._book.number()
         found = self._book.of_delivery(delivery.id)
+        if found is None:
+            self._book.number()
+            found = self._book.of_delivery(delivery.id)
         if found is None:
             return Answer("refused", detail="its body is no signal")
         if found.state == "rejected":
@@ -118,15 +121,12 @@ class BotChannel:
         dialect = self._dialects[bot.settings.dialect]
         if signal.action == "hold" and bot.settings.dialect not in ("generic", "pull"):
             return Answer("sent", detail="nothing to do: hold")
-        if 0 < delivery.expires_at <= found.expires_at:
-            return self._insist(found, bot, endpoint, dialect, "retry")
         # Taken back from the dead letters with another expiry: that makes the signal no younger.
-        return self._insist(found, bot, endpoint, dialect, "refused")
+        when_stale: Outcome = "retry" if 0 < delivery.expires_at <= found.expires_at else "refused"
+        return self._insist(_Sending(found, bot, endpoint, dialect, repeat=delivery.attempts > 0), when_stale)
 
-    def _insist(
-        self, found: StoredSignal, bot: Bot, endpoint: Endpoint, dialect: BotDialect, when_stale: Outcome
-    ) -> Answer:
-        begun = self._clock()
+    def _insist(self, sending: _Sending, when_stale: Outcome) -> Answer:
+        found, begun = sending.found, self._clock()
         until = min(found.expires_at, begun + int(INSISTING * SECOND))
         pause, tries, last = FIRST_PAUSE, 0, Reply("retry", detail="")
         while True:
@@ -135,7 +135,7 @@ class BotChannel:
                 # A retry after the delivery's expiry is recorded as expired by the outbox.
                 return Answer(when_stale, last.status, f"stale, not sent; {last.detail}".rstrip("; "))
             tries += 1
-            last = self._once(found, bot, endpoint, dialect, now)
+            last = self._once(sending, now)
             if last.outcome != "retry":
                 break
             wait = max(pause, min(last.retry_after or 0.0, 60.0))
@@ -149,8 +149,10 @@ class BotChannel:
             return Answer("gone", last.status, counted, disable="it answered 410 Gone")
         return Answer(last.outcome, last.status, counted, last.retry_after)
 
-    def _once(self, found: StoredSignal, bot: Bot, endpoint: Endpoint, dialect: BotDialect, now: int) -> Reply:
-        first = self._book.begin(found.delivery, at=now)
+    def _once(self, sending: _Sending, now: int) -> Reply:
+        found, bot, endpoint, dialect = sending.found, sending.bot, sending.endpoint, sending.dialect
+        # Who recognises a repeat may get one that was none; for the others it is written down before anything leaves.
+        repeat = sending.repeat if dialect.recognises else not self._book.begin(found.delivery, at=now)
         redact = Redactor([*bot.secrets, *bot.credentials.values()])
         try:
             url = self._vault.open_text(endpoint.address, endpoint.id)
@@ -163,25 +165,23 @@ class BotChannel:
                 left=lambda: min(TIMEOUT, (found.expires_at - self._clock()) / SECOND),
                 redact=redact,
             )
-            reply = dialect.send(found.signal, found.body.encode(), bot, http, now=now, repeat=not first)
+            reply = dialect.send(found.signal, found.body.encode(), bot, http, now=now, repeat=repeat)
         except UnansweredError as error:
+            sending.repeat = True
             if dialect.recognises:
                 return Reply("retry", detail=redact(error.message))
             return Reply("refused", detail=f"{redact(error.message)}: it may have arrived and is not sent again")
-        except ConfigurationError as error:
-            self._not_sent(found, first)
-            return Reply("retry", detail=redact(error.message))
-        except TemporaryError as error:
-            self._not_sent(found, first)
-            return Reply("retry", detail=redact(error.message))
-        if reply.outcome == "retry" and reply.status in (429, 503):
-            # It said itself that it did not take it.
-            self._not_sent(found, first)
+        except (ConfigurationError, TemporaryError) as error:
+            reply = Reply("retry", detail=redact(error.message))
+            taken = False
+        else:
+            # With these it says itself that it did not take it.
+            taken = reply.status not in (429, 503)
+        if reply.outcome == "retry":
+            sending.repeat |= taken
+            if not taken and not dialect.recognises and not repeat:
+                self._book.take_back(found.delivery)
         return reply
-
-    def _not_sent(self, found: StoredSignal, first: bool) -> None:
-        if first:
-            self._book.take_back(found.delivery)
 
     def _write_down(self, found: StoredSignal, reply: Reply) -> None:
         if reply.acknowledgement is None:
@@ -194,6 +194,17 @@ class BotChannel:
 
     def __repr__(self) -> str:
         return f"BotChannel({', '.join(self._dialects)})"
+
+
+@dataclass
+class _Sending:
+    """One signal while it is sent: ``repeat`` says whether an earlier try may have been acted on."""
+
+    found: StoredSignal
+    bot: Bot
+    endpoint: Endpoint
+    dialect: BotDialect
+    repeat: bool
 
 
 def open_bot(endpoint: Endpoint, vault: SecretVault) -> Bot:

@@ -50,7 +50,7 @@ class StoredSignal:
     body:
         The signal's JSON: the same on every try.
     sent_at:
-        When it was first sent, in nanoseconds; 0: not yet.
+        When it left, in nanoseconds, for a bot that does not recognise a repeat; 0: not yet, or it does.
     state, state_at:
         ``open`` until the bot says ``accepted``, ``executed`` or ``rejected``.
     fill_price, fill_quantity, note:
@@ -133,13 +133,8 @@ class SignalBook:
         statement = update(signal).where(signal.c.delivery == delivery).values(sent_at=0)
         self._database.write(lambda db: db.execute(statement))
 
-    def acknowledge(self, bot: str, id: str, said: Acknowledgement, *, at: int, sent: bool = False) -> StoredSignal:
+    def acknowledge(self, bot: str, id: str, said: Acknowledgement, *, at: int) -> StoredSignal:
         """Write down what the bot says of a signal. The same again changes nothing.
-
-        Parameters
-        ----------
-        sent:
-            Whether its being sent is to be written down as well.
 
         Raises
         ------
@@ -155,13 +150,13 @@ class SignalBook:
             if row is None:
                 raise UnknownRecordError(f"the bot {bot!r} has no signal {id!r}")
             found = _stored(row)
-            changed: dict[str, Any] = {"sent_at": at} if sent and not found.sent_at else {}
+            changed: dict[str, Any] = {}
             if said.state != found.state:
                 if said.state not in _AFTER[found.state]:
                     raise AcknowledgementConflictError(
                         f"the signal {id} was {found.state} before and cannot be {said.state} now"
                     )
-                changed |= {
+                changed = {
                     "state": said.state,
                     "state_at": at,
                     "fill_price": said.fill_price,

@@ -186,6 +186,9 @@ class NotificationManager:
         finally:
             with self._lock:
                 self._busy.discard((channel.name, id))
+            if any(claim.delivery.order for claim in claims):
+                # What comes after it in its order could not be claimed before, and is not to wait for the next look.
+                self._bells[channel.name].set()
 
     def _deliver_all(self, channel: Channel, id: str, claims: list[Claim]) -> None:
         endpoint = self._store.endpoint(id) if id else None

@@ -61,7 +61,6 @@ class OfferedBody(Body):
     signal: dict[str, Any] = Field(description="by /v1/signals/schema")
     state: SignalState
     expired: bool = Field(description="whether it must no longer be acted on")
-    sent_at: Instant | None = None
     state_at: Instant | None = None
     price: float | None = None
     quantity: float | None = None
@@ -199,7 +198,6 @@ def offered(found: StoredSignal, now: int) -> OfferedBody:
         signal=signal.model_dump(mode="json", exclude_none=True),
         state=found.state,
         expired=signal.is_stale(now),
-        sent_at=instant_or_none(found.sent_at),
         state_at=instant_or_none(found.state_at),
         price=found.fill_price,
         quantity=found.fill_quantity,

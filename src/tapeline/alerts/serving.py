@@ -10,16 +10,18 @@ from pathlib import Path
 
 from tapeline.alerts.log import close_log, open_log
 from tapeline.alerts.service_settings import alert_folder, alert_secrets, make_engine, rules_path
-from tapeline.alerts.store.store import Store
+from tapeline.alerts.store.sql_store import SqlStore
+from tapeline.alerts.supervised import GATEWAY, keep_running
 from tapeline.core.settings import Settings
 
 
 async def serve_alerts(
     settings: Settings,
-    store: Store,
+    store: SqlStore,
     *,
     log: Path | None = None,
     standby: bool = False,
+    gateway: bool = False,
     tell: Callable[[str], object] = print,
 ) -> None:
     """Run the engine of the settings until the process is told to end (SIGTERM), the task is cancelled, or it fails.
@@ -32,6 +34,8 @@ async def serve_alerts(
         The file of the JSON log; in the engine's folder if absent. Written by whoever has the folder alone.
     standby:
         Where another engine has the folder: wait, ready, and take over when it has ended.
+    gateway:
+        Keep the API running beside the engine, in a process of its own.
     tell:
         Takes a line for who started it.
 
@@ -53,6 +57,7 @@ async def serve_alerts(
         engine.lock.take_or_fail()
     path = log or alert_folder(settings) / "logs" / "alerts.log"
     handler = open_log(path, secrets=alert_secrets(settings))
+    beside: asyncio.Task[None] | None = None
     try:
         await engine.start()
         alerts = settings.alerts
@@ -61,8 +66,13 @@ async def serve_alerts(
         tell(f"Firings   {where}")
         tell(f"Stream    ws://{alerts.stream_host}:{server.port}/")
         tell(f"Log       {path}")
+        if gateway:
+            beside = asyncio.create_task(keep_running(GATEWAY))
         tell("Ctrl-C ends it.")
         await engine.wait()
     finally:
+        if beside is not None:
+            beside.cancel()
+            await asyncio.gather(beside, return_exceptions=True)
         await asyncio.shield(engine.stop())
         close_log(handler)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import pytest
+
 from tapeline.alerts.access.access_control import AccessControl, AccessSettings
 from tapeline.alerts.access.passwords import HashCosts
 from tapeline.alerts.rule import Rule
@@ -15,6 +17,10 @@ OTHER = "u7Gd4ZkP1sVwY9eLmQ3xT8hJfR2bCnK6oAiX5tBqNyM="
 CHEAP = HashCosts(memory=64, passes=1, lanes=1)
 PASSWORD = "four kinds of weather"
 SECOND = 1_000_000_000
+
+
+on_sqlite = pytest.mark.parametrize("_shared", ["sqlite"], indirect=True)
+"""For what is decided before a database is asked: once is enough."""
 
 
 class Clock:

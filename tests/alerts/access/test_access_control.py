@@ -15,7 +15,7 @@ from tapeline.alerts.access.principal import NotAuthenticatedError, NotPermitted
 from tapeline.alerts.store.people_tables import login_attempt, token_family, user
 from tapeline.alerts.store.store import UnknownRecordError
 from tapeline.core.errors import DataError, ThrottledError
-from tests.alerts.access.support import KEY, OLDER, PASSWORD, SECOND, make_access
+from tests.alerts.access.support import KEY, OLDER, PASSWORD, SECOND, make_access, on_sqlite
 
 HERE = "198.51.100.4"
 
@@ -43,6 +43,7 @@ def test_a_login_gives_tokens_that_say_who_asks(people, clock) -> None:
         refused(people, bearer)
 
 
+@on_sqlite
 def test_a_name_is_typed_in_any_case(people) -> None:
     assert people.login("ANN", PASSWORD).owner == "ann"
 
@@ -65,6 +66,7 @@ def test_wrong_unknown_disabled_and_without_a_password_are_told_alike(people) ->
     assert people.audit.rows()[0].actor == STRANGER
 
 
+@on_sqlite
 def test_a_stranger_costs_as_much_work_as_a_user(people, monkeypatch) -> None:
     hasher = people._passwords._hasher
     verified = []
@@ -83,6 +85,7 @@ def test_a_stranger_costs_as_much_work_as_a_user(people, monkeypatch) -> None:
     assert verified == ["$argon2id$v=19$m=64,t=1,p=1"] * 3
 
 
+@on_sqlite
 def test_a_password_typed_into_the_names_field_is_not_kept(people) -> None:
     with pytest.raises(NotAuthenticatedError):
         people.login("My-Secret-Passphrase", "x")
@@ -147,6 +150,7 @@ def test_a_used_refresh_token_that_comes_again_ends_the_whole_family(people, clo
     assert people.authenticate(other.access).owner == "ann"
 
 
+@on_sqlite
 def test_a_token_from_further_back_is_reuse_within_the_grace_too(people, clock) -> None:
     first = people.login("ann", PASSWORD)
     second = people.refresh(first.refresh)
@@ -171,6 +175,7 @@ def test_two_refreshes_at_once_get_the_same_token_and_nobody_is_thrown_out(peopl
     assert people.refresh(pairs[0].refresh).refresh != pairs[0].refresh
 
 
+@on_sqlite
 def test_a_thief_within_the_grace_is_found_out_at_the_next_refresh(people, clock) -> None:
     first = people.login("ann", PASSWORD)
     mine, stolen = people.refresh(first.refresh), people.refresh(first.refresh)
@@ -250,6 +255,7 @@ def test_who_is_disabled_removed_or_has_a_new_password_is_out_at_once(people, ho
         refused(people, tokens.access)
 
 
+@on_sqlite
 def test_a_password_changed_by_its_owner_leaves_him_in(people) -> None:
     here, there = people.login("ann", PASSWORD), people.login("ann", PASSWORD)
     family = people.authenticate(here.access).credential.removeprefix("session:")
@@ -258,6 +264,7 @@ def test_a_password_changed_by_its_owner_leaves_him_in(people) -> None:
     refused(people, there.access)
 
 
+@on_sqlite
 def test_a_stolen_token_does_not_try_passwords(people, clock) -> None:
     principal = people.authenticate(people.login("ann", PASSWORD).access)
     for _ in range(6):
@@ -274,6 +281,7 @@ def test_a_stolen_token_does_not_try_passwords(people, clock) -> None:
         people.change_password(people.authenticate(text), "another kind of weather", PASSWORD)
 
 
+@on_sqlite
 def test_a_role_counts_from_the_next_request_on(people) -> None:
     tokens = people.login("ann", PASSWORD)
     assert people.authenticate(tokens.access).role == "user"
@@ -293,6 +301,7 @@ def test_another_process_sees_it_within_the_bound(people, store, clock) -> None:
     refused(other, tokens.access)
 
 
+@on_sqlite
 def test_an_answer_fetched_before_a_change_is_not_remembered_after_it(people, clock, monkeypatch) -> None:
     tokens = people.login("ann", PASSWORD)
     fetch = people._family_standing
@@ -308,6 +317,7 @@ def test_an_answer_fetched_before_a_change_is_not_remembered_after_it(people, cl
     refused(people, tokens.access)
 
 
+@on_sqlite
 def test_a_known_token_costs_no_question_to_the_database(people, monkeypatch) -> None:
     tokens = people.login("ann", PASSWORD)
     people.authenticate(tokens.access)
@@ -315,6 +325,7 @@ def test_a_known_token_costs_no_question_to_the_database(people, monkeypatch) ->
     assert people.authenticate(tokens.access).owner == "ann"
 
 
+@on_sqlite
 def test_an_expired_token_is_refused_however_well_it_is_remembered(people, clock) -> None:
     tokens = people.login("ann", PASSWORD)
     clock.move(899.5)
@@ -323,6 +334,7 @@ def test_an_expired_token_is_refused_however_well_it_is_remembered(people, clock
     refused(people, tokens.access)
 
 
+@on_sqlite
 def test_signing_keys_are_changed_while_people_are_in(people, store, clock) -> None:
     old = make_access(store.database, clock, keys=(OLDER,))
     tokens = old.login("ann", PASSWORD)
@@ -345,6 +357,7 @@ class TestLimits:
             return None
         raise AssertionError("a wrong password was taken")
 
+    @on_sqlite
     def test_after_five_failures_each_waits_twice_as_long(self, people, clock) -> None:
         waited = []
         for _ in range(9):
@@ -365,12 +378,14 @@ class TestLimits:
         assert [self.wrong(people) for _ in range(6)] == [None] * 6
         assert self.wrong(people) == 1.0
 
+    @on_sqlite
     def test_a_refused_attempt_is_not_counted_and_not_hashed(self, people, monkeypatch) -> None:
         for _ in range(6):
             self.wrong(people)
         monkeypatch.setattr(people._passwords, "match", None)
         assert [self.wrong(people) for _ in range(20)] == [1.0] * 20
 
+    @on_sqlite
     def test_an_account_that_does_not_exist_is_limited_alike(self, people) -> None:
         known = [self.wrong(people, "ann", "203.0.113.1") for _ in range(8)]
         assert [self.wrong(people, "nobody", "203.0.113.2") for _ in range(8)] == known
@@ -383,17 +398,20 @@ class TestLimits:
             return error.retry_after
         return None
 
+    @on_sqlite
     def test_many_accounts_from_one_address(self, people) -> None:
         assert [self.begin(people, f"u{n}") for n in range(31)] == [None] * 31
         assert self.begin(people, "another") == 1.0
         assert self.begin(people, "another", "203.0.113.7") is None
 
+    @on_sqlite
     def test_an_address_of_ipv6_is_its_network(self, people) -> None:
         for n in range(6):
             self.begin(people, address=f"2001:db8::{n}")
         assert self.begin(people, address="2001:db8::ffff") == 1.0
         assert self.begin(people, address="2001:db8:0:1::1") is None
 
+    @on_sqlite
     def test_many_addresses_at_one_account(self, people, clock) -> None:
         assert [self.begin(people, address=f"203.0.113.{n}") for n in range(51)] == [None] * 51
         assert self.begin(people, address="198.51.100.200") == 1.0
@@ -412,6 +430,7 @@ class TestLimits:
         clock.move(86_401)
         assert [self.wrong(people) for _ in range(6)] == [None] * 6
 
+    @on_sqlite
     def test_failures_are_told_in_the_audit_log(self, people) -> None:
         for _ in range(3):
             self.wrong(people)
@@ -459,6 +478,7 @@ class TestKeys:
         assert secret not in kept
         assert secret not in repr(key)
 
+    @on_sqlite
     def test_a_near_miss_is_refused(self, people) -> None:
         _, text = people.keys.create("ann", "bot", ["rules:read"])
         for wrong in (text[:-1] + ("a" if text[-1] != "a" else "b"), text + "a", text.upper(), text[:-1], f" {text}"):
@@ -495,6 +515,7 @@ class TestKeys:
                 ask("root", key.id)
         assert people.keys.all("root") == ()
 
+    @on_sqlite
     def test_last_use_is_kept_about(self, people, clock) -> None:
         key, text = people.keys.create("ann", "bot", ["rules:read"])
         people.authenticate(text)
@@ -515,6 +536,7 @@ class TestKeys:
             *(("bot", [], None), ("bot", ["users:write"], None), ("bot", ["*"], None), ("bot", ["rules:read"], 1)),
         ],
     )
+    @on_sqlite
     def test_what_is_no_key_is_refused(self, people, name, scopes, expires) -> None:
         with pytest.raises(DataError):
             people.keys.create("ann", name, scopes, expires_at=expires)
@@ -552,6 +574,7 @@ class TestTickets:
         with pytest.raises(NotAuthenticatedError):
             people.redeem(out)
 
+    @on_sqlite
     def test_it_carries_what_a_key_is_limited_to(self, people) -> None:
         _, text = people.keys.create("ann", "bot", ["firings:read"])
         principal = people.authenticate(text)

@@ -15,7 +15,7 @@ from tapeline.alerts.access.audit_chain import GENESIS, Head, HeadSigner, row_ha
 from tapeline.alerts.access.principal import Principal
 from tapeline.alerts.store.people_tables import audit, audit_head
 from tapeline.core.errors import ConfigurationError, DataError, TapelineError
-from tests.alerts.access.support import KEY, OLDER, OTHER, Clock, make_rule
+from tests.alerts.access.support import KEY, OLDER, OTHER, Clock, make_rule, on_sqlite
 from tests.alerts.conftest import _triggers_off
 
 ANN = Principal("ann", "user", None, "session:f1")
@@ -71,6 +71,7 @@ def test_what_cannot_be_told_is_taken_back(store) -> None:
     assert store.rules() == ()
 
 
+@on_sqlite
 def test_only_the_first_write_of_a_block_is_told_of(store, log) -> None:
     with log.entry(ANN, "rule.create", "rule", "r1") as entry:
         assert not entry.written
@@ -96,12 +97,14 @@ def test_reading_is_no_write_and_a_block_without_one_is_told_of_alone(store, log
     assert log.rows()[0].after == '{"seen":3}'
 
 
+@on_sqlite
 def test_a_block_that_fails_before_it_wrote_tells_nothing(log) -> None:
     with pytest.raises(ZeroDivisionError), log.entry(ANN, "rule.create", "rule"):
         1 / 0  # noqa: B018
     assert log.rows() == ()
 
 
+@on_sqlite
 def test_another_threads_writes_are_not_told_of(store, log) -> None:
     with log.entry(ANN, "rule.create", "rule", "r1") as entry:
         other = threading.Thread(target=store.rewind, args=("feed", 3))
@@ -111,6 +114,7 @@ def test_another_threads_writes_are_not_told_of(store, log) -> None:
         store.save_rule(make_rule("r1"), by="ann", at=1)
 
 
+@on_sqlite
 def test_secrets_do_not_get_into_it(log) -> None:
     planted = "hunter2-is-what-it-is"
     jwt = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJhbm4ifQ.c2lnbmF0dXJlLXNpZ25hdHVyZQ"
@@ -168,6 +172,7 @@ def test_postgresql_refuses_to_empty_it_at_once(store, log, address) -> None:
 
 
 @pytest.mark.parametrize("column", [one.name for one in audit.columns if one.name not in ("number", "at")])
+@on_sqlite
 def test_every_column_is_under_the_hash(store, log, column) -> None:
     fill(log, 3)
     tamper(store, update(audit).where(audit.c.number == 2).values({column: "changed"}))
@@ -263,6 +268,7 @@ def test_a_whole_database_set_back_shows_only_against_a_head_that_was_noted(stor
     assert problems(log, noted) == [(5, "is not the row whose hash was noted")]
 
 
+@on_sqlite
 def test_keys_change_and_the_chain_goes_on(store) -> None:
     clock = Clock()
     fill(AuditLog(store.database, [OLDER], clock), 2)
@@ -273,6 +279,7 @@ def test_keys_change_and_the_chain_goes_on(store) -> None:
     assert problems(AuditLog(store.database, [OLDER], clock)) == [(3, "the head carries no signature of ours")]
 
 
+@on_sqlite
 def test_what_stands_before_a_doubt_can_be_accepted_by_name(store, log) -> None:
     fill(log, 2)
     tamper(store, update(audit_head).values(signature="lost"))

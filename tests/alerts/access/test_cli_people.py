@@ -57,7 +57,6 @@ def test_from_nothing_to_an_administrator_and_a_key(home: Path) -> None:
     run("api-key", "revoke", "bot", key[4:16])
     run("user", "role", "bot", "operator")
     run("user", "disable", "bot")
-    run("user", "enable", "bot")
     run("user", "password", "bot", "--password-stdin", typed=f"{PASSWORD}\n")
     shown = run("audit", "show")
     for action in ("user.create", "key.create", "key.revoke", "password.give", "(command line: "):
@@ -68,9 +67,8 @@ def test_from_nothing_to_an_administrator_and_a_key(home: Path) -> None:
 
 def test_a_log_that_was_changed_is_told(home: Path) -> None:
     run("user", "add", "root", "--role", "admin", "--no-password")
-    run("user", "add", "ann", "--no-password")
     head = run("audit", "verify").splitlines()[-1]
-    assert head.startswith("2:")
+    assert head.startswith("1:")
     assert "nothing is wrong" in run("audit", "verify", "--head", head)
     assert "was noted" in run("audit", "verify", "--head", "9:" + "0" * 64, status=1)
     store = open_alert_store(load_settings())
@@ -82,7 +80,7 @@ def test_a_log_that_was_changed_is_told(home: Path) -> None:
     store.database.write(tamper)
     store.close()
     assert "row 1 was changed" in run("audit", "verify", status=1)
-    assert "Row 3 says so" in run("audit", "accept", "a test")
+    assert "Row 2 says so" in run("audit", "accept", "a test")
     run("audit", "verify", "--head", "nonsense", status=1)
 
 

@@ -17,7 +17,7 @@ from tapeline.alerts.store.metadata import silence
 from tapeline.alerts.store.people_tables import user
 from tapeline.alerts.store.store import RevisionConflictError, UnknownRecordError
 from tapeline.core.errors import DataError
-from tests.alerts.access.support import PASSWORD, make_rule
+from tests.alerts.access.support import PASSWORD, make_rule, on_sqlite
 
 
 def test_a_user_comes_back_as_he_was_made(people, clock) -> None:
@@ -32,6 +32,7 @@ def test_a_user_comes_back_as_he_was_made(people, clock) -> None:
     assert [one.name for one in people.users.all(after="ann", limit=1)] == ["root"]
 
 
+@on_sqlite
 def test_passwords_are_kept_as_argon2id_with_a_salt_each(people, store) -> None:
     rows = store.database.read(lambda db: db.execute(select(user.c.password)).scalars().all())
     assert len(set(rows)) == 2
@@ -40,6 +41,7 @@ def test_passwords_are_kept_as_argon2id_with_a_salt_each(people, store) -> None:
 
 
 @pytest.mark.parametrize("name", ["", "a b", "ä", "a/b", "a\n", "x" * 65, ".a", "(unknown)", "a'--", "ann\x00"])
+@on_sqlite
 def test_a_name_is_one_that_a_rules_owner_can_have(people, name) -> None:
     with pytest.raises(DataError):
         people.users.add(name)
@@ -89,6 +91,7 @@ def test_one_of_many_at_once_gets_a_name(people) -> None:
         *({"quotas": {"rules": 10**9}}, {"email": "a@" + "b" * 300}),
     ],
 )
+@on_sqlite
 def test_what_is_no_value_is_refused(people, given) -> None:
     with pytest.raises(DataError):
         people.users.add("bob", **given)
@@ -136,6 +139,7 @@ def test_two_administrators_who_demote_each_other_at_once_leave_one(people) -> N
         assert sorted(pool.map(demote, ["root", "second"])) == [False, True]
 
 
+@on_sqlite
 def test_the_password_is_asked_for_before_something_grave(people) -> None:
     people.users.check_password("ann", PASSWORD)
     for name, password in (("ann", "another"), ("nobody", PASSWORD)):
@@ -146,6 +150,7 @@ def test_the_password_is_asked_for_before_something_grave(people) -> None:
 @pytest.mark.parametrize(
     "password", ["", "short", "x" * 11, "aaaaaaaaaaaaaaaa", "abababababababab", "x1y2z3w4" * 17, "i am Ann the great"]
 )
+@on_sqlite
 def test_a_weak_password_is_refused_without_being_told(people, password) -> None:
     with pytest.raises(DataError) as refusal:
         people.users.set_password("ann", password)
@@ -157,6 +162,7 @@ def test_a_password_is_the_same_on_every_keyboard() -> None:
     check_new_password("Größe der Straße", "ann")
 
 
+@on_sqlite
 def test_a_composed_letter_is_the_letter(people) -> None:
     people.users.set_password("ann", "a cafe\u0301 in Brno")
     assert people.login("ann", "a caf\u00e9 in Brno").owner == "ann"
@@ -201,12 +207,14 @@ class TestQuotas:
                 store.save_rule(make_rule("r9"), by="ann", at=4)
         assert [one.rule.id for one in store.rules()] == ["r0", "r2"]
 
+    @on_sqlite
     def test_nothing_is_held_outside_the_block(self, people, store) -> None:
         people.users.change("ann", quotas={"rules": 0})
         with people.quotas.within("ann", "rules"), pytest.raises(QuotaExceededError):
             store.save_rule(make_rule("r"), by="ann", at=1)
         store.save_rule(make_rule("r"), by="ann", at=1)
 
+    @on_sqlite
     def test_who_is_no_user_has_the_default(self, people, store, monkeypatch) -> None:
         monkeypatch.setitem(QUOTAS, "rules", 1)
         with people.quotas.within("nobody", "rules"):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tapeline import cli_gateway
 from tapeline.cli_alert_config import mount_config
-from tapeline.cli_gateway import gateway
 from tapeline.cli_people import mount
 from tapeline.console import new_table, print_table, say, terminal
 
@@ -22,10 +23,19 @@ RulesOption = Annotated[
     Path | None, typer.Option("--rules", help="A file or folder with rules; that of the settings if absent.")
 ]
 
+
+class Role(StrEnum):
+    """What a process of several does."""
+
+    all = "all"
+    engine = "engine"
+    feed = "feed"
+
+
 alerts_application = typer.Typer(
     help="The alert engine: serve, rules, firings, lint, backtest, replay.", no_args_is_help=True
 )
-alerts_application.command()(gateway)
+alerts_application.command()(cli_gateway.gateway)
 mount(alerts_application)
 mount_config(alerts_application)
 
@@ -38,6 +48,12 @@ def serve(
     standby: Annotated[
         bool, typer.Option("--standby", help="Wait, ready, and take over when the engine that runs has ended.")
     ] = False,
+    gateway: Annotated[
+        bool, typer.Option("--gateway", help="Keep the API running beside it, in a process of its own.")
+    ] = False,
+    role: Annotated[
+        Role, typer.Option(help="With [alerts.scale] redis: evaluate shards, feed ticks to all, or both.")
+    ] = Role.all,
 ) -> None:
     """Watch the rules' symbols live until Ctrl-C; what was found and not yet told is told after a restart."""
     import asyncio
@@ -50,11 +66,45 @@ def serve(
 
     store = open_alert_store(settings)
     try:
-        asyncio.run(serve_alerts(settings, store, log=log, standby=standby, tell=_say_now))
+        if settings.alerts.scale.redis is not None:
+            from tapeline.alerts.scale.serving import serve_member
+
+            asyncio.run(serve_member(settings, store, role=role.value, log=log, tell=_say_now))
+            say("Stopped; its shards are handed over.")
+        else:
+            asyncio.run(serve_alerts(settings, store, log=log, standby=standby, gateway=gateway, tell=_say_now))
     except (KeyboardInterrupt, asyncio.CancelledError):
         say("Stopped; everything that was found is stored.")
     finally:
         store.close()
+
+
+@alerts_application.command("try")
+def try_channel(channel: Annotated[str, typer.Argument(help="Its name in [alerts.channels].")]) -> None:
+    """Send a message through a channel, to see that it arrives."""
+    from tapeline.alerts.channel_settings import endpoint_id
+    from tapeline.alerts.service_settings import make_channels, open_alert_store
+    from tapeline.core.errors import ConfigurationError, ProviderError
+    from tapeline.core.settings import load_settings
+
+    settings = load_settings()
+    wanted = settings.alerts.channels.get(channel)
+    if wanted is None or wanted.kind == "bot":
+        known = ", ".join(name for name, one in settings.alerts.channels.items() if one.kind != "bot")
+        raise ConfigurationError(
+            f"there is no channel {channel!r} to try in [alerts.channels]", hint=f"there are: {known or 'none'}"
+        )
+    store = open_alert_store(settings)
+    try:
+        _, manager = make_channels(settings, store)
+        if manager is None:
+            raise ConfigurationError("[alerts] keys is empty", hint="tapeline alerts key makes one")
+        result = manager.test(endpoint_id(channel, wanted))
+    finally:
+        store.close()
+    if result.outcome != "sent":
+        raise ProviderError(f"{channel} did not take it: {result.detail or result.outcome}")
+    say(f"{channel} took it.")
 
 
 @alerts_application.command()

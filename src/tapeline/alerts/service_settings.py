@@ -99,9 +99,7 @@ def make_engine(settings: Settings, store: SqlStore) -> tuple[AlertEngine, WebSo
         path.mkdir(parents=True)
     if not load_rules(path) and not alerts.symbols and is_untouched(store):
         raise ConfigurationError("no rule names a symbol", hint="name symbols in [alerts] symbols or in a rule")
-    symbols = SymbolManager(store.database, clock=time.time_ns)
-    listed = SourceAliases(symbols, "binance", settings.stream.stale_seconds, possible=_is_listable)
-    names_of = NamesWithPolled(alerts, listed, symbols.names)
+    names_of = symbol_sources(settings, store)
     channels, endpoints = make_channels(settings, store)
     server = make_stream(settings, store)
     engine = AlertEngine(
@@ -117,13 +115,20 @@ def make_engine(settings: Settings, store: SqlStore) -> tuple[AlertEngine, WebSo
             *([EndpointUpkeep(endpoints)] if endpoints is not None else []),
             DeskUpkeep(lambda: BotDesk(store, engine.router, wake=engine.wake)),
         ],
-        routes=_routes(alerts),
+        routes=channel_routes(alerts),
         channels=channels,
         notice=make_notices(settings, store),
         server=server,
         history=lake_history(settings),
     )
     return engine, server
+
+
+def symbol_sources(settings: Settings, store: SqlStore) -> NamesWithPolled:
+    """The sources of a symbol, the best first, as the universe and the settings name it there."""
+    symbols = SymbolManager(store.database, clock=time.time_ns)
+    listed = SourceAliases(symbols, "binance", settings.stream.stale_seconds, possible=_is_listable)
+    return NamesWithPolled(settings.alerts, listed, symbols.names)
 
 
 def lake_history(settings: Settings, clock: Callable[[], int] = time.time_ns) -> History:
@@ -206,7 +211,8 @@ def make_channels(settings: Settings, store: SqlStore) -> tuple[list[Channel], W
     return [*manager.channels, bot_channel(alerts, store, vault)], manager
 
 
-def _routes(alerts: AlertSettings) -> dict[tuple[str, str], Route]:
+def channel_routes(alerts: AlertSettings) -> dict[tuple[str, str], Route]:
+    """The channels of the settings, by owner and name."""
     return {
         (one.owner, name): Route(name, one.kind, (endpoint_id(name, one),), _lifetime(name, one))
         for name, one in alerts.channels.items()

@@ -31,6 +31,7 @@ from tapeline.alerts.scale.membership import Membership
 from tapeline.alerts.scale.redis_connection import redis_connection
 from tapeline.alerts.scale.shard_engine import ShardEngine, ShardEngineOptions
 from tapeline.alerts.scale.shard_leases import ShardLeases
+from tapeline.alerts.scale.supply import InForce, Watch
 from tapeline.alerts.scale.tick_streams import StreamReader, StreamWriter
 from tapeline.alerts.store.opening import open_store
 from tapeline.alerts.store.sql_store import SqlStore
@@ -114,15 +115,17 @@ def stored(store: Any) -> Found:
     return found
 
 
-class FixedRules:
-    """Rules that never change."""
+class GivenRules:
+    """Rules that change when a test sets others."""
 
-    def __init__(self, some: Sequence[Rule], symbols: Sequence[str] = SYMBOLS) -> None:
-        self._found: tuple[Sequence[Rule], Sequence[str]] | None = (some, symbols)
+    def __init__(self, some: Sequence[Rule]) -> None:
+        self.found = InForce(1, some, SYMBOLS, {}, {})
 
-    def read(self) -> tuple[Sequence[Rule], Sequence[str]] | None:
-        found, self._found = self._found, None
-        return found
+    def set(self, some: Sequence[Rule]) -> None:
+        self.found = self.found._replace(generation=self.found.generation + 1, rules=some)
+
+    def read(self) -> InForce:
+        return self.found
 
 
 class Gate:
@@ -172,12 +175,14 @@ class Engine:
         self.store = store
         leases = ShardLeases(store.database, name, shards=SHARDS, lease_seconds=lease)
         self.client = redis_connection(redis_address, retries=0, answer_seconds=2.0)
+        self.given = GivenRules(rules() if some is None else some)
+        self.watch = Watch(self.given, 0.1)
         self.engine = ShardEngine(
             store,
             StreamReader(self.client, name),
-            FixedRules(rules() if some is None else some),
+            self.watch,
             shards=SHARDS,
-            options=ShardEngineOptions(look=0.2, snapshot=snapshot),
+            options=ShardEngineOptions(snapshot=snapshot),
         )
         self.membership = Membership(leases, self.engine.view, lambda: self.engine.healthy)
         self.engine.start(self.membership)
@@ -186,6 +191,7 @@ class Engine:
     def stop(self) -> None:
         self.membership.stop(leave=False)
         self.engine.stop()
+        self.watch.stop()
         self.membership.leases.leave()
         self.client.close()
         self.store.close()
@@ -218,7 +224,8 @@ class Feed:
             self.membership,
             StreamWriter(self.clients[0]),
             folder / name,
-            {symbol: [SourceName("tape", symbol, stale_after=3_600)] for symbol in SYMBOLS},
+            lambda: SYMBOLS,
+            lambda symbol: [SourceName("tape", symbol, stale_after=3_600)],
             lambda manager, positions: [TapeSource(manager, positions, trades, self.gate)],
             events=EventReader(self.clients[1], name) if events else None,
             # The tape is of another year: its time does not follow our clock.

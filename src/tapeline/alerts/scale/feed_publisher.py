@@ -21,6 +21,7 @@ import numpy as np
 from tapeline.alerts.feeds.batcher import Batcher, BatcherOptions, Rows
 from tapeline.alerts.feeds.data_manager import DataManager, ManagerOptions
 from tapeline.alerts.feeds.source_names import SourceName
+from tapeline.alerts.feeds.symbol_changes import follow_symbols
 from tapeline.alerts.scale.assignment import shard_of
 from tapeline.alerts.scale.event_queue import SOURCE as EVENTS
 from tapeline.alerts.scale.event_queue import EventReader
@@ -69,6 +70,8 @@ class PublisherOptions:
     most_entries:
         Entries waiting in one stream at which it publishes no more until an owner has taken some: sources then wait,
         and nothing is dropped.
+    follow:
+        Seconds between two looks for symbols that came or went.
     pause:
         Seconds before a source that failed is run again, and before Redis is tried again.
     spill_bytes:
@@ -79,6 +82,7 @@ class PublisherOptions:
     tidy: float = 2.0
     most_entries: int = 500_000
     pause: float = 0.25
+    follow: float = 1.0
     spill_bytes: int = 4 << 30
     # Longer than where engine and feed are one process: an entry costs more than a batch.
     batcher: BatcherOptions = field(default_factory=lambda: BatcherOptions(window=2_000_000))
@@ -108,7 +112,9 @@ class FeedPublisher:
     folder:
         For the spill.
     symbols:
-        Each with its sources, the best first.
+        Gives those that are to be followed now.
+    names_of:
+        The sources of a symbol, the best first.
     sources:
         Makes the sources: called with the data manager and, by ``source:symbol``, the last number that snapshots hold.
     events:
@@ -121,7 +127,8 @@ class FeedPublisher:
         membership: Membership,
         writer: StreamWriter,
         folder: Path,
-        symbols: Mapping[str, Sequence[SourceName]],
+        symbols: Callable[[], Sequence[str]],
+        names_of: Callable[[str], Sequence[SourceName]],
         sources: Callable[[DataManager, Mapping[str, int]], Iterable[Source]],
         *,
         events: EventReader | None = None,
@@ -131,7 +138,8 @@ class FeedPublisher:
         self.speaking = False
         self.manager: DataManager | None = None
         self._database, self._membership, self._writer = database, membership, writer
-        self._folder, self._symbols, self._make_sources, self._events = folder, symbols, sources, events
+        self._folder, self._symbols, self._names_of = folder, symbols, names_of
+        self._make_sources, self._events = sources, events
         self._stopping = asyncio.Event()
 
     async def run(self) -> None:
@@ -164,7 +172,10 @@ class FeedPublisher:
     async def _speak(self, owned: Ownership) -> None:
         kept = await asyncio.to_thread(covered, self._database)
         positions = {name: at for _, feeds in kept.values() for name, at in feeds.items() if not name.startswith("@")}
-        term = _Term(self, owned.epoch, {shard: position for shard, (position, _) in kept.items()}, positions)
+        symbols = tuple(self._symbols())
+        named = await asyncio.to_thread(lambda: {symbol: tuple(self._names_of(symbol)) for symbol in symbols})
+        reached = {shard: position for shard, (position, _) in kept.items()}
+        term = _Term(self, owned.epoch, reached, positions, named)
         self.manager, self.speaking = term.manager, True
         self.counters.terms += 1
         _log.info("the feed is ours: term %d", owned.epoch)
@@ -173,6 +184,7 @@ class FeedPublisher:
         stopped = asyncio.create_task(self._stopping.wait())
         tasks = [asyncio.create_task(self._run(one)) for one in sources]
         tasks.append(asyncio.create_task(term.manager.run()))
+        following = asyncio.create_task(self._follow(term, sources))
         try:
             await asyncio.wait({thread, stopped}, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -180,9 +192,9 @@ class FeedPublisher:
                 source.stop()
             term.manager.stop()
             _, late = await asyncio.wait(tasks, timeout=10.0 if self._stopping.is_set() else 1.0)
-            for task in (*late, stopped):
+            for task in (*late, stopped, following):
                 task.cancel()
-            await asyncio.gather(*tasks, stopped, return_exceptions=True)
+            await asyncio.gather(*tasks, stopped, following, return_exceptions=True)
             term.stopping.set()
             try:
                 await thread
@@ -190,6 +202,18 @@ class FeedPublisher:
                 _log.warning("%s", error)
             finally:
                 term.manager.batcher.close()
+
+    async def _follow(self, term: _Term, sources: Sequence[Source]) -> None:
+        """Let the term follow symbols as they come and go."""
+        while True:
+            await asyncio.sleep(self.options.follow)
+            now = tuple(self._symbols())
+            coming = [one for one in now if one not in term.watched]
+            going = [one for one in term.watched if one not in set(now)]
+            if coming or going:
+                term.join(coming)
+                await follow_symbols(term.manager, sources, coming, going, self._names_of)
+                term.watched = dict.fromkeys(now)
 
     async def _run(self, source: Source) -> None:
         """Run a source, again where it fails: a feed that gives up silently would lose alerts."""
@@ -216,25 +240,42 @@ class _Term:
     """One term of a publisher: the thread that sends."""
 
     def __init__(
-        self, publisher: FeedPublisher, term: int, kept: Mapping[int, int], positions: Mapping[str, int]
+        self,
+        publisher: FeedPublisher,
+        term: int,
+        kept: Mapping[int, int],
+        positions: Mapping[str, int],
+        symbols: Mapping[str, Sequence[SourceName]],
     ) -> None:
         self.stopping = threading.Event()
         self._publisher, self._term, self._kept = publisher, term, dict(kept)
         self._writer, self._options = publisher._writer, publisher.options
         self._shards = publisher._membership.leases.shards
-        self._names = list(publisher._symbols)
-        self._shard_of = np.array([shard_of(name, self._shards) for name in self._names], np.int32)
-        numbers = {name: number for number, name in enumerate(self._names)}
-        batcher = Batcher(numbers, place_of=None, options=self._options.batcher)
+        self.watched: dict[str, None] = dict.fromkeys(symbols)
+        self._names: list[str] = []
+        self._shard_of = np.zeros(0, np.int32)
+        self._symbols: dict[str, int] = {}
+        self.join(symbols)
+        batcher = Batcher(self._symbols, options=self._options.batcher)
         self.manager = DataManager(batcher, positions=dict(positions), options=self._options.manager)
-        for symbol, named in publisher._symbols.items():
-            self.manager.watch(symbol, named)
+        for symbol, named in symbols.items():
+            # One without a source is only fed from outside.
+            if named:
+                self.manager.watch(symbol, named)
         self._spill = Spill(publisher._folder, most_bytes=self._options.spill_bytes)
         self._numbers = dict.fromkeys(range(self._shards), 0)
         self._behind = False
         self._full = False
         self._tried = self._looked = self._tidied = 0.0
         self._begun = time.monotonic()
+
+    def join(self, symbols: Iterable[str]) -> None:
+        """Let symbols have numbers; one that had its own keeps it."""
+        fresh = [one for one in symbols if one not in self._symbols]
+        self._names += fresh
+        self._shard_of = np.array([shard_of(one, self._shards) for one in self._names], np.int32)
+        # The last: who takes a record of it finds all else there.
+        self._symbols.update({name: number for number, name in enumerate(self._names)})
 
     def run(self) -> None:
         """Send until the term is over.

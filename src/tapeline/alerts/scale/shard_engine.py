@@ -6,21 +6,21 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from tapeline.alerts.delivery.channel import Channel
 from tapeline.alerts.delivery.manager import NotificationManager
 from tapeline.alerts.delivery.messages import render
-from tapeline.alerts.routing import Route, Router
-from tapeline.alerts.rule import Rule
+from tapeline.alerts.routing import Router
 from tapeline.alerts.scale.assignment import owner_of
 from tapeline.alerts.scale.fenced_store import FencedStore
 from tapeline.alerts.scale.membership import Membership
 from tapeline.alerts.scale.shard_leases import FEED, FencedOutError, Ownership, View
 from tapeline.alerts.scale.shard_memory import SnapshotWriter
 from tapeline.alerts.scale.shard_pipeline import ShardPipeline
+from tapeline.alerts.scale.supply import Watch
 from tapeline.alerts.scale.tick_streams import StreamReader
 from tapeline.alerts.series import History
 from tapeline.alerts.store.group_commit import GroupCommit
@@ -35,22 +35,12 @@ _COMPLAIN: Final = 0.5
 """Seconds between two complaints of one shard."""
 
 
-class RuleSupply(Protocol):
-    """Where rules come from."""
-
-    def read(self) -> tuple[Sequence[Rule], Sequence[str]] | None:
-        """The rules and all symbols; None where nothing has changed since the last call."""
-        ...
-
-
 @dataclass(frozen=True)
 class ShardEngineOptions:
     """How often an engine does what it does beside its batches; all in seconds.
 
     Parameters
     ----------
-    look:
-        Between two looks for changed rules, silences and acknowledgements.
     snapshot:
         Between two snapshots of a shard. What lies behind the last one a new owner goes over again.
     gather:
@@ -59,7 +49,6 @@ class ShardEngineOptions:
         How long a shard that is handed over may take to be kept; then its next owner goes over more of the stream.
     """
 
-    look: float = 1.0
     snapshot: float = 15.0
     gather: float = 0.005
     handing: float = 5.0
@@ -77,10 +66,10 @@ class ShardEngine:
         PostgreSQL; stays the caller's to close.
     reader:
         Of the streams, with a connection of its own.
-    rules:
-        Where rules come from.
-    routes, channels:
-        Who is told and how.
+    watch:
+        Sees what is in force; stays the caller's to stop.
+    channels:
+        How people are told.
     history:
         Closed bars of the past.
     """
@@ -89,10 +78,9 @@ class ShardEngine:
         self,
         store: SqlStore,
         reader: StreamReader,
-        rules: RuleSupply,
+        watch: Watch,
         *,
         shards: int,
-        routes: Mapping[tuple[str, str], Route] | None = None,
         channels: Iterable[Channel] = (),
         history: History | None = None,
         options: ShardEngineOptions | None = None,
@@ -102,13 +90,11 @@ class ShardEngine:
         self.fenced_out = self.taken_over = self.handed_over = self.firings = 0
         self.problem: BaseException | None = None
         self._store = FencedStore(store.database)
-        self._reader, self._source, self._count = reader, rules, shards
+        self._reader, self._watch, self._count = reader, watch, shards
         self._history, self._clock = history, clock
-        self._router = Router(routes or {}, render)
+        self.router = Router({}, render)
         self._notifications = NotificationManager(store, list(channels), clock=clock)
-        self._rules: Sequence[Rule] = ()
-        self._symbols: Sequence[str] = ()
-        self._generation = 0
+        self._acknowledged = -1
         self._snapshots = SnapshotWriter(store.database, self._kept)
         self._group = GroupCommit(self._store, gather=self.options.gather, on_problem=self._told)
         self._membership: Membership | None = None
@@ -136,19 +122,9 @@ class ShardEngine:
         return self.problem is None and time.monotonic() - self._beat < HUNG_SECONDS
 
     def start(self, membership: Membership) -> None:
-        """Begin to evaluate what :meth:`view` takes.
-
-        Raises
-        ------
-        ConfigurationError
-            The rules are wrong, or there are none to read.
-        """
+        """Begin to evaluate what :meth:`view` takes."""
         self._membership = membership
-        found = self._source.read()
-        if found is None:
-            raise ConfigurationError("the source of rules has nothing to read at the start")
-        self._rules, self._symbols = found
-        self._router.silences = {one.id: one for one in self._store.silences()}
+        self._follow_router()
         self._notifications.start()
         for name, work in (("tapeline-alert-shards", self._work), ("tapeline-alert-takeover", self._open)):
             thread = threading.Thread(target=self._guarded, args=(work,), name=name, daemon=True)
@@ -196,7 +172,7 @@ class ShardEngine:
             "problem": str(self.problem or ""),
             "shards": [one.owned.shard for one in shards],
             "taken": sum(one.taken for one in shards),
-            "rules": len(self._rules),
+            "rules": len(self._watch.found.rules),
             "firings": self.firings,
             "fenced_out": self.fenced_out,
             "taken_over": self.taken_over,
@@ -230,27 +206,26 @@ class ShardEngine:
             self._opened.put(shard)
 
     def _opened_from(self, owned: Ownership) -> ShardPipeline:
-        rules, symbols, generation = self._rules, self._symbols, self._generation
+        now = self._watch.found
         shard = ShardPipeline(
             self._store,
             owned,
             self._reader,
             self._group,
             self._snapshots,
-            self._router,
-            symbols,
+            self.router,
+            now.symbols,
             shards=self._count,
             history=self._history,
             clock=self._clock,
             on_durable=self._told_of,
         )
-        shard.open(rules, symbols, generation)
+        shard.open(now.rules, now.symbols, now.generation)
         return shard
 
     # -- the thread that evaluates
 
     def _work(self) -> None:
-        looked = time.monotonic()
         while not self._stopping.is_set():
             self._beat = time.monotonic()
             self._adopt()
@@ -260,9 +235,7 @@ class ShardEngine:
             except TemporaryError as error:
                 _log.warning("ticks are not read for now: %s", error)
                 self._stopping.wait(0.2)
-            if time.monotonic() - looked >= self.options.look:
-                looked = time.monotonic()
-                self._look()
+            self._change()
             self._keep()
         self._adopt()
         for number in list(self._shards):
@@ -313,35 +286,30 @@ class ShardEngine:
                 _log.warning("shard %d misses entries behind %d: the publisher is told", number, shard.position)
                 self._reader.complain(number, shard.position)
 
-    def _look(self) -> None:
-        """Rules, silences and acknowledgements that changed."""
-        try:
-            self._router.silences = {one.id: one for one in self._store.silences(at=self._clock())}
-            for shard in self._shards.values():
-                shard.pipeline.read_acknowledgements()
-            found = self._source.read()
-        except TemporaryError as error:
-            _log.warning("the database is not looked at for now: %s", error)
-            return
-        except ConfigurationError as error:
-            # What stood goes on: a rule that cannot be read must not take the others with it.
-            _log.error("the rules were not changed: %s", error)
-            return
-        if found is not None:
-            self._rules, self._symbols = found
-            self._generation += 1
+    def _change(self) -> None:
+        """Take what has changed since: of each shard what concerns it."""
+        now = self._watch.found
+        self._follow_router()
+        seen, self._acknowledged = now.seen != self._acknowledged, now.seen
         for number, shard in list(self._shards.items()):
-            if shard.generation == self._generation:
-                continue
             try:
-                shard.set_rules(self._rules, self._symbols, self._generation)
+                if seen:
+                    shard.pipeline.read_acknowledgements()
+                if shard.generation != now.generation:
+                    shard.set_rules(now.rules, now.symbols, now.generation)
             except FencedOutError:
                 self._let_go(number)
             except TemporaryError as error:
-                _log.warning("the rules of shard %d are changed later: %s", number, error)
+                _log.warning("changes of shard %d are taken later: %s", number, error)
+                shard.generation, self._acknowledged = -1, -1
             except ConfigurationError as error:
+                # What stood goes on: a rule that cannot be taken must not take the others with it.
                 _log.error("the rules of shard %d were not changed: %s", number, error)
-                shard.generation = self._generation
+                shard.generation = now.generation
+
+    def _follow_router(self) -> None:
+        now = self._watch.found
+        self.router.silences, self.router.routes = dict(now.silences), now.routes
 
     def _keep(self) -> None:
         """Begin the snapshot of one shard that is due: never all at once."""

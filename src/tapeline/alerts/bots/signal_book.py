@@ -98,10 +98,13 @@ class SignalBook:
     def number(self) -> int:
         """Give the outbox's new signals their places; how many there were. Safe from any process at any time."""
         count = 0
-        while self._database.read(_waiting):
+        if self._database.read(_waiting):
             # Who asks for signals is no part of who made them: his audit entry does not go along.
             with alone():
-                count += self._database.write(_number)
+                looked = _BATCH
+                while looked == _BATCH:
+                    looked, placed = self._database.write(_number)
+                    count += placed
         return count
 
     def of_delivery(self, id: str) -> StoredSignal | None:
@@ -203,7 +206,8 @@ def _waiting(db: Connection) -> bool:
     return db.execute(statement).first() is not None
 
 
-def _number(db: Connection) -> int:
+def _number(db: Connection) -> tuple[int, int]:
+    """Go over a batch of the outbox: how many rows there were, and how many of them got a place."""
     behind = _counter(db, _OUTBOX)
     statement = (
         select(delivery)
@@ -213,7 +217,7 @@ def _number(db: Connection) -> int:
     )
     found = db.execute(statement).mappings().all()
     if not found:
-        return 0
+        return 0, 0
     # A dead letter that was taken back has a new number; its signal keeps its place.
     ids = [row["id"] for row in found]
     placed = set(db.execute(select(signal.c.delivery).where(signal.c.delivery.in_(ids))).scalars())
@@ -237,7 +241,7 @@ def _number(db: Connection) -> int:
         db.execute(insert(signal), values)
     for name, value in [(_OUTBOX, found[-1]["number"]), *((f"bot:{bot}", last[bot]) for bot in sorted(bots))]:
         db.execute(update(signal_counter).where(signal_counter.c.name == name).values(value=value))
-    return len(values)
+    return len(found), len(values)
 
 
 def _placed(row: RowMapping, owner: str, settings: BotSettings | None, sequence: int) -> dict[str, Any] | None:

@@ -166,10 +166,10 @@ class RuleSource:
         missing = [one for one in rule.symbols if not self._knows(one)]
         return f"{', '.join(missing[:5])} is not known" if missing else ""
 
-    def _file_changes(self, path: Path) -> set[str]:
+    def _file_changes(self, path: Path) -> list[str]:
         seen = self._seen(path)
         if seen == self._stamps:
-            return set()
+            return []
         before = self._filed
         try:
             self._read_files(seen)
@@ -178,10 +178,10 @@ class RuleSource:
             # What stood goes on: a file that cannot be read must not take the others with it.
             _log.error("the rules of the files were not changed: %s", error)
             self.problems[path.name] = str(error)
-            return set()
+            return []
         self.problems.pop(path.name, None)
         now = self._filed
-        return {id for id in {**before, **now} if before.get(id) != now.get(id)}
+        return [id for id in {**before, **now} if before.get(id) != now.get(id)]
 
     def _read_files(self, seen: dict[Path, Stamp]) -> None:
         """Read what changed; all of it or none.

@@ -27,6 +27,22 @@ ARGUMENTS = (
     *("--remote-debugging-port=0", "--window-size=1280,900", "--lang=en-US"),
 )
 
+WAIT = """(held, said, milliseconds) => new Promise((found, failed) => {
+  const look = () => { try { return held(); } catch { return null; } };
+  if (look()) return found(true);
+  const seen = new MutationObserver(() => { if (look()) { seen.disconnect(); found(true); } });
+  seen.observe(document, { subtree: true, childList: true, attributes: true, characterData: true });
+  const told = () => `${said} never held; the page says: ${document.body.innerText.slice(0, 600)}`;
+  setTimeout(() => failed(new Error(told())), milliseconds);
+})"""
+FIND = """(text) => [...document.querySelectorAll("button, a")].find((one) => one.textContent.trim() === text)"""
+FILL = """(text, value) => {
+  const label = [...document.querySelectorAll("label")].find((one) => one.textContent.trim().startsWith(text));
+  const field = label.querySelector("input, textarea, select");
+  field.value = value;
+  for (const kind of ["input", "change"]) field.dispatchEvent(new Event(kind, { bubbles: true }));
+}"""
+
 
 def browser_path() -> str | None:
     """Where a Chromium lies; None where there is none."""
@@ -88,40 +104,19 @@ class Browser:
         """Go to an address."""
         self.call("Page.navigate", url=address)
 
-    def wait(self, condition: str) -> Any:
-        """Wait until an expression holds, asked at each change of the page; what it then is."""
+    def wait(self, condition: str) -> None:
+        """Wait until an expression holds; it is asked at each change of the page."""
         milliseconds = int(900 * self._seconds)
-        return self.evaluate(
-            f"""new Promise((held, failed) => {{
-              const look = () => {{ try {{ return {condition}; }} catch {{ return null; }} }};
-              const first = look();
-              if (first) return held(first);
-              const seen = new MutationObserver(() => {{ const found = look(); if (found) {{ seen.disconnect(); held(found); }} }});
-              seen.observe(document, {{ subtree: true, childList: true, attributes: true, characterData: true }});
-              setTimeout(() => failed(new Error({json.dumps(condition)} + " never held; the page says: " + document.body.innerText.slice(0, 600))), {milliseconds});
-            }})"""
-        )
+        self.evaluate(f"({WAIT})(() => {condition}, {json.dumps(condition)}, {milliseconds})")
 
     def fill(self, label: str, value: str) -> None:
         """Write into the field of a label, as a person would."""
-        self.evaluate(
-            f"""(() => {{
-              const label = [...document.querySelectorAll("label")].find((one) => one.textContent.trim().startsWith({json.dumps(label)}));
-              const field = label.querySelector("input, textarea, select");
-              field.value = {json.dumps(value)};
-              field.dispatchEvent(new Event("input", {{ bubbles: true }}));
-              field.dispatchEvent(new Event("change", {{ bubbles: true }}));
-            }})()"""
-        )
+        self.evaluate(f"({FILL})({json.dumps(label)}, {json.dumps(value)})")
 
     def press(self, text: str) -> None:
-        """Press the first button or link that says so."""
-        self.wait(
-            f'[...document.querySelectorAll("button, a")].some((one) => one.textContent.trim() === {json.dumps(text)})'
-        )
-        self.evaluate(
-            f'[...document.querySelectorAll("button, a")].find((one) => one.textContent.trim() === {json.dumps(text)}).click()'
-        )
+        """Press the first button or link that says so, as soon as there is one."""
+        self.wait(f"({FIND})({json.dumps(text)})")
+        self.evaluate(f"({FIND})({json.dumps(text)}).click()")
 
     def picture(self, path: Path) -> None:
         """Keep what it shows as a PNG."""

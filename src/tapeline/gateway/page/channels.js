@@ -16,7 +16,7 @@ export async function channels(stage) {
   const place = element("div");
   const secret = element("div");
   const detail = element("div");
-  const change = async (one, what) => { await ask("POST", `endpoints/${encodeURIComponent(one.id)}/${what}`, what === "rotate" ? {} : undefined, { "If-Match": `"${one.revision}"` }).then(shown); await load(); };
+  const change = async (one, what) => { await ask("POST", `endpoints/${encodeURIComponent(one.id)}/${what}`, what === "rotate" ? {} : undefined, { "If-Match": `"r${one.revision}"` }).then(shown); await load(); };
   const shown = (made) => show(secret, made?.secret ? element("div", { class: "card" }, element("h2", {}, `The secret of ${made.name}`),
     element("p", {}, "It is shown this once. Your receiver checks signatures with it."), element("pre", {}, made.secret), button("I have kept it", () => show(secret))) : null);
   const load = async () => {

@@ -25,7 +25,7 @@ async function overview(stage) {
     ["", "", (rule) => element("div", { class: "row" },
       element("span", { class: `tag ${rule.enabled ? "good" : ""}` }, rule.enabled ? "on" : "off"),
       button(rule.enabled ? "Switch off" : "Switch on", async () => {
-        const found = await ask("PATCH", `rules/${encodeURIComponent(rule.id)}`, { enabled: !rule.enabled }, { "If-Match": `"${rule.revision}"` });
+        const found = await ask("PATCH", `rules/${encodeURIComponent(rule.id)}`, { enabled: !rule.enabled }, { "If-Match": `"r${rule.revision}"` });
         rows[rows.indexOf(rule)] = found;
         draw();
       }))],

@@ -7,6 +7,7 @@ import json
 import pytest
 from fastapi.testclient import TestClient
 
+from tapeline.alerts.access.principal import Principal
 from tapeline.core.settings import Settings
 from tapeline.gateway.app import create_app
 from tests.gateway.conftest import NOW, open_context
@@ -19,6 +20,16 @@ SILENCE = {"matchers": {"rule": "*"}, "ends_at": "2026-01-01T06:00:00Z"}
 @pytest.fixture
 def ann(as_user):
     return as_user("ann")
+
+
+@pytest.fixture(scope="module")
+def steady(tmp_path_factory):
+    """A client for requests that change nothing: one for all tests that send many of them."""
+    with open_context(tmp_path_factory.mktemp("steady")) as context:
+        context.access.tokens["t"] = Principal("ann", "user")
+        with TestClient(create_app(context), raise_server_exceptions=False) as client:
+            client.headers["Authorization"] = "Bearer t"
+            yield client
 
 
 @pytest.fixture
@@ -98,17 +109,18 @@ def test_roles_and_scopes_bound_what_is_done(as_user) -> None:
 @pytest.mark.parametrize(
     "header", [None, "", "Basic YTpi", "Bearer", "Bearer nobody", "Bearer " + "x" * 9_000, "nobody"]
 )
-def test_who_is_not_known_learns_nothing(client, header) -> None:
-    answer = client.get("/v1/rules", headers={} if header is None else {"Authorization": header})
+def test_who_is_not_known_learns_nothing(steady, header) -> None:
+    with TestClient(steady.app, headers={} if header is None else {"Authorization": header}) as stranger:
+        answer = stranger.get("/v1/rules")
     assert answer.status_code == 401
     assert answer.headers["www-authenticate"] == "Bearer"
     assert answer.json()["type"] == "/problems/not-authenticated"
 
 
-def test_a_page_is_never_larger_than_its_bound(ann) -> None:
+def test_a_page_is_never_larger_than_its_bound(steady) -> None:
     for path in ("/v1/rules", "/v1/silences", "/v1/firings", "/v1/deliveries", "/v1/dead-letters"):
         for limit in (0, -1, 201, 10**9, "many"):
-            assert ann.get(path, params={"limit": limit}).status_code == 422, (path, limit)
+            assert steady.get(path, params={"limit": limit}).status_code == 422, (path, limit)
 
 
 @pytest.mark.parametrize(
@@ -129,13 +141,13 @@ def test_a_page_is_never_larger_than_its_bound(ann) -> None:
         (b"null", 422, "not valid"),
     ],
 )
-def test_bodies_that_are_meant_to_harm(ann, body, status, words) -> None:
-    answer = ann.patch("/v1/rules/r", content=body, headers={"Content-Type": "application/json"})
+def test_bodies_that_are_meant_to_harm(steady, body, status, words) -> None:
+    answer = steady.patch("/v1/rules/r", content=body, headers={"Content-Type": "application/json"})
     assert answer.status_code == status, answer.text
     assert words in answer.json()["detail"]
 
 
-def test_a_body_is_bounded_while_it_comes_and_not_after(ann) -> None:
+def test_a_body_is_bounded_while_it_comes_and_not_after(steady) -> None:
     sent = []
 
     def endless():
@@ -143,35 +155,35 @@ def test_a_body_is_bounded_while_it_comes_and_not_after(ann) -> None:
             sent.append(number)
             yield b" " * 65_536
 
-    answer = ann.post("/v1/rules", content=endless(), headers={"Content-Type": "application/json"})
+    answer = steady.post("/v1/rules", content=endless(), headers={"Content-Type": "application/json"})
     assert answer.status_code == 413
 
 
-def test_compressed_bodies_are_not_unpacked(ann) -> None:
+def test_compressed_bodies_are_not_unpacked(steady) -> None:
     import gzip
 
     bomb = gzip.compress(b" " * (1 << 24))
     headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
-    assert ann.post("/v1/rules", content=bomb, headers=headers).status_code == 415
+    assert steady.post("/v1/rules", content=bomb, headers=headers).status_code == 415
 
 
-def test_addresses_and_headers_are_bounded(ann) -> None:
-    assert ann.get("/v1/rules", params={"symbol": "x" * 5_000}).status_code == 414
-    assert ann.get("/v1/rules", headers={"X-Long": "x" * 20_000}).status_code == 431
-    assert ann.get("/v1/rules", headers={f"X-{n}": "1" for n in range(80)}).status_code == 431
+def test_addresses_and_headers_are_bounded(steady) -> None:
+    assert steady.get("/v1/rules", params={"symbol": "x" * 5_000}).status_code == 414
+    assert steady.get("/v1/rules", headers={"X-Long": "x" * 20_000}).status_code == 431
+    assert steady.get("/v1/rules", headers={f"X-{n}": "1" for n in range(80)}).status_code == 431
 
 
 @pytest.mark.parametrize(
     "hostile", ["a\r\nSet-Cookie: b=1", "\x1b[31mred", "<script>alert(1)</script>", "\u202eevil", "a\0b", "x" * 3_000]
 )
-def test_what_was_sent_comes_back_harmless_and_short(ann, hostile) -> None:
+def test_what_was_sent_comes_back_harmless_and_short(steady, hostile) -> None:
     answers = [
-        ann.post("/v1/rules", json={**RULE, "condition": f"close > {hostile}"}),
-        ann.post("/v1/rules", json={**RULE, hostile: 1}),
-        ann.post("/v1/rules", json={**RULE, "symbols": [hostile]}),
-        ann.post("/v1/rules", json={**RULE, "channels": [hostile]}),
-        ann.get("/v1/firings", params={hostile: "1"}) if len(hostile) < 100 else ann.get("/v1/firings?limit=x"),
-        ann.get("/v1/rules", params={"cursor": hostile}),
+        steady.post("/v1/rules", json={**RULE, "condition": f"close > {hostile}"}),
+        steady.post("/v1/rules", json={**RULE, hostile: 1}),
+        steady.post("/v1/rules", json={**RULE, "symbols": [hostile]}),
+        steady.post("/v1/rules", json={**RULE, "channels": [hostile]}),
+        steady.get("/v1/firings", params={hostile: "1"}) if len(hostile) < 100 else steady.get("/v1/firings?limit=x"),
+        steady.get("/v1/rules", params={"cursor": hostile}),
     ]
     for answer in answers:
         assert 400 <= answer.status_code < 500, answer.text
@@ -204,12 +216,12 @@ def test_an_error_of_the_inside_stays_inside(ann, context, monkeypatch, caplog) 
     )
 
 
-def test_methods_that_are_not_there_are_refused(ann) -> None:
+def test_methods_that_are_not_there_are_refused(steady) -> None:
     for method in ("PUT", "TRACE", "OPTIONS", "CONNECT", "QUERY", "PROPFIND"):
-        answer = ann.request(method, "/v1/firings")
+        answer = steady.request(method, "/v1/firings")
         assert answer.status_code == 405, method
         assert answer.headers["allow"] == "GET"
-    assert ann.post("/v1/rules/r/", json=RULE).status_code == 404
+    assert steady.post("/v1/rules/r/", json=RULE).status_code == 404
 
 
 def test_cookies_are_neither_taken_nor_given(app, ann, context) -> None:
@@ -252,9 +264,7 @@ def test_a_caller_cannot_choose_his_address(tmp_path) -> None:
             assert [proxy.get("/v1/rules", headers=one).status_code for one in headers] == [401, 401, 401, 429]
 
 
-def test_the_limit_is_told_and_a_user_has_one_wherever_he_comes_from(tmp_path, as_user) -> None:
-    from tapeline.alerts.access.principal import Principal
-
+def test_the_limit_is_told_and_a_user_has_one_wherever_he_comes_from(tmp_path) -> None:
     with configured(tmp_path, requests_per_minute=3) as context:
         context.access.tokens["t"] = Principal("ann", "user")
         app = create_app(context)

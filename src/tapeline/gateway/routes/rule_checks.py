@@ -205,7 +205,7 @@ def validate_rule(body: RuleBody, context: Context, caller: Reader) -> Response:
         FindingBody(code=one.code, severity=one.severity, message=one.message, position=one.position)
         for one in lint_rule(rule, now=moment(context.clock()))
     ]
-    needs = {NAME_OF[timeframe]: bars for timeframe, bars in history_needed(rule).items()}
+    needs = {NAME_OF[timeframe]: bars for timeframe, bars in history_needed(rule).items() if bars}
     return answered(Findings(valid=True, findings=found, needs=needs))
 
 

@@ -77,7 +77,7 @@ class StreamClient:
 
     __slots__ = (
         *("access", "connection", "filters", "position", "told", "sent", "most"),
-        *("_open", "_pouring", "_size", "_waiting"),
+        *("_open", "_pouring", "_protocol", "_size", "_transport", "_waiting"),
     )
 
     def __init__(
@@ -86,6 +86,8 @@ class StreamClient:
         from websockets.protocol import State
 
         self.connection, self.access, self.filters = connection, access, filters
+        # Looked up once: each is asked for every firing.
+        self._protocol, self._transport = connection.protocol, connection.transport
         self.position = self.told = position
         self.sent = self.most = 0
         self._open, self._size = State.OPEN, size
@@ -104,9 +106,9 @@ class StreamClient:
         for every client, and cost a write to the socket each. A client whose socket takes no more is sent to through
         the library, which waits for it.
         """
-        if self.connection.state is not self._open:
+        if self._protocol.state is not self._open:
             return True
-        transport = self.connection.transport
+        transport = self._transport
         self.told = frames[-1].number
         if self._pouring is None and len(wire) <= LARGEST_WRITE and transport.get_write_buffer_size() <= BUFFER:
             transport.write(wire)

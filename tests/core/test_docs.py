@@ -36,6 +36,7 @@ DOCS = Path(__file__).parents[2] / "docs"
         "alerts.md",
         "bots.md",
         "paper.md",
+        "webhooks.md",
     ],
 )
 def test_the_examples_of_a_page_hold(page) -> None:

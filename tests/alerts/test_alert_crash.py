@@ -141,6 +141,7 @@ def test_killed_at_random_instants_nothing_is_lost_and_nothing_is_doubled(tmp_pa
             while count(broken) < goal and working.poll() is None:
                 time.sleep(0.005)
             working.kill()
+            working.wait()
             if waiting is not None:
                 working = waiting
     assert count(broken) < len(expected), "the engine was done before it was killed"

@@ -38,6 +38,9 @@ test: $(VENV)/.dev ## install what the tests need and run them all
 explore: $(VENV)/.dev ## run the tests on random cases that no run has drawn before, to find what the fixed ones miss
 	TAPELINE_PROPERTIES=explore $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
+explore-api: $(VENV)/.dev ## draw fifty requests for each operation from the API's own description: none may make it fail
+	TAPELINE_API_EXAMPLES=50 $(BIN)/python -m pytest tests/gateway/test_schemathesis.py
+
 up: $(VENV)/.run ## Prefect server and UI, work pool, worker, all deployments, MLflow UI; Ctrl-C stops them
 	$(BIN)/python ops/up.py
 

@@ -78,7 +78,7 @@ def test_checks_find_what_lint_finds(ann) -> None:
     assert {one["code"] for one in silent["findings"]} == {"never", "no_channel"}
     wrong = ann.post("/v1/rules/validate", json={**RULE, "condition": "close >"}).json()
     assert (wrong["valid"], wrong["findings"][0]["code"]) == (False, "condition")
-    assert ann.post("/v1/rules/validate", json={**RULE, "condition": 'sma(20, "1h") > 1'}).json()["needs"] == {"1h": 20}
+    assert ann.post("/v1/rules/validate", json={**RULE, "condition": 'sma(20, "1h") > 1'}).json()["needs"] == {"1h": 19}
 
 
 def test_what_is_costly_is_asked_for_less_often(ann) -> None:

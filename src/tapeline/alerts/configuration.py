@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, delete, func, insert, select, update
 
 from tapeline.alerts.configuration_document import (
     AliasEntry,
@@ -184,9 +184,10 @@ class AlertConfigManager:
         """
         document = self.document(owner, name, version)
         standing = self.export(owner)
-        there, now = standing.endpoints or {}, self._clock()
+        there = standing.endpoints or {}
         endpoints = {id: one for id, one in (document.endpoints or {}).items() if id in there}
-        silences = {id: one for id, one in (document.silences or {}).items() if one.silence(owner, by).ends_at > now}
+        over = self._over(owner)
+        silences = {id: one for id, one in (document.silences or {}).items() if id not in over}
         document = replace(document, endpoints=endpoints, silences=silences)
         return self.apply(owner, name, document, by=by, comment=f"back to version {version}", expected=expected)
 
@@ -220,12 +221,16 @@ class AlertConfigManager:
             raise UnknownRecordError(f"there is no version {version} of the configuration {name!r:.80}")
         return check_document(json.loads(body), owner)
 
+    def _over(self, owner: str) -> frozenset[str]:
+        """The silences of an owner that have ended."""
+        mine = tables.silence.c.owner == owner, ~_holds(self._clock())
+        statement = select(tables.silence.c.id).where(*mine)
+        return self._database.read(lambda db: frozenset(db.execute(statement).scalars()))
+
     def _standing(self, db: Connection, owner: str) -> _Standing:
         ruled = db.execute(select(tables.rule).where(tables.rule.c.owner == owner)).mappings().all()
         rules = {row["id"]: rows.rule_of({**row, "deleted": False}) for row in ruled}
-        silenced = select(tables.silence).where(
-            tables.silence.c.owner == owner, tables.silence.c.ends_at > self._clock()
-        )
+        silenced = select(tables.silence).where(tables.silence.c.owner == owner, _holds(self._clock()))
         silences = {row["id"]: rows.silence_of(row) for row in db.execute(silenced).mappings()}
         ended = select(tables.endpoint).where(tables.endpoint.c.owner == owner)
         endpoints = {row["id"]: rows.endpoint_of(row) for row in db.execute(ended).mappings()}
@@ -371,6 +376,11 @@ _VERSIONS: Final = select(
 )
 
 
+def _holds(now: int) -> ColumnElement[bool]:
+    """A silence that has not ended; one that was ended before it began ends as it begins."""
+    return (tables.silence.c.ends_at > now) & (tables.silence.c.ends_at > tables.silence.c.begins_at)
+
+
 def _digest(document: Document) -> str:
     return str(digest(document.plain()))
 
@@ -443,10 +453,12 @@ def _alias_faults(db: Connection, document: Document) -> tuple[dict[str, AliasEn
 
 def _write_silence(db: Connection, standing: _Standing, entry: SilenceEntry | None, id: str, by: str, now: int) -> None:
     if entry is None:
-        # One that has not begun ends as it begins: it never holds.
-        held = standing.silences[id]
-        ends = min(held.ends_at, max(now, held.begins_at))
-        db.execute(update(tables.silence).where(tables.silence.c.id == id).values(ends_at=ends))
+        mine = tables.silence.c.id == id
+        if standing.silences[id].begins_at >= now:
+            # It never held.
+            db.execute(delete(tables.silence).where(mine))
+        else:
+            db.execute(update(tables.silence).where(mine).values(ends_at=now))
         return
     before = standing.silences.get(id)
     made = entry.silence(standing.owner, before.created_by if before is not None else by)

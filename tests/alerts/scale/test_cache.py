@@ -5,12 +5,16 @@ from __future__ import annotations
 import pytest
 from sqlalchemy import delete
 
+from tapeline.alerts.limits.local import LocalLimiter
 from tapeline.alerts.records import Commit
 from tapeline.alerts.scale.cache import LARGEST, MOST, Cache
 from tapeline.alerts.scale.cached_queries import CachedQueries
 from tapeline.alerts.scale.redis_connection import redis_connection
 from tapeline.alerts.store.metadata import firing
-from tapeline.alerts.store.store import FiringQuery
+from tapeline.alerts.store.store import ChannelCount, FiringQuery
+from tapeline.core.settings import AlertScaleSettings, AlertSettings, Settings
+from tapeline.gateway.context import GatewayContext
+from tapeline.gateway.shared_answers import SharedAnswers
 from tests.alerts.scale.support import until
 from tests.alerts.store.samples import make_firing
 
@@ -98,3 +102,21 @@ def test_a_count_of_firings_is_never_older_than_the_newest_commit(store, client,
     assert queries[0].count_firings(of_rule) == 2
     queries[0].cleaned_up()
     assert queries[0].count_firings(of_rule) == 0
+
+
+def test_counts_of_deliveries_are_shared_between_two_workers_of_the_api(store, redis_server, monkeypatch) -> None:
+    settings = Settings(alerts=AlertSettings(scale=AlertScaleSettings(redis=redis_server.address)))
+    workers = [
+        GatewayContext(store=store, access=None, settings=settings, limiter=LocalLimiter(), vault=None)
+        for _ in range(2)
+    ]
+    counts = (ChannelCount("webhook", "sent", 3, 1),)
+    asked: list[int] = []
+    monkeypatch.setattr(store, "delivery_counts", lambda: asked.append(1) or counts)
+    assert [one.part(SharedAnswers).delivery_counts() for one in workers] == [counts, counts]
+    assert len(asked) == 1
+    for one in workers:
+        one.close()
+    alone = GatewayContext(store=store, access=None, settings=Settings(), limiter=LocalLimiter(), vault=None)
+    assert [alone.part(SharedAnswers).delivery_counts() for _ in range(2)] == [counts, counts]
+    assert len(asked) == 3

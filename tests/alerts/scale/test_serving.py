@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from pathlib import Path
 
 import pytest
 
+from tapeline.alerts.engine_reports import EngineReport, read_engines
 from tapeline.alerts.external import External
 from tapeline.alerts.scale.event_queue import EventQueue
 from tapeline.alerts.scale.redis_connection import redis_connection
@@ -42,6 +44,9 @@ def test_an_event_from_another_process_takes_the_way_of_ticks(
     member = Member(settings_for(tmp_path, shared_address, redis_server.address), shared_store, "all")
     client = redis_connection(redis_server.address)
 
+    def reports() -> tuple[EngineReport, ...]:
+        return read_engines(shared_store.database, time.time_ns())
+
     async def story() -> None:
         ending = asyncio.Event()
         running = asyncio.create_task(member.run(ending))
@@ -54,6 +59,7 @@ def test_an_event_from_another_process_takes_the_way_of_ticks(
         await asyncio.to_thread(until, lambda: len(stored(shared_store)) == 1)
         assert member.status()["engine"]["shards"] == [0, 1]
         assert member.status()["feed"]["speaking"]
+        await asyncio.to_thread(until, lambda: any(one.ready for one in reports()))
         ending.set()
         await running
 

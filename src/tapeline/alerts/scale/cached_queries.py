@@ -10,9 +10,10 @@ from sqlalchemy import select
 from tapeline.alerts.scale.cache import Cache
 from tapeline.alerts.store.metadata import counter
 from tapeline.alerts.store.sql_store import SqlStore
-from tapeline.alerts.store.store import FiringQuery
+from tapeline.alerts.store.store import ChannelCount, FiringQuery
 
 COUNTS = "firing-counts"
+DELIVERIES = "delivery-counts"
 
 
 class CachedQueries:
@@ -38,6 +39,17 @@ class CachedQueries:
         asked: dict[str, Any] = asdict(query) if query is not None else {}
         name = repr(sorted(asked.items()))
         return self._cache.get(COUNTS, name, self._newest(), lambda: self._store.count_firings(query))
+
+    def delivery_counts(self) -> tuple[ChannelCount, ...]:
+        """How many deliveries stand in which state; see ``Store.delivery_counts``.
+
+        They change with every attempt, which nothing counts: so an answer is as old as the cache lets it be.
+        """
+
+        def ask() -> list[list[Any]]:
+            return [[one.channel, one.state, one.count, one.oldest] for one in self._store.delivery_counts()]
+
+        return tuple(ChannelCount(*one) for one in self._cache.get(DELIVERIES, "", 0, ask))
 
     def cleaned_up(self) -> None:
         """Firings were removed: forget every count, in all processes."""

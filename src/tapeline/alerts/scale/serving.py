@@ -21,9 +21,11 @@ from tapeline.alerts.bots.desk import BotDesk
 from tapeline.alerts.channel_settings import EndpointUpkeep
 from tapeline.alerts.delivery.messages import render
 from tapeline.alerts.engine_changes import EngineChanges
+from tapeline.alerts.engine_reports import BEAT_SECONDS, EngineReport, write_engine
 from tapeline.alerts.feed_settings import news_sources, polled_sources
 from tapeline.alerts.feeds.data_manager import DataManager
 from tapeline.alerts.log import close_log, open_log
+from tapeline.alerts.performance_monitor import PerformanceMonitor, Standing, TimedChannel
 from tapeline.alerts.routing import Router
 from tapeline.alerts.scale.event_queue import EventReader
 from tapeline.alerts.scale.feed_publisher import FeedPublisher, Source
@@ -45,7 +47,7 @@ from tapeline.alerts.service_settings import (
 )
 from tapeline.alerts.store.metadata import counter
 from tapeline.alerts.store.sql_store import SqlStore
-from tapeline.core.errors import ConfigurationError
+from tapeline.core.errors import ConfigurationError, TapelineError
 from tapeline.core.settings import Settings
 
 _log = logging.getLogger(__name__)
@@ -87,6 +89,8 @@ class Member:
             raise ConfigurationError("[alerts.scale] redis is not set: there is no queue between several engines")
         address = scale.redis.get_secret_value()
         self.name, self.role = instance_name(settings), role
+        self.monitor = PerformanceMonitor()
+        self._store, self._started_at = store, time.time_ns()
         self._closing = ExitStack()
         self.engine: ShardEngine | None = None
         self.feed: FeedPublisher | None = None
@@ -104,13 +108,14 @@ class Member:
             self.watch = Watch(ChangedSupply(changes, lambda: _acknowledged(store)), LOOK_SECONDS)
             self._closing.callback(self.watch.stop)
             channels, endpoints = make_channels(settings, store)
+            timed = [TimedChannel(one, self.monitor, time.time_ns) for one in channels]
             if role != "feed":
                 self.engine = ShardEngine(
                     store,
                     StreamReader(self._client(address), self.name),
                     self.watch,
                     shards=scale.shards,
-                    channels=channels,
+                    channels=timed,
                     history=lake_history(settings),
                 )
             self.membership = Membership(leases, self._view, self._healthy)
@@ -156,7 +161,11 @@ class Member:
             self.membership.start()
             if self.feed is not None:
                 feeding = asyncio.create_task(self.feed.run())
+            told = float("-inf")
             while not ending.is_set():
+                if time.monotonic() - told >= BEAT_SECONDS:
+                    told = time.monotonic()
+                    await asyncio.to_thread(self._tell)
                 with suppress(TimeoutError):
                     await asyncio.wait_for(ending.wait(), 0.2)
                 problem = self.membership.problem or (self.engine.problem if self.engine is not None else None)
@@ -181,6 +190,34 @@ class Member:
             "engine": self.engine.status() if self.engine is not None else {},
             "feed": self.feed.status() if self.feed is not None else {},
         }
+
+    def standing(self) -> Standing:
+        """What this process finds when it looks at itself."""
+        engine = self.engine.status() if self.engine is not None else {}
+        manager = self.feed.manager if self.feed is not None and self.feed.speaking else None
+        counts = engine.get("store")
+        return Standing(
+            engine.get("state", "running"),
+            problem=engine.get("problem", ""),
+            rules=len(self.watch.found.rules),
+            symbols=len(self.watch.found.symbols),
+            silent=manager.silent if manager is not None else 0,
+            idle=manager.idle if manager is not None else 0.0,
+            waiting=manager.batcher.depth if manager is not None else 0,
+            room=manager.batcher.options.capacity if manager is not None else 0,
+            commits=counts.waiting if counts is not None else 0,
+            store_problem=counts.problem if counts is not None else "",
+            counters={"ticks": engine.get("taken", 0), "firings": engine.get("firings", 0)},
+        )
+
+    def _tell(self) -> None:
+        """Report to the database, as an engine that is alone does."""
+        status = {**self.monitor.status(self.standing()), "shards": list(self.engine.owned) if self.engine else []}
+        status["speaks"] = self.feed is not None and self.feed.speaking
+        try:
+            write_engine(self._store.database, EngineReport(self.name, self._started_at, time.time_ns(), status))
+        except TapelineError as error:
+            _log.info("this process cannot report itself for now: %s", error)
 
     def _end(self) -> None:
         failed = self.engine is not None and self.engine.problem is not None

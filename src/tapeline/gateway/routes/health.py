@@ -16,6 +16,7 @@ from tapeline.gateway.answers import API_VERSION, Body, answered, problems
 from tapeline.gateway.callers import require
 from tapeline.gateway.context import Context, GatewayContext
 from tapeline.gateway.instants import Instant, instant
+from tapeline.gateway.shared_answers import SharedAnswers
 
 if TYPE_CHECKING:
     from prometheus_client import Metric
@@ -138,7 +139,7 @@ def metrics(context: Context, request: Request) -> Response:
 def status(context: Context, caller: Reader) -> Response:
     """Everybody sees whether alerts are looked after; operators also see engines and deliveries."""
     found, engines = _standing(context)
-    counts = context.store.delivery_counts() if caller.has("operator") and found.database == "ok" else ()
+    counts = context.part(SharedAnswers).delivery_counts() if caller.has("operator") and found.database == "ok" else ()
     return answered(
         Status(
             **found.model_dump(),
@@ -217,7 +218,7 @@ def _of_database(context: GatewayContext) -> bytes:
                 "tapeline_gateway_deliveries", "Deliveries by channel and state", labels=["channel", "state"]
             )
             if found.database == "ok":
-                for count in context.store.delivery_counts():
+                for count in context.part(SharedAnswers).delivery_counts():
                     told.add_metric([count.channel, count.state], count.count)
             yield told
 

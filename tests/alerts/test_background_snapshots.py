@@ -130,3 +130,21 @@ def test_a_kernel_that_stands_still_shares_no_memory_with_the_one_that_goes_on()
     engine = Evaluator(["S"])
     for name, array in engine.still().state().arrays.items():
         assert not np.shares_memory(array, engine.state().arrays[name]), name
+
+
+def test_memory_that_was_made_ready_is_used_where_it_still_fits() -> None:
+    _, engine = run_kernel(make_case(3, 50), set())
+    writer = BackgroundSnapshots(Slow(), Journal())
+    room = writer.room(engine.state())
+    writer.close()
+    room = room or writer.room(engine.state())
+    assert room is not None
+    found = engine.still(room)
+    for name, array in engine.state().arrays.items():
+        assert found.kept.arrays[name].tobytes() == array.tobytes()
+        assert np.shares_memory(found.kept.arrays[name], room[name]) is bool(array.size)
+    engine.add_symbols([f"S{n}" for n in range(50)])
+    later = engine.still(room)
+    for name, array in engine.state().arrays.items():
+        assert later.kept.arrays[name].tobytes() == array.tobytes()
+    assert not np.shares_memory(later.kept.arrays["rows"], room["rows"])

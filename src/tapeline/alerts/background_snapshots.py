@@ -7,7 +7,9 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, NamedTuple
 
-from tapeline.alerts.engine.evaluator import Still
+from numpy.typing import NDArray
+
+from tapeline.alerts.engine.evaluator import State, Still, room_for
 from tapeline.alerts.engine_memory import Journal, Snapshots
 from tapeline.core.errors import TemporaryError
 
@@ -38,11 +40,22 @@ class BackgroundSnapshots:
         self._snapshots, self._journal = snapshots, journal
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="tapeline-alert-snapshots")
         self._under_way: tuple[int, Future[int]] | None = None
+        self._room: Future[dict[str, NDArray[Any]]] | None = None
 
     @property
     def is_busy(self) -> bool:
         """Whether one is being written."""
         return self._under_way is not None and not self._under_way[1].done()
+
+    def room(self, state: State) -> Mapping[str, NDArray[Any]] | None:
+        """Memory for a copy of a state; None while it is being made, in which case ask again."""
+        if self._room is None:
+            sizes = {name: (array.dtype, array.size) for name, array in state.arrays.items()}
+            self._room = self._thread.submit(room_for, sizes)
+        if not self._room.done():
+            return None
+        made, self._room = self._room.result(), None
+        return made
 
     def begin(self, moment: Moment, timeout: float = 30.0) -> None:
         """Let a moment be written; the one before it has been ended.

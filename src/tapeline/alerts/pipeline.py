@@ -6,12 +6,13 @@ import json
 import logging
 import math
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tapeline.alerts.background_snapshots import BackgroundSnapshots, Moment
 from tapeline.alerts.engine.evaluator import Batch, Evaluator
@@ -220,11 +221,17 @@ class AlertPipeline:
         return True
 
     def begin_snapshot(self) -> bool:
-        """As :meth:`snapshot`, waiting for nothing but the copying of arrays; whether one was begun."""
+        """As :meth:`snapshot`, waiting for nothing but the copying of arrays; whether one was begun.
+
+        Where there was something to keep and none was begun, ask again soon: memory for the copy is being made.
+        """
         self._end_snapshot()
         if self._writer.is_busy or self._position == self._saved:
             return False
-        self._writer.begin(self._moment())
+        room = self._writer.room(self.evaluator.state())
+        if room is None:
+            return False
+        self._writer.begin(self._moment(room))
         return True
 
     def _save(self, timeout: float = 30.0) -> None:
@@ -232,11 +239,11 @@ class AlertPipeline:
         self._writer.begin(self._moment(), timeout)
         self._end_snapshot(wait=True, must=True)
 
-    def _moment(self) -> Moment:
-        known, series, epoch = self.processor.still(), self.series.state(), self._epoch
+    def _moment(self, room: Mapping[str, NDArray[Any]] | None = None) -> Moment:
+        known, series, epoch = self.processor.still(), self.series.still(), self._epoch
         return Moment(
-            self.evaluator.still(),
-            lambda: {**known(), "series": series, "epoch": epoch},
+            self.evaluator.still(room),
+            lambda: {**known(), "series": series(), "epoch": epoch},
             self._position,
             dict(self.positions),
             self._last,

@@ -146,12 +146,17 @@ class BarSeries:
 
     def state(self) -> dict[str, Any]:
         """All of it, as JSON keeps it; bars as the base64 of their numbers."""
-        return {
+        return self.still()()
+
+    def still(self) -> Callable[[], dict[str, Any]]:
+        """:meth:`state` as of now, made when what is given is called: in any thread, at any time later."""
+        newest, forming, closed = self.newest, self.forming, list(self.closed)
+        return lambda: {
             "symbol": self.symbol,
             "timeframe": self.timeframe,
-            "newest": self.newest,
-            "forming": list(self.forming) if self.forming is not None else None,
-            "closed": _packed(self.closed, self.timeframe),
+            "newest": newest,
+            "forming": list(forming) if forming is not None else None,
+            "closed": _packed(closed, self.timeframe),
         }
 
     @classmethod
@@ -352,9 +357,10 @@ class SeriesFeeds:
         )
         return made, told
 
-    def state(self) -> dict[str, Any]:
-        """All of it, as JSON keeps it."""
-        return {"bars": [one.state() for one in self._series.values()], "warm": sorted(self._warm)}
+    def still(self) -> Callable[[], dict[str, Any]]:
+        """All of it as of now, as JSON keeps it, made when what is given is called: in any thread, at any time."""
+        series, warm = [one.still() for one in self._series.values()], set(self._warm)
+        return lambda: {"bars": [one() for one in series], "warm": sorted(warm)}
 
     def _load(self, needed: Mapping[tuple[str, int], int]) -> None:
         for (symbol, timeframe), bars in sorted(needed.items()):

@@ -436,8 +436,7 @@ class AlertEngine:
                     pipeline.read_acknowledgements()
                 if self.changes.apply(pipeline):
                     _log.info("%d rules in force, %d changes wait", len(pipeline.in_force), self.changes.waiting)
-                if time.monotonic() - saved >= self.options.snapshot:
-                    pipeline.begin_snapshot()
+                if time.monotonic() - saved >= self.options.snapshot and pipeline.begin_snapshot():
                     saved = time.monotonic()
         except Exception as error:  # noqa: BLE001 - whatever it is, the service must not go on without its kernel
             _log.exception("the alert engine stops")

@@ -11,6 +11,7 @@ from standardwebhooks.webhooks import Webhook
 from tapeline.alerts.delivery.secret_vault import SecretVault, new_key
 from tapeline.alerts.delivery.ssrf import TargetRules
 from tapeline.alerts.records import Commit, Delivery
+from tapeline.alerts.store.store import Endpoint
 from tapeline.core.settings import AlertChannelSettings, AlertSettings, Settings
 from tapeline.gateway.routes.endpoints import manager_of
 from tests.alerts.delivery.support import Receiver, Reply, receiver
@@ -121,7 +122,7 @@ def test_an_address_is_one_of_its_kind_and_names_no_server(ann, context) -> None
         "discord": "https://discord.com/api/webhooks/123456789012345678/abcdefghijklmnopqrstuvwxyz",
     }
     for kind, address in good.items():
-        answer = ann.post("/v1/endpoints", json={"kind": kind, "name": "phone", "address": address})
+        answer = ann.post("/v1/endpoints", json={"kind": kind, "name": f"my-{kind}", "address": address})
         assert answer.status_code == 201, answer.text
         assert answer.json()["secret"] is None
         assert not any(part in answer.text for part in ("AAbbcc", "xyzxyz", "abcdefgh"))
@@ -133,7 +134,7 @@ def test_an_address_is_one_of_its_kind_and_names_no_server(ann, context) -> None
         ("email", "ann@example.org"),  # no gateway is set here
     ]
     for kind, address in bad:
-        answer = ann.post("/v1/endpoints", json={"kind": kind, "name": "phone", "address": address})
+        answer = ann.post("/v1/endpoints", json={"kind": kind, "name": f"my-{kind}", "address": address})
         assert answer.status_code == 422, (kind, answer.text)
     assert len(context.store.endpoints()) == 3
 
@@ -252,6 +253,24 @@ def test_an_endpoint_of_the_settings_is_changed_there(ann, context, hooks: Recei
     assert ann.patch(place, json={"per_minute": 1}, headers={"If-Match": "*"}).status_code == 409
     assert ann.delete(place).status_code == 409
     assert ann.post(f"{place}/test").json()["outcome"] == "sent"
+    # Rules that name the channel mean the settings' endpoint; another of the name would never be told.
+    body = {"kind": "webhook", "name": "desk", "address": f"{hooks.url}/"}
+    assert ann.post("/v1/endpoints", json=body).status_code == 422
+
+
+def test_a_name_is_a_channel_of_one_kind_and_a_bot_is_not_told_here(ann, as_user, context, hooks: Receiver) -> None:
+    made = new(ann, hooks)
+    assert new(ann, hooks)["name"] == made["name"]  # several of one kind may share it
+    chat = {"kind": "telegram", "address": "tgram://123456789:AAbbccddeeffgghhiijjkkllmmnnooppqqr/42"}
+    refused = ann.post("/v1/endpoints", json={**chat, "name": "desk"})
+    assert (refused.status_code, refused.json()["errors"][0]["pointer"]) == (422, "/name")
+    phone = ann.post("/v1/endpoints", json={**chat, "name": "phone"}).json()
+    place = f"/v1/endpoints/{phone['id']}"
+    assert ann.patch(place, json={"name": "desk"}, headers={"If-Match": "*"}).status_code == 422
+    assert as_user("bob").post("/v1/endpoints", json={**chat, "name": "desk"}).status_code == 201
+    context.store.save_endpoint(Endpoint("ann.bot", "ann", "bot", "x", settings={"name": "bot"}))
+    assert ann.get("/v1/endpoints/ann.bot").status_code == 404
+    assert len(ann.get("/v1/endpoints").json()["items"]) == 3
 
 
 def test_pages_and_the_quota(ann, context, hooks: Receiver) -> None:

@@ -175,6 +175,8 @@ class WebhookManager:
         settings = checked_settings(name=name, per_minute=per_minute, lifetime=lifetime)
         if operator:
             settings["operator"] = True
+        else:
+            self.check_name(owner, name, kind)
         if not self._signs(kind) and secret is not None:
             raise ConfigurationError(f"an endpoint of {kind} has no secret", hint="only webhooks are signed")
         if self._signs(kind):
@@ -216,6 +218,8 @@ class WebhookManager:
             The new address may not be delivered to.
         """
         standing = self.known(id)
+        if name is not None and name != standing.settings.get("name"):
+            self.check_name(standing.owner, name, standing.channel)
         if address is not None:
             self._check(standing.channel, address, operator=_is_operators(standing))
         new = checked_settings(name=name, per_minute=per_minute, lifetime=lifetime)
@@ -322,6 +326,22 @@ class WebhookManager:
         if endpoint is None:
             raise UnknownRecordError(f"there is no endpoint {id!r}")
         return endpoint
+
+    def check_name(self, owner: str, name: str, kind: str) -> None:
+        """Refuse a name under which an endpoint would not be told: a channel is of one kind, and the settings' alone.
+
+        Raises
+        ------
+        ConfigurationError
+            The owner has another kind of endpoint under it, or the settings have a channel of this name.
+        """
+        for one in self._store.endpoints(owner=owner):
+            if one.settings.get("name") != name:
+                continue
+            if _is_operators(one):
+                raise ConfigurationError(f"the settings have a channel {name!r}", hint="take another name")
+            if one.channel != kind:
+                raise ConfigurationError(f"the channel {name!r} is one of {one.channel}", hint="take another name")
 
     def shown(self, endpoint: Endpoint) -> str | None:
         """Enough of an address to recognise it, without what is secret in it; None where it cannot be decrypted."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, get_args
 
 from pydantic import ConfigDict, Field
 
@@ -17,6 +17,8 @@ from tapeline.gateway.answers import Body
 from tapeline.gateway.instants import Instant, instant, instant_or_none
 
 Kind = Literal["webhook", "telegram", "slack", "discord", "email", "sms"]
+KINDS: Final[frozenset[str]] = frozenset(get_args(Kind))
+"""Of all endpoints those that are told here; bots have routes of their own."""
 Address = Annotated[str, Field(min_length=3, max_length=2_000, pattern=r"^[^\x00-\x1f\x7f]+$")]
 ChannelName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:-]{0,63}$", examples=["desk"])]
 PerMinute = Annotated[int, Field(ge=0, le=MOST_PER_MINUTE, description="messages it takes a minute; 0: no limit")]

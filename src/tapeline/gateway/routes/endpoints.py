@@ -16,6 +16,7 @@ from tapeline.gateway.answers import answered, problems
 from tapeline.gateway.callers import Traced, limited, owner_of, require
 from tapeline.gateway.context import Context, GatewayContext
 from tapeline.gateway.endpoint_bodies import (
+    KINDS,
     EndpointBody,
     EndpointChange,
     HealthBody,
@@ -58,7 +59,7 @@ def list_endpoints(
     """By id. An address is told as far as it takes to recognise it."""
     after = key_of(cursor)
     found = context.store.endpoints(owner=owner_of(caller, owner), channel=kind)
-    left = [one for one in found if one.id > after]
+    left = [one for one in found if one.id > after and one.channel in KINDS]
     items = [_body(context, one) for one in left[:limit]]
     more = len(left) > limit
     return answered(Page.model_construct(items=items, cursor=cursor_after(items[-1].id) if more else None))
@@ -76,6 +77,8 @@ def create_endpoint(body: NewEndpoint, context: Context, caller: Writer, trace: 
     manager, access, id = context.part(manager_of), context.access, new_id("ep")
     if body.kind not in manager.kinds:
         raise wrong_field("/kind", f"there is no gateway for {body.kind} here", hint="an operator can set one")
+    with blamed_on("/name"):
+        manager.check_name(caller.owner, body.name, body.kind)
     after = {"kind": body.kind, "name": body.name, "per_minute": body.per_minute}
     audited = access.audit.entry(caller, "endpoint.create", "endpoint", id, after=after, **trace.said)
     with blamed_on("/address"), access.quotas.within(caller.owner, "endpoints"), audited:
@@ -114,7 +117,7 @@ def change_endpoint(
     said |= {"address": "changed"} if body.address is not None else {}
 
     def change() -> Endpoint:
-        with blamed_on("/address"):
+        with blamed_on("/address" if body.address is not None else "/name"):
             return manager.change(
                 id,
                 revision=revision,
@@ -249,7 +252,7 @@ def endpoint_health(
 
 def _standing(context: GatewayContext, caller: Principal, id: str) -> Endpoint:
     found = context.store.endpoint(id)
-    if found is None or not caller.sees(found.owner):
+    if found is None or found.channel not in KINDS or not caller.sees(found.owner):
         raise not_found("endpoint")
     return found
 

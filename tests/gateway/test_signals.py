@@ -185,6 +185,30 @@ def test_the_reference_client_takes_them_through_the_api(context, as_user, bot, 
     assert len(executed) == 3
 
 
+def test_who_gets_an_id_that_was_anothers_gets_nothing_of_his(context, as_user, bot) -> None:
+    (fired,) = put(context, 0)
+    signal_book(context).number()
+    # "ann" and "desk" make the same id as no one else's today; the table must not rely on it.
+    context.store.save_endpoint(replace(context.store.endpoint(bot), owner="bob"))
+    bob = as_user("bob")
+    assert bob.get("/v1/signals", params={"bot": bot}).json()["items"] == []
+    assert bob.get(f"/v1/signals/{bot}/{fired.id}").status_code == 404
+    path = f"/v1/signals/{bot}/{fired.id}/acknowledgement"
+    assert bob.put(path, json={"state": "rejected"}).status_code == 404
+
+
+def test_a_rule_with_a_signal_goes_through_the_api(as_user) -> None:
+    ann = as_user("ann")
+    signal = {"action": "open", "side": "long", "quantity": 0.5, "ttl": "PT2S"}
+    body = {"id": "r", "condition": "close > 1", "symbols": ["BTCUSDT"], "channels": ["desk"], "signal": signal}
+    assert ann.post("/v1/rules", json=body).status_code == 201
+    assert ann.get("/v1/rules/r").json()["signal"]["quantity"] == 0.5
+    plain = {name: value for name, value in body.items() if name != "signal"} | {"id": "s"}
+    assert ann.post("/v1/rules", json=plain).json().get("signal") is None
+    wrong = body | {"id": "t", "signal": {"action": "open"}}
+    assert ann.post("/v1/rules", json=wrong).status_code == 422
+
+
 def test_bots_are_registered_changed_and_removed(context, as_user) -> None:
     object.__setattr__(context, "target", replace(context.target, networks=("203.0.113.0/24",)))
     ann = as_user("ann")

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tapeline.alerts.access.quotas import QuotaExceededError
 from tapeline.alerts.bots.bot_settings import BotSettings
 from tapeline.alerts.bots.desk import BotDesk
 from tapeline.alerts.bots.inbound_alert import InboundAlert, alert_id, read_alert
@@ -179,6 +180,14 @@ class TestTokens:
         tokens.create("bob", "tv", InboundSettings(), now=START)
         with pytest.raises(ConfigurationError, match="already"):
             tokens.create("ann", "tv", InboundSettings(), now=START)
+
+    def test_an_owner_has_only_so_many(self, tokens, monkeypatch) -> None:
+        monkeypatch.setattr("tapeline.alerts.bots.inbound_tokens.MOST_SOURCES", 2)
+        for name in ("a", "b"):
+            tokens.create("ann", name, InboundSettings(), now=START)
+        with pytest.raises(QuotaExceededError):
+            tokens.create("ann", "c", InboundSettings(), now=START)
+        tokens.create("bob", "c", InboundSettings(), now=START)
 
     @pytest.mark.parametrize("weak", ["hunter2", "a" * 43, "changeme" * 6, "x y" * 20])
     def test_a_weak_token_of_the_settings_is_refused_without_being_repeated(self, store, weak) -> None:

@@ -11,8 +11,9 @@ from ipaddress import ip_address, ip_network
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
-from sqlalchemy import Connection, and_, delete, insert, or_, select, update
+from sqlalchemy import Connection, and_, delete, func, insert, or_, select, update
 
+from tapeline.alerts.access.quotas import QuotaExceededError
 from tapeline.alerts.rule import Name, Priority, SymbolName
 from tapeline.alerts.store.bot_tables import inbound_token
 from tapeline.alerts.store.database import Database
@@ -22,6 +23,8 @@ from tapeline.core.errors import ConfigurationError
 PREFIX: Final = "tv_"
 FEWEST_CHARACTERS: Final = 43
 """Of a token: 256 bits in the alphabet of URLs."""
+MOST_SOURCES: Final = 50
+"""Of one owner."""
 GRACE: Final = 86_400
 """Seconds for which the old token of a rotation is still taken."""
 TRADINGVIEW: Final = ("52.89.214.238", "34.212.75.30", "54.218.53.128", "52.32.178.7")
@@ -106,12 +109,17 @@ class InboundTokens:
         ------
         ConfigurationError
             The owner has a source of this name.
+        QuotaExceededError
+            He has as many as he may have.
         """
         token = new_token()
 
         def work(db: Connection) -> None:
             if db.execute(select(inbound_token.c.digest).where(*_of(owner, source)).limit(1)).first() is not None:
                 raise ConfigurationError(f"there is a source {source!r} already", hint="rotate its token")
+            standing = inbound_token.c.owner == owner, inbound_token.c.expires_at == 0
+            if db.execute(select(func.count()).where(*standing)).scalar_one() >= MOST_SOURCES:
+                raise QuotaExceededError(f"more than {MOST_SOURCES} sources of alerts")
             db.execute(insert(inbound_token), [_row(token, owner, source, settings, now)])
 
         self._database.write(work)

@@ -111,13 +111,17 @@ class SignalBook:
         """The signal of a row of the outbox; None where it has no place yet, or its body is no signal."""
         return self._one(signal.c.delivery == id)
 
-    def signal(self, bot: str, id: str) -> StoredSignal | None:
-        """One signal of a bot by its id."""
-        return self._one(signal.c.bot == bot, signal.c.id == id)
+    def signal(self, bot: str, id: str, *, owner: str | None = None) -> StoredSignal | None:
+        """One signal of a bot by its id; of its owner alone, where he is named."""
+        return self._one(signal.c.bot == bot, signal.c.id == id, *_of(owner))
 
-    def after(self, bot: str, sequence: int, *, limit: int = 100) -> tuple[StoredSignal, ...]:
-        """A bot's signals behind a place, in their order, also those that have expired."""
-        statement = select(signal).where(signal.c.bot == bot, signal.c.sequence > sequence).order_by(signal.c.sequence)
+    def after(self, bot: str, sequence: int, *, limit: int = 100, owner: str | None = None) -> tuple[StoredSignal, ...]:
+        """A bot's signals behind a place, in their order, also those that have expired.
+
+        With ``owner``, none of another who had a bot of this id before.
+        """
+        where = signal.c.bot == bot, signal.c.sequence > sequence, *_of(owner)
+        statement = select(signal).where(*where).order_by(signal.c.sequence)
         bounded = statement.limit(page_size(limit))
         return self._database.read(lambda db: tuple(map(_stored, db.execute(bounded).mappings())))
 
@@ -136,7 +140,9 @@ class SignalBook:
         statement = update(signal).where(signal.c.delivery == delivery).values(sent_at=0)
         self._database.write(lambda db: db.execute(statement))
 
-    def acknowledge(self, bot: str, id: str, said: Acknowledgement, *, at: int) -> StoredSignal:
+    def acknowledge(
+        self, bot: str, id: str, said: Acknowledgement, *, at: int, owner: str | None = None
+    ) -> StoredSignal:
         """Write down what the bot says of a signal. The same again changes nothing.
 
         Raises
@@ -148,7 +154,7 @@ class SignalBook:
         """
 
         def work(db: Connection) -> StoredSignal:
-            where = signal.c.bot == bot, signal.c.id == id
+            where = signal.c.bot == bot, signal.c.id == id, *_of(owner)
             row = db.execute(select(signal).where(*where).with_for_update()).mappings().first()
             if row is None:
                 raise UnknownRecordError(f"the bot {bot!r} has no signal {id!r}")
@@ -197,6 +203,10 @@ class SignalBook:
     def _one(self, *where: Any) -> StoredSignal | None:
         row = self._database.read(lambda db: db.execute(select(signal).where(*where)).mappings().first())
         return None if row is None else _stored(row)
+
+
+def _of(owner: str | None) -> tuple[Any, ...]:
+    return () if owner is None else (signal.c.owner == owner,)
 
 
 def _waiting(db: Connection) -> bool:

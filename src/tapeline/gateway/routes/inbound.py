@@ -212,7 +212,7 @@ def list_sources(context: Context, caller: Reader) -> Response:
 def create_source(body: NewSource, context: Context, caller: Writer, trace: Traced) -> Response:
     """Its token is 256 random bits and shown this once; what it may say is bounded by its settings."""
     tokens = inbound_tokens(context)
-    if any(one.source == body.source for one in tokens.sources(caller.owner)):
+    if body.source in {one.source for one in tokens.sources(caller.owner)}:
         raise ProblemError(409, "id-taken", "there is a source of this name already", hint="rotate its token")
     audit = context.access.audit.entry(
         caller, "source.create", "source", body.source, after=body.settings.model_dump(mode="json"), **trace.said
@@ -296,7 +296,7 @@ def _fill(context: GatewayContext, token: str, body: bytes, kind: str, address: 
     found = read_fill(message) if isinstance(message, dict) else None
     if found is None:
         return False
-    acknowledged(context, bot, *found)
+    acknowledged(context, endpoint, *found)
     return True
 
 

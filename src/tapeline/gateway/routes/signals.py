@@ -113,15 +113,15 @@ async def list_signals(
 
     Where there is none and ``wait`` is given, the answer comes as soon as there is one.
     """
-    await run_in_threadpool(own_bot, context, caller, bot)
+    owner = (await run_in_threadpool(own_bot, context, caller, bot)).owner
     book, watch = signal_book(context), context.part(signal_watch)
-    seen, found = await run_in_threadpool(_look, book, bot, after, limit)
+    seen, found = await run_in_threadpool(_look, book, bot, owner, after, limit)
     if not found and wait > 0:
         deadline = time.monotonic() + wait
         while not found and (left := deadline - time.monotonic()) > 0:
             if not await watch.risen(seen, caller=caller.owner, timeout=left):
                 break
-            seen, found = await run_in_threadpool(_look, book, bot, after, limit)
+            seen, found = await run_in_threadpool(_look, book, bot, owner, after, limit)
     cursor = found[-1].sequence if found else after
     now = context.clock()
     return answered(Offer(items=[offered(one, now) for one in found], cursor=str(cursor)))
@@ -130,8 +130,8 @@ async def list_signals(
 @router.get("/signals/{bot}/{id}", summary="One signal of a bot", response_model=OfferedBody, responses=problems(404))
 def get_signal(bot: BotId, id: SignalId, context: Context, caller: Reader) -> Response:
     """And what became of it."""
-    own_bot(context, caller, bot)
-    found = signal_book(context).signal(bot, id)
+    endpoint = own_bot(context, caller, bot)
+    found = signal_book(context).signal(bot, id, owner=endpoint.owner)
     if found is None:
         raise not_found("signal")
     return answered(offered(found, context.clock()))
@@ -145,15 +145,15 @@ def get_signal(bot: BotId, id: SignalId, context: Context, caller: Reader) -> Re
 )
 def acknowledge(bot: BotId, id: SignalId, body: AcknowledgementBody, context: Context, caller: Writer) -> Response:
     """The same again changes nothing; what was executed or rejected stays so (409)."""
-    own_bot(context, caller, bot)
+    endpoint = own_bot(context, caller, bot)
     if body.state == "open":
         raise ProblemError(422, "invalid", "a signal cannot be opened again", hint="accepted, executed or rejected")
     said = Acknowledgement(body.state, body.price, body.quantity, body.note)
-    found = acknowledged(context, bot, id, said)
+    found = acknowledged(context, endpoint, id, said)
     return answered(offered(found, context.clock()))
 
 
-def acknowledged(context: GatewayContext, bot: str, id: str, said: Acknowledgement) -> StoredSignal:
+def acknowledged(context: GatewayContext, bot: Endpoint, id: str, said: Acknowledgement) -> StoredSignal:
     """Write an acknowledgement down.
 
     Raises
@@ -162,7 +162,7 @@ def acknowledged(context: GatewayContext, bot: str, id: str, said: Acknowledgeme
         404: there is no such signal; 409: it was executed or rejected before.
     """
     try:
-        return signal_book(context).acknowledge(bot, id, said, at=context.clock())
+        return signal_book(context).acknowledge(bot.id, id, said, at=context.clock(), owner=bot.owner)
     except AcknowledgementConflictError as error:
         raise ProblemError(409, "conflict", error.message) from None
 
@@ -209,8 +209,8 @@ def _book(context: GatewayContext) -> SignalBook:
     return SignalBook(context.store.database)
 
 
-def _look(book: SignalBook, bot: str, after: int, limit: int) -> tuple[int, tuple[StoredSignal, ...]]:
+def _look(book: SignalBook, bot: str, owner: str, after: int, limit: int) -> tuple[int, tuple[StoredSignal, ...]]:
     book.number()
     # In this order: what comes between the two is seen, and one that is seen twice does no harm.
     seen = book.taken()
-    return seen, book.after(bot, after, limit=limit)
+    return seen, book.after(bot, after, limit=limit, owner=owner)

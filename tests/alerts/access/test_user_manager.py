@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import random
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 import pytest
 from sqlalchemy import select
@@ -137,6 +139,23 @@ def test_two_administrators_who_demote_each_other_at_once_leave_one(people) -> N
 
     with ThreadPoolExecutor(2) as pool:
         assert sorted(pool.map(demote, ["root", "second"])) == [False, True]
+
+
+def test_changes_of_users_at_once_never_wait_for_each_other_in_a_circle(people) -> None:
+    names = ("root", "ann", "bob", "carl")
+    for name in names[2:]:
+        people.users.add(name, role="admin")
+
+    def change(seed: int) -> None:
+        chance = random.Random(seed)
+        for _ in range(10):
+            with suppress(LastAdministratorError):
+                people.users.change(chance.choice(names), role=chance.choice(["admin", "user"]))
+
+    # A circle would be a TemporaryError.
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(change, range(6)))
+    assert any(one.role == "admin" for one in people.users.all())
 
 
 @on_sqlite

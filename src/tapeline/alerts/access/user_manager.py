@@ -21,6 +21,8 @@ from tapeline.core.errors import DataError, TapelineError
 
 Answer = TypeVar("Answer")
 LARGEST_PAGE: Final = 500
+_TURN: Final = 0x7461_7065_7573_6572
+"""The advisory lock of PostgreSQL that a change of users holds; SQLite has one writer anyway."""
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,63}")
 _EMAIL: Final = re.compile(r"[^\s@<>\"'(),:;\\\x00-\x1f\x7f]{1,64}@[A-Za-z0-9](?:[A-Za-z0-9.-]{0,252}[A-Za-z0-9])?")
 
@@ -293,10 +295,10 @@ def _standing(name: str) -> Any:
 
 
 def _locked(connection: Connection, name: str) -> Any:
-    # Administrators first, and all of them in one order: two who demote each other at once would otherwise both find
-    # one left.
-    admins = select(user.c.name).where(user.c.role == "admin").order_by(user.c.name).with_for_update()
-    connection.execute(admins).all()
+    # One change of users at a time, all over: two administrators who demote each other at once would otherwise both
+    # find one left. Locking the administrators' rows would not do, for which these are is what changes.
+    if connection.dialect.name == "postgresql":
+        connection.execute(select(func.pg_advisory_xact_lock(_TURN)))
     row = connection.execute(_standing(name).with_for_update()).first()
     if row is None:
         raise UnknownRecordError(f"there is no user {name!r}")

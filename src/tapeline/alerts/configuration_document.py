@@ -258,7 +258,7 @@ class _Checker:
         if isinstance(made, Rule):
             return made
         for where, reason in made:
-            self.fault((*place, *where), reason)
+            self.fault((*place, *where), str(reason))
         return None
 
     def entry(self, place: Place, name: str, entry: Any) -> Any:

@@ -119,6 +119,7 @@ def make_engine(settings: Settings, store: SqlStore) -> tuple[AlertEngine, WebSo
         channels=channels,
         notice=make_notices(settings, store),
         server=server,
+        instance=alerts.scale.instance,
         history=lake_history(settings),
     )
     return engine, server
@@ -139,16 +140,17 @@ def lake_history(settings: Settings, clock: Callable[[], int] = time.time_ns) ->
     clock:
         Nanoseconds since 1970.
     """
-    import pandas as pd
-
-    from tapeline.core.schemas import CLEAN_BARS
-    from tapeline.core.symbol import Symbol
-    from tapeline.core.timeframe import Timeframe
-    from tapeline.lake.lake import Lake
-
-    lake = Lake(settings.lake_path)
 
     def history(symbol: str, timeframe: int, bars: int) -> pd.DataFrame | None:
+        # A service whose rules ask for no history does without pandas and what reads Parquet: 70 MB.
+        import pandas as pd
+
+        from tapeline.core.schemas import CLEAN_BARS
+        from tapeline.core.symbol import Symbol
+        from tapeline.core.timeframe import Timeframe
+        from tapeline.lake.lake import Lake
+
+        lake = Lake(settings.lake_path)
         try:
             step = Timeframe.parse(NAME_OF[timeframe])
             # Older bars would have left every window by now.

@@ -34,11 +34,17 @@ def one_line(text: str, *, keep_spaces: bool = False) -> str:
 
 
 def report_error(error: Exception) -> int:
-    """Print an error as one line with its hint to standard error, and give the exit status."""
+    """Print an error as one line with its hint to standard error, and give the exit status.
+
+    One that has ``lines``, such as those of files with rules, is printed as these.
+    """
     from tapeline.core.errors import TapelineError
 
     if isinstance(error, TapelineError):
-        sys.stderr.write(f"error: {one_line(error.message)}\n")
+        lines = getattr(error, "lines", ()) or (error.message,)
+        kept = len(lines) > 1
+        shown = (one_line(line, keep_spaces=kept).rstrip() for line in lines)
+        sys.stderr.write("error: " + "".join(f"{line}\n" for line in shown))
         if error.hint:
             sys.stderr.write(f"hint: {one_line(error.hint)}\n")
         return error.exit_code

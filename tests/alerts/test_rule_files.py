@@ -154,3 +154,24 @@ def test_the_schema_takes_what_is_read_and_refuses_what_is_not() -> None:
         assert check.is_valid(json.loads(json.dumps(rule_to_plain(rule))))
     assert not check.is_valid({"id": "a", "owner": "me", "symbols": ["X"], "condition": {"compare": ["close", 5]}})
     assert not check.is_valid({"id": "a", "owner": "me", "symbols": ["X"], "condition": "close > 1", "colour": "red"})
+
+
+def test_what_is_wrong_with_a_condition_is_pointed_at_in_its_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from tapeline.console import report_error
+
+    common = "owner: me\nsymbols: [BTCUSDT]\n"
+    (tmp_path / "a.yaml").write_text(f'id: a\n{common}condition: "close > 5 and rsii < 30"\n')
+    (tmp_path / "b.yaml").write_text(f"id: b\n{common}condition: >-\n  close > 5 and\n  nothing\n")
+    (tmp_path / "c.yaml").write_text(f'id: c\n{common}condition: "close\\u0020> \\e[2J5 and"\n')
+    with pytest.raises(RuleFileError) as refused:
+        load_rules(tmp_path)
+    places = [(one.file, one.line, one.column) for one in refused.value.problems]
+    assert places == [("a.yaml", 4, 27), ("b.yaml", 4, 0), ("c.yaml", 4, 0)]
+    assert report_error(refused.value) == refused.value.exit_code
+    shown = capsys.readouterr().err.splitlines()
+    assert shown[0] == "error: a.yaml:4:27: condition: 'rsii' is not known"
+    assert shown[2].index("^") == shown[1].index("rsii")
+    # What a file holds moves no cursor.
+    assert "\x1b" not in "".join(shown)

@@ -15,32 +15,43 @@ from tapeline.alerts.plain_text import LONGEST_FILE, PlainTextError, read_plain
 from tapeline.alerts.rule import Rule, safe_file_name
 from tapeline.alerts.rule import json_schema as rule_schema
 from tapeline.core.errors import ConfigurationError
+from tapeline.core.rule_expression import RuleExpressionError
 
 ENDINGS: Final = (".yaml", ".yml", ".json")
 MOST_RULES: Final = 100_000
 MOST_SHOWN: Final = 20
 
 
+Fault = tuple[tuple[str | int, ...], str | Exception]
+"""Where in an entry something is wrong, and what."""
+
+
 class Problem(NamedTuple):
-    """What is wrong, and where: ``line`` counts from 1, ``place`` is such as ``rules[2].cooldown``."""
+    """What is wrong, and where: ``line`` and ``column`` count from 1 (0: no column), ``place`` is such as ``rules[2]``.
+
+    Of a condition ``reason`` has several lines: it shows the condition and a caret under what is at fault.
+    """
 
     file: str
     line: int
     place: str
     reason: str
+    column: int = 0
 
     def __str__(self) -> str:
-        return f"{self.file}:{self.line}: {self.place + ': ' if self.place else ''}{self.reason}"
+        where = f"{self.file}:{self.line}:{self.column}" if self.column else f"{self.file}:{self.line}"
+        return f"{where}: {self.place + ': ' if self.place else ''}{self.reason}"
 
 
 class RuleFileError(ConfigurationError):
-    """Files with rules that cannot be read; ``problems`` are all of them."""
+    """Files with rules that cannot be read; ``problems`` are all of them, ``lines`` what a person is shown."""
 
     def __init__(self, problems: tuple[Problem, ...]) -> None:
         self.problems = problems
         shown = [str(problem) for problem in problems[:MOST_SHOWN]]
         if len(problems) > MOST_SHOWN:
             shown.append(f"and {len(problems) - MOST_SHOWN} more")
+        self.lines = tuple(line for one in shown for line in one.splitlines())
         super().__init__("\n".join(shown))
 
 
@@ -114,8 +125,10 @@ def read_rules(
     for path, entry in entries:
         found = read_entry(entry, known)
         if not isinstance(found, Rule):
-            for where, reason in found:
-                problems.append(Problem(name, _line(lines, (*path, *where)), _place((*path, *where)), reason))
+            for where, fault in found:
+                line = _line(lines, (*path, *where))
+                row, column = _pointed_at(text, line, fault)
+                problems.append(Problem(name, row, _place((*path, *where)), str(fault), column))
         elif found.id in places:
             problems.append(Problem(name, _line(lines, path), _place(path), f"the id {found.id} stands twice"))
         else:
@@ -209,11 +222,11 @@ def _entries(plain: Any) -> list[tuple[tuple[str | int, ...], Any]]:
     return entries
 
 
-def read_entry(entry: Any, known: Catalogue) -> Rule | list[tuple[tuple[str | int, ...], str]]:
+def read_entry(entry: Any, known: Catalogue) -> Rule | list[Fault]:
     """The rule that a file's entry says, or where and why it is none."""
     if not isinstance(entry, Mapping):
         return [((), "a rule is a mapping")]
-    wrong: list[tuple[tuple[str | int, ...], str]] = []
+    wrong: list[Fault] = []
     plain = dict(entry)
     if isinstance(plain.get("condition"), Mapping):
         try:
@@ -233,13 +246,11 @@ def read_entry(entry: Any, known: Catalogue) -> Rule | list[tuple[tuple[str | in
     try:
         compile_rule(rule, known)
     except ConfigurationError as error:
-        return [(("condition",), str(error))]
+        return [(("condition",), error)]
     return rule
 
 
-def _condition_problems(
-    plain: Mapping[str, Any], wrong: list[tuple[tuple[str | int, ...], str]], known: Catalogue
-) -> list[tuple[tuple[str | int, ...], str]]:
+def _condition_problems(plain: Mapping[str, Any], wrong: list[Fault], known: Catalogue) -> list[Fault]:
     """What is wrong with the condition of an entry that is no rule for other reasons."""
     condition = plain.get("condition")
     if not isinstance(condition, str) or any(where[:1] == ("condition",) for where, _ in wrong):
@@ -247,8 +258,21 @@ def _condition_problems(
     try:
         compile_rule(Rule(id="r", owner="r", condition=condition, symbols=("*",)), known)
     except (ConfigurationError, ValidationError) as error:
-        return [(("condition",), str(error))]
+        return [(("condition",), error)]
     return []
+
+
+def _pointed_at(text: str, line: int, fault: str | Exception) -> tuple[int, int]:
+    """The line and the column of what is at fault in a condition that stands in the file as it was read.
+
+    One that is quoted with escapes, folded or over several lines has no column: its caret says enough.
+    """
+    if isinstance(fault, RuleExpressionError) and "\n" not in fault.text:
+        for row, shown in enumerate(text.splitlines()[line - 1 : line + 1], line):
+            at = shown.find(fault.text)
+            if at >= 0:
+                return row, at + fault.position + 1
+    return line, 0
 
 
 def _line(lines: Mapping[tuple[str | int, ...], int], path: tuple[str | int, ...]) -> int:

@@ -61,6 +61,8 @@ def test_metrics_are_for_operators_and_for_this_machine(app, client, as_user, co
     assert "tapeline_gateway_ready 1.0" in text
     assert 'tapeline_gateway_engine_beat_age_seconds{instance="one"} 3.0' in text
     assert 'tapeline_gateway_deliveries{channel="webhook",state="dead"} 1.0' in text
+    # What the engine says of itself, as it said it.
+    assert 'tapeline_alerts_engine_beat_age_seconds{engine="one"} 3.0' in text
     # The route, never what was sent.
     assert 'tapeline_gateway_requests_total{method="GET",route="/v1/firings/{id}",status="404"} 1.0' in text
     assert "none" not in text

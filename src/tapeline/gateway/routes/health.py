@@ -10,6 +10,7 @@ from fastapi import APIRouter, Depends, Request, Response
 from pydantic import ConfigDict, Field
 
 from tapeline.alerts.access.principal import NotAuthenticatedError, NotPermittedError, Principal
+from tapeline.alerts.engine_metrics import render_metrics
 from tapeline.alerts.engine_reports import EngineReport, read_engines
 from tapeline.core.errors import TapelineError
 from tapeline.gateway.answers import API_VERSION, Body, answered, problems
@@ -132,7 +133,9 @@ def ready(context: Context) -> Response:
 def metrics(context: Context, request: Request) -> Response:
     """For operators, for API keys with ``health:read`` of one, and without either for this machine itself."""
     _may_scrape(request)
-    return Response(request.app.state.metrics.exposition() + _of_database(context), media_type=EXPOSITION)
+    found, engines = _standing(context)
+    own = request.app.state.metrics.exposition() + _of_database(context, found, engines)
+    return Response(own + render_metrics(engines), media_type=EXPOSITION)
 
 
 @router.get("/status", summary="How the whole stands", response_model=Status)
@@ -200,13 +203,12 @@ def _may_scrape(request: Request) -> None:
         raise NotAuthenticatedError("this needs a token or an API key", hint="Authorization: Bearer ...")
 
 
-def _of_database(context: GatewayContext) -> bytes:
+def _of_database(context: GatewayContext, found: Ready, engines: tuple[EngineReport, ...]) -> bytes:
     from prometheus_client import CollectorRegistry, generate_latest
     from prometheus_client.core import GaugeMetricFamily
 
     class Standing:
         def collect(self) -> Iterable[Metric]:
-            found, engines = _standing(context)
             yield GaugeMetricFamily("tapeline_gateway_ready", "Whether alerts are looked after", float(found.ready))
             beats = GaugeMetricFamily(
                 "tapeline_gateway_engine_beat_age_seconds", "Since an engine was heard of", labels=["instance"]

@@ -15,8 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tapeline.core.errors import DataError
-
-_SECOND = 1_000_000_000
+from tapeline.core.nanoseconds import SECOND
 
 
 class Arrival(NamedTuple):
@@ -93,7 +92,7 @@ def availability(due: Mapping[str, int], arrivals: Iterable[Arrival]) -> Availab
         known = seen.setdefault(one.due, set())
         repeated += (one.id, one.body) in known
         known.add((one.id, one.body))
-    late = [(ts, (first[key] - ts) / _SECOND) for key, ts in due.items() if key in first]
+    late = [(ts, (first[key] - ts) / SECOND) for key, ts in due.items() if key in first]
     late.sort()
     return Availability(
         len(due),
@@ -136,11 +135,11 @@ def recovery_times(
     first: dict[str, int] = {}
     for one in arrivals:
         first[one.due] = min(one.at, first.get(one.due, one.at))
-    allowed = bound * _SECOND
+    allowed = bound * SECOND
     late = np.sort(np.array([ts for key, ts in due.items() if key not in first or first[key] - ts > allowed], np.int64))
     ends = [*faults[1:], np.iinfo(np.int64).max]
     found = []
     for begin, end in zip(faults, ends, strict=True):
         mine = late[(late >= begin) & (late < end)]
-        found.append((int(mine[-1]) - begin) / _SECOND if mine.size else 0.0)
+        found.append((int(mine[-1]) - begin) / SECOND if mine.size else 0.0)
     return np.array(found, np.float64)

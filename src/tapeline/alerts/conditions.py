@@ -16,6 +16,7 @@ from tapeline.alerts.held import held_for
 from tapeline.alerts.operands import Combined, Operand, Truth, all_of, combine, compare, crosses, mapped, steps_of
 from tapeline.alerts.rule import Rule
 from tapeline.core.errors import ConfigurationError
+from tapeline.core.nanoseconds import SECOND
 from tapeline.core.rule_expression import RuleExpressionError, did_you_mean, parse_condition
 from tapeline.core.rule_nodes import (
     CONDITIONS,
@@ -37,7 +38,6 @@ from tapeline.core.rule_nodes import (
 )
 
 LARGEST_HYSTERESIS: Final = 1e30
-_SECOND: Final = 1_000_000_000
 _TEXTUAL: Final = ("timeframe", "state", "choice", "text")
 
 
@@ -80,7 +80,7 @@ def compile_rule(rule: Rule, catalogue: Catalogue | None = None, *, watched: boo
         program,
         frequency=table.FREQUENCIES.index(rule.frequency),
         cooldown=round(rule.cooldown.total_seconds() * 1_000),
-        bar=TIMEFRAMES[rule.timeframe] // _SECOND,
+        bar=TIMEFRAMES[rule.timeframe] // SECOND,
         close_of=at_close,
         watched=rule.watched if watched is None else watched,
     )

@@ -17,10 +17,10 @@ from tapeline.alerts.rule import Line, Name, Rule, SymbolName
 from tapeline.alerts.rule_files import read_entry, rule_to_plain
 from tapeline.alerts.store.store import Endpoint
 from tapeline.core.errors import ConfigurationError
+from tapeline.core.nanoseconds import SECOND
 
 SECTIONS: Final = ("rules", "silences", "endpoints", "aliases")
 MOST: Final[Mapping[str, int]] = {"rules": 100_000, "silences": 10_000, "endpoints": 1_000, "aliases": 100_000}
-_SECOND: Final = 1_000_000_000
 Place = tuple[str | int, ...]
 
 
@@ -291,7 +291,7 @@ def instant_text(nanoseconds: int) -> str:
     >>> instant_text(1_767_225_600_000_000_001), instant_of("2026-01-01T00:00:00Z")
     ('2026-01-01T00:00:00.000000001Z', 1767225600000000000)
     """
-    seconds, rest = divmod(nanoseconds, _SECOND)
+    seconds, rest = divmod(nanoseconds, SECOND)
     text = datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
     return f"{text}.{rest:09d}Z" if rest else f"{text}Z"
 
@@ -313,7 +313,7 @@ def instant_of(text: str) -> int:
         raise ValueError(f"{text!r:.50} is no instant; write 2026-01-01T00:00:00Z") from None
     if not 1970 <= moment.year < 2200 or len(fraction) > 9:
         raise ValueError(f"{text!r:.50} is no instant from 1970 to 2199")
-    return int(moment.timestamp()) * _SECOND + int(fraction.ljust(9, "0") if fraction else 0)
+    return int(moment.timestamp()) * SECOND + int(fraction.ljust(9, "0") if fraction else 0)
 
 
 def _rule_entry(rule: Rule) -> dict[str, Any]:

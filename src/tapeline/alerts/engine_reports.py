@@ -13,6 +13,7 @@ from sqlalchemy import delete, insert, select, update
 from tapeline.alerts.store.database import Database
 from tapeline.alerts.store.engine_tables import engine
 from tapeline.core.errors import ConfigurationError
+from tapeline.core.nanoseconds import SECOND
 
 BEAT_SECONDS: Final = 2.0
 """Between two reports of an engine."""
@@ -20,7 +21,6 @@ ALIVE_SECONDS: Final = 10.0
 """After which an engine that was not heard of no longer counts as alive: five beats."""
 LARGEST_STATUS: Final = 1 << 20
 _INSTANCE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
-_SECOND: Final = 1_000_000_000
 
 
 @dataclass(frozen=True)
@@ -114,9 +114,7 @@ def read_engines(database: Database, now: int) -> tuple[EngineReport, ...]:
     """
     rows = database.read(lambda db: db.execute(select(engine).order_by(engine.c.instance)).all())
     return tuple(
-        EngineReport(
-            row.instance, row.started_at, row.beat_at, _status(row.status), max(now - row.beat_at, 0) / _SECOND
-        )
+        EngineReport(row.instance, row.started_at, row.beat_at, _status(row.status), max(now - row.beat_at, 0) / SECOND)
         for row in rows
     )
 

@@ -25,6 +25,7 @@ from tapeline.alerts.latency import STAGES, StageLatency
 from tapeline.alerts.passage import Taken
 from tapeline.alerts.records import Delivery
 from tapeline.alerts.store.store import Endpoint
+from tapeline.core.nanoseconds import SECOND
 
 TARGET_SECONDS: Final = 0.1
 """A firing is on time where it is on the disk so long after the arrival of its trade."""
@@ -32,7 +33,6 @@ DELIVERY_SECONDS: Final = 10.0
 """A delivery is on time where a channel has taken it so long after it was due."""
 MOST_CHANNELS: Final = 16
 _LABEL: Final = re.compile(r"[a-z][a-z0-9_-]{0,31}")
-_SECOND: Final = 1_000_000_000
 _LOOKED_AT: Final = 4
 
 State = Literal["starting", "running", "stopped", "failed"]
@@ -184,8 +184,8 @@ class PerformanceMonitor:
         if outcome != "sent":
             return
         for one in deliveries:
-            self.latency.add("sent", (now - one.created_at) / _SECOND)
-            late = (now - max(one.created_at, one.not_before)) / _SECOND > DELIVERY_SECONDS
+            self.latency.add("sent", (now - one.created_at) / SECOND)
+            late = (now - max(one.created_at, one.not_before)) / SECOND > DELIVERY_SECONDS
             self.objective.add(good=not late, bad=late)
 
     def status(self, standing: Standing) -> dict[str, Any]:
@@ -254,7 +254,7 @@ def travel(taken: Taken, waited: float, now: int) -> float | None:
     for at in range(min(taken.times.size, _LOOKED_AT)):
         # Clocks of ours stand before the trade that moved them; a trade of a gap's filling was not on its way.
         if (taken.records is None or taken.records[at] == TRADE) and not taken.late[at]:
-            return (now - int(taken.times[at])) / _SECOND - waited
+            return (now - int(taken.times[at])) / SECOND - waited
     return None
 
 

@@ -25,10 +25,9 @@ from tapeline.alerts.passage import NEVER, Key, Passage, Taken
 from tapeline.alerts.phases import nanoseconds
 from tapeline.alerts.records import Commit, Delivery, RuleState
 from tapeline.alerts.routing import Router, opens_after
-from tapeline.alerts.rule import TIMEFRAME_NAMES, Rule
+from tapeline.alerts.rule import Rule
+from tapeline.alerts.timeframes import TIMEFRAMES
 
-_BARS: Final = dict(zip(TIMEFRAME_NAMES, (60, 300, 900, 3_600, 14_400, 86_400), strict=True))
-_SECOND: Final = 1_000_000_000
 _TRUTHS: Final[tuple[phases.Event, ...]] = ("unknown", "false", "true")
 """By the codes of ``table``."""
 _MOST_SEEN: Final = 10_000
@@ -346,7 +345,7 @@ class AlertProcessor:
             return True
         if rule.frequency == "once":
             return False
-        bar = _BARS[rule.timeframe] * _SECOND
+        bar = TIMEFRAMES[rule.timeframe]
         if rule.frequency == "once_per_bar" and before.fired_at // bar == ts // bar:
             return False
         return ts - before.fired_at >= nanoseconds(rule.cooldown)
@@ -468,7 +467,7 @@ class AlertProcessor:
         self, rule: Rule, symbol: str, kind: FiringKind, ts: int, now: Passage, price: float,
         sequence: int = -1, at_close: bool = False, sides: tuple[Side, ...] = (),
     ) -> Firing:  # fmt: skip
-        bar, late = _BARS[rule.timeframe] * _SECOND, now.late
+        bar, late = TIMEFRAMES[rule.timeframe], now.late
         return Firing(
             dedupe_key="",
             rule=rule.id,

@@ -13,9 +13,9 @@ from tapeline.alerts.pipeline import AlertPipeline
 from tapeline.alerts.routing import Route, Router
 from tapeline.alerts.rule import Rule
 from tapeline.alerts.store.opening import open_store
+from tapeline.core.nanoseconds import SECOND
 
 SYMBOL: Final = "BTCUSDT"
-_SECOND: Final = 1_000_000_000
 _AT_BEGIN: Final = (
     "requests",
     "websockets.asyncio.client",
@@ -63,7 +63,7 @@ def rehearse() -> int:
                     )
                     batcher = Batcher(pipeline.evaluator.symbols)
                     prices = (99.0, 101.0)
-                    ticks = [Tick(SYMBOL, (begin + n) * _SECOND, one, 1.0, begin + n) for n, one in enumerate(prices)]
+                    ticks = [Tick(SYMBOL, (begin + n) * SECOND, one, 1.0, begin + n) for n, one in enumerate(prices)]
                     batcher.take_all(ticks, "rehearsal")
                     found = batcher.flush(0, force=True)
                     if found is not None:
@@ -71,8 +71,8 @@ def rehearse() -> int:
                     pipeline.snapshot()
                 finally:
                     pipeline.close()
-            for claim in store.claim("webhook", limit=10, lease=_SECOND, now=10 * _SECOND):
-                store.begin_attempt(claim, now=10 * _SECOND)
+            for claim in store.claim("webhook", limit=10, lease=SECOND, now=10 * SECOND):
+                store.begin_attempt(claim, now=10 * SECOND)
             return store.count_firings()
         finally:
             store.close()

@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from tapeline.alerts.signal_intent import SignalIntent
+from tapeline.alerts.timeframes import TIMEFRAMES
 from tapeline.core.errors import ConfigurationError
 from tapeline.core.symbol import Symbol
 from tapeline.core.versions import digest
@@ -19,7 +20,7 @@ NoData = Literal["ok", "alerting", "nodata", "keep_last"]
 Priority = Literal["low", "normal", "high", "critical"]
 Kind = Literal["price", "volume", "technical", "pattern", "sentiment", "portfolio", "mixed"]
 PRIORITIES: Final[tuple[Priority, ...]] = ("low", "normal", "high", "critical")
-TIMEFRAME_NAMES: Final = ("1m", "5m", "15m", "1h", "4h", "1d")
+TIMEFRAME_NAMES: Final = tuple(TIMEFRAMES)
 MOST_SYMBOLS: Final = 100_000
 LONGEST_TEMPLATE: Final = 4_000
 

@@ -37,12 +37,12 @@ from tapeline.alerts.store.database import Database
 from tapeline.alerts.store.store import Endpoint, Store
 from tapeline.alerts.websocket_server import WebSocketServer
 from tapeline.core.errors import ConfigurationError, TapelineError
+from tapeline.core.nanoseconds import SECOND
 from tapeline.core.versions import digest
 from tapeline.monitoring.notification import Notification
 
 _log = logging.getLogger(__name__)
-NANOSECONDS: Final = 1_000_000_000
-_REMEMBERED: Final = 7 * 86_400 * NANOSECONDS
+_REMEMBERED: Final = 7 * 86_400 * SECOND
 """For how long an engine that is gone is still reported."""
 # The journal is made durable by a thread of its own: a disk flush must not hold the kernel up.
 _JOURNAL: Final = JournalOptions(delay=3_600.0, group_bytes=1 << 26)
@@ -430,7 +430,7 @@ class AlertEngine:
                     pipeline.snapshot()
                     return
                 elif batcher.depth:
-                    time.sleep((batcher.options.window - calm) / NANOSECONDS)
+                    time.sleep((batcher.options.window - calm) / SECOND)
                 if time.monotonic() - looked >= self.options.look:
                     looked = time.monotonic()
                     pipeline.read_acknowledgements()

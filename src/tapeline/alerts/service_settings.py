@@ -35,6 +35,7 @@ from tapeline.alerts.symbol_manager import SymbolManager
 from tapeline.alerts.webhook_manager import WebhookManager
 from tapeline.alerts.websocket_server import WebSocketServer
 from tapeline.core.errors import ConfigurationError, TapelineError
+from tapeline.core.nanoseconds import SECOND
 from tapeline.core.settings import AlertChannelSettings, AlertSettings, Settings
 
 if TYPE_CHECKING:
@@ -43,7 +44,6 @@ if TYPE_CHECKING:
     from tapeline.alerts.store.sql_store import SqlStore
 
 _log = logging.getLogger(__name__)
-_NANOSECONDS = 1_000_000_000
 
 
 def alert_folder(settings: Settings) -> Path:
@@ -222,4 +222,4 @@ def channel_routes(alerts: AlertSettings) -> dict[tuple[str, str], Route]:
 
 
 def _lifetime(name: str, one: AlertChannelSettings) -> int:
-    return bot_settings(name, one).lifetime if one.kind == BOT else int(one.lifetime_seconds * _NANOSECONDS)
+    return bot_settings(name, one).lifetime if one.kind == BOT else int(one.lifetime_seconds * SECOND)

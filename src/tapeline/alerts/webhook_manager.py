@@ -23,12 +23,12 @@ from tapeline.alerts.limits.local import LocalLimiter
 from tapeline.alerts.records import Delivery, Outcome
 from tapeline.alerts.store.store import Endpoint, RevisionConflictError, UnknownRecordError
 from tapeline.core.errors import ConfigurationError, DataError, TemporaryError, ThrottledError
+from tapeline.core.nanoseconds import SECOND
 
 if TYPE_CHECKING:
     from tapeline.alerts.endpoint_health import EndpointHealth
     from tapeline.alerts.store.sql_store import SqlStore
 
-SECOND: Final = 1_000_000_000
 GRACE_SECONDS: Final = 86_400.0
 LONGEST_GRACE: Final = 30 * 86_400.0
 TESTS: Final = Rate(6, 60.0, burst=2)

@@ -26,11 +26,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tapeline.alerts.access.principal import Principal
 from tapeline.alerts.delivery.secret_vault import SecretVault, UnreadableSecretError
-from tapeline.alerts.limits.limiter import SECOND
 from tapeline.alerts.store.companions import accompanied, alone
 from tapeline.alerts.store.database import Database
 from tapeline.alerts.store.gateway_tables import repeated
 from tapeline.core.errors import TapelineError
+from tapeline.core.nanoseconds import SECOND
 from tapeline.gateway.problems import ProblemError, problem_of, problem_response
 
 KEPT_SECONDS: Final = 86_400

@@ -35,13 +35,13 @@ from tapeline.alerts.store.database import Database
 from tapeline.alerts.store.people_tables import token_family, user
 from tapeline.alerts.store.store import UnknownRecordError
 from tapeline.core.errors import TemporaryError
+from tapeline.core.nanoseconds import SECOND
 from tapeline.core.settings import AlertGatewaySettings
 
 STRANGER: Final = "(unknown)"
 """The actor of what nobody known did; no user can have this name."""
 USED_SECONDS: Final = 60
 """How exact the time of a key's last use is: a write for every request would cost more than the request."""
-_SECOND: Final = 1_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -356,7 +356,7 @@ class AccessControl:
         if row is None:
             return None
         # The last access token of a login outlives its refresh token by as much as it is valid.
-        until = row.expires_at + int(self._settings.access_seconds * _SECOND)
+        until = row.expires_at + int(self._settings.access_seconds * SECOND)
         return _Known(Principal(row.owner, row.role, None, f"session:{id}"), until)
 
     def _key_standing(self, text: str) -> _Known | None:
@@ -364,7 +364,7 @@ class AccessControl:
         found = None if key is None else self._known_key(key)
         if key is not None and found is not None:
             now = self._clock()
-            if now - key.last_used_at >= USED_SECONDS * _SECOND:
+            if now - key.last_used_at >= USED_SECONDS * SECOND:
                 # Who cannot be told that his key was used is let in all the same.
                 with suppress(TemporaryError), alone():
                     self.keys.used(key.id, now)
@@ -386,9 +386,9 @@ class AccessControl:
         return _Known(Principal(key.owner, role, key.scopes, f"key:{key.id}"), until)
 
     def _tokens(self, family: Family) -> Tokens:
-        now = self._clock() // _SECOND
+        now = self._clock() // SECOND
         # The refresh token is made from what is kept and nothing else: given again within the grace it is the same.
-        made, ends = family.rotated_at // _SECOND, family.expires_at // _SECOND
+        made, ends = family.rotated_at // SECOND, family.expires_at // SECOND
         access_until = now + int(self._settings.access_seconds)
         access = Claims(family.owner, family.id, secrets.token_urlsafe(12), now, access_until)
         refresh = Claims(family.owner, family.id, family.current, made, ends)

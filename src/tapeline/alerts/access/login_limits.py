@@ -14,9 +14,9 @@ from tapeline.alerts.access.forgetting import forget_before
 from tapeline.alerts.store.database import Database
 from tapeline.alerts.store.people_tables import login_attempt
 from tapeline.core.errors import ThrottledError
+from tapeline.core.nanoseconds import SECOND
 
-_SECOND: Final = 1_000_000_000
-_FORGET: Final = 86_400 * _SECOND
+_FORGET: Final = 86_400 * SECOND
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,10 +84,10 @@ class LoginLimits:
             counts = {key: row.failures if row.forgotten_at >= now else 0 for key, row in rows.items()}
             until = max(row.blocked_until for row in rows.values())
             if until > now:
-                raise ThrottledError("too many failed logins", retry_after=(until - now) / _SECOND)
+                raise ThrottledError("too many failed logins", retry_after=(until - now) / SECOND)
             for key in rows:
                 failures = counts[key] + 1
-                pause = int(ALLOWANCES[keys[key]].pause(failures) * _SECOND)
+                pause = int(ALLOWANCES[keys[key]].pause(failures) * SECOND)
                 values = {"failures": failures, "blocked_until": now + pause if pause else 0}
                 _set(connection, key, {**values, "forgotten_at": now + _FORGET})
             forget_before(connection, login_attempt, login_attempt.c.forgotten_at, now)

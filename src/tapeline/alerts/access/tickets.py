@@ -16,11 +16,11 @@ from tapeline.alerts.access.forgetting import forget_before
 from tapeline.alerts.access.principal import Principal
 from tapeline.alerts.store.database import Database
 from tapeline.alerts.store.people_tables import ticket
+from tapeline.core.nanoseconds import SECOND
 
 PREFIX: Final = "tlt_"
 SECONDS: Final = 30.0
 _SHAPE: Final = re.compile(r"tlt_[A-Za-z0-9_-]{43}")
-_SECOND: Final = 1_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ class Tickets:
             "owner": principal.owner,
             "credential": principal.credential,
             "scopes": json.dumps(scopes),
-            "expires_at": now + int(SECONDS * _SECOND),
+            "expires_at": now + int(SECONDS * SECOND),
         }
 
         def work(connection: Connection) -> None:

@@ -15,13 +15,13 @@ from sqlalchemy import Connection, insert, select, update
 
 from tapeline.alerts.access.forgetting import forget_before
 from tapeline.alerts.store.people_tables import token_family
+from tapeline.core.nanoseconds import SECOND
 
 GRACE_SECONDS: Final = 10.0
 """For how long the token before still gives the same answer: two tabs of a browser refresh at the same moment."""
 LONGEST_SECONDS: Final = 90 * 86_400.0
 """After which a login ends however often it was refreshed."""
-_SECOND: Final = 1_000_000_000
-_KEEP: Final = 86_400 * _SECOND
+_KEEP: Final = 86_400 * SECOND
 Outcome = Literal["rotated", "repeated", "reused", "ended"]
 
 
@@ -64,7 +64,7 @@ def begin_family(connection: Connection, owner: str, address: str, now: int, sec
         previous="",
         created_at=now,
         rotated_at=now,
-        expires_at=now + int(seconds * _SECOND),
+        expires_at=now + int(seconds * SECOND),
         revoked_at=None,
         reason="",
         address=address,
@@ -103,16 +103,16 @@ def rotate_family(
     family = None if row is None else Family(*row)
     if family is None or not family.alive(now):
         return "ended", family
-    if token == family.previous and now - family.rotated_at <= GRACE_SECONDS * _SECOND:
+    if token == family.previous and now - family.rotated_at <= GRACE_SECONDS * SECOND:
         return "repeated", family
     if token != family.current:
         return "reused", family
-    latest = family.created_at + int(max(LONGEST_SECONDS, seconds) * _SECOND)
+    latest = family.created_at + int(max(LONGEST_SECONDS, seconds) * SECOND)
     values = {
         "current": secrets.token_urlsafe(16),
         "previous": token,
         "rotated_at": now,
-        "expires_at": min(now + int(seconds * _SECOND), latest),
+        "expires_at": min(now + int(seconds * SECOND), latest),
     }
     changed = connection.execute(
         update(token_family).where(token_family.c.id == id).values(values).returning(*token_family.columns)

@@ -15,6 +15,7 @@ from typing import Any, Final, Literal
 from tapeline.alerts.access.principal import NotAuthenticatedError
 from tapeline.alerts.access.signing_keys import checked_keys
 from tapeline.core.errors import MissingExtraError
+from tapeline.core.nanoseconds import SECOND
 
 Kind = Literal["access", "refresh"]
 ISSUER: Final = "tapeline"
@@ -27,7 +28,6 @@ _REQUIRED: Final = ("exp", "nbf", "iat", "aud", "iss", "sub", "jti", "fam", "typ
 _HEADER: Final = frozenset({"alg", "kid", "typ"})
 _KID: Final = re.compile(r"[0-9a-f]{16}")
 _SHAPE: Final = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
-_SECOND: Final = 1_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +108,7 @@ class TokenSigner:
         """
         try:
             payload = self._verified(token)
-            now = self._clock() // _SECOND
+            now = self._clock() // SECOND
             times = payload["iat"], payload["nbf"], payload["exp"]
             texts = payload["sub"], payload["fam"], payload["jti"]
             if not all(type(one) is int for one in times) or not all(type(one) is str and one for one in texts):

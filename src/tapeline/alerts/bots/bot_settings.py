@@ -10,12 +10,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from tapeline.alerts.rule import Name, SymbolName
 from tapeline.alerts.signal_intent import PositionSide
 from tapeline.core.errors import ConfigurationError
+from tapeline.core.nanoseconds import SECOND
 
 Dialect = Literal["generic", "pull", "freqtrade", "hummingbot", "threecommas"]
 Pair = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:/-]{0,63}$")]
 Word = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:@-]{0,127}$")]
 MOST_SYMBOLS: Final = 1_000
-NANOSECONDS: Final = 1_000_000_000
 
 
 class BotSettings(BaseModel):
@@ -88,7 +88,7 @@ class BotSettings(BaseModel):
     @property
     def lifetime(self) -> int:
         """``ttl`` in nanoseconds."""
-        return int(self.ttl * NANOSECONDS)
+        return int(self.ttl * SECOND)
 
     def pair(self, symbol: str) -> str | None:
         """The bot's name of a symbol; None where it does not trade it."""

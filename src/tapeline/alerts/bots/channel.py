@@ -27,9 +27,9 @@ from tapeline.alerts.delivery.ssrf import Resolve, TargetRules, resolve_host
 from tapeline.alerts.records import Delivery, Outcome
 from tapeline.alerts.store.store import Endpoint
 from tapeline.core.errors import ConfigurationError, DataError, TemporaryError
+from tapeline.core.nanoseconds import SECOND
 from tapeline.monitoring.redaction import Redactor, secret_parts
 
-SECOND: Final = 1_000_000_000
 TIMEOUT: Final = 5.0
 """Seconds for one request; a signal that expires earlier has less."""
 INSISTING: Final = 10.0

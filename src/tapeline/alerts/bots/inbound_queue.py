@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
 from sqlalchemy import Connection, delete, select, update
 from sqlalchemy.dialects import postgresql, sqlite
@@ -16,10 +16,10 @@ from tapeline.alerts.store.bot_tables import inbound
 from tapeline.alerts.store.database import Database
 from tapeline.alerts.store.queries import page_size
 from tapeline.core.errors import ConfigurationError, DataError
+from tapeline.core.nanoseconds import SECOND
 from tapeline.core.symbol import Symbol
 
 InboundState = Literal["waiting", "taken", "refused"]
-_SECOND: Final = 1_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +148,7 @@ def check_alert(source: InboundSource, alert: InboundAlert, now: int) -> SymbolN
         It may not, or the alert is not fresh.
     """
     settings = source.settings
-    if abs(now - alert.ts) > settings.fresh_seconds * _SECOND:
+    if abs(now - alert.ts) > settings.fresh_seconds * SECOND:
         raise NotPermittedAlertError(f"its time is more than {settings.fresh_seconds:g} s from ours")
     if settings.sides:
         closes = alert.position == "flat" or alert.action == "close"

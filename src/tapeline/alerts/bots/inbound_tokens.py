@@ -19,6 +19,7 @@ from tapeline.alerts.store.bot_tables import inbound_token
 from tapeline.alerts.store.database import Database
 from tapeline.alerts.store.store import UnknownRecordError
 from tapeline.core.errors import ConfigurationError
+from tapeline.core.nanoseconds import SECOND
 
 PREFIX: Final = "tv_"
 FEWEST_CHARACTERS: Final = 43
@@ -29,7 +30,6 @@ GRACE: Final = 86_400
 """Seconds for which the old token of a rotation is still taken."""
 TRADINGVIEW: Final = ("52.89.214.238", "34.212.75.30", "54.218.53.128", "52.32.178.7")
 """The addresses that TradingView publishes for its webhooks (help centre, "How to configure webhook alerts")."""
-_SECOND: Final = 1_000_000_000
 _Ticker = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:!/-]{0,63}$")]
 _Side = Literal["buy", "sell", "close"]
 
@@ -137,7 +137,7 @@ class InboundTokens:
 
         def work(db: Connection) -> None:
             known = _newest(db, owner, source)
-            until = now + grace * _SECOND
+            until = now + grace * SECOND
             standing = and_(
                 *_of(owner, source), or_(inbound_token.c.expires_at == 0, inbound_token.c.expires_at > until)
             )

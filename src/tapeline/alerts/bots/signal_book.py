@@ -15,7 +15,7 @@ from sqlalchemy import Connection, RowMapping, delete, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from tapeline.alerts.bots.acknowledgement import LONGEST_NOTE, Acknowledgement, SignalState
-from tapeline.alerts.bots.bot_settings import NANOSECONDS, BotSettings, read_settings
+from tapeline.alerts.bots.bot_settings import BotSettings, read_settings
 from tapeline.alerts.bots.signal import CHANNEL, Signal, complete, read_signal
 from tapeline.alerts.store import rows
 from tapeline.alerts.store.bot_tables import signal, signal_counter
@@ -25,6 +25,7 @@ from tapeline.alerts.store.metadata import delivery, endpoint
 from tapeline.alerts.store.queries import page_size
 from tapeline.alerts.store.store import UnknownRecordError
 from tapeline.core.errors import ConfigurationError, DataError
+from tapeline.core.nanoseconds import SECOND
 
 _BATCH: Final = 500
 _OUTBOX: Final = "outbox"
@@ -280,7 +281,7 @@ def _placed(row: RowMapping, owner: str, settings: BotSettings | None, sequence:
         "fill_price": None,
         "fill_quantity": None,
         "note": "" if pair is not None else f"the bot does not trade {full.symbol}",
-        "due_at": full.created_at + int(within * NANOSECONDS) if awaited else 0,
+        "due_at": full.created_at + int(within * SECOND) if awaited else 0,
         "told_at": 0,
     }
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from tapeline.alerts.delivery.retry import SECOND
 from tapeline.alerts.store.store import Claim
+from tapeline.core.nanoseconds import SECOND
 
 _URGENT: Final = "critical"
 

@@ -13,11 +13,12 @@ from typing import Any, Final
 
 from tapeline.alerts.delivery.channel import Answer, Channel
 from tapeline.alerts.delivery.grouping import Grouping, messages
-from tapeline.alerts.delivery.retry import FAILING_FOR, SCHEDULE, SECOND, delay, throttled_delay
+from tapeline.alerts.delivery.retry import FAILING_FOR, SCHEDULE, delay, throttled_delay
 from tapeline.alerts.records import Attempt, Delivery
 from tapeline.alerts.rule import PRIORITIES
 from tapeline.alerts.store.store import Claim, Endpoint, Store
 from tapeline.core.errors import ConfigurationError, TapelineError
+from tapeline.core.nanoseconds import SECOND
 from tapeline.monitoring.notification import Notification, Severity
 
 BATCH: Final = 200

@@ -16,13 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tapeline.alerts.engine import indicators as kinds
+from tapeline.alerts.timeframes import TIMEFRAMES as TIMEFRAMES
 from tapeline.core.errors import ConfigurationError
 
-MINUTE: Final = 60_000_000_000
-TIMEFRAMES: Final[Mapping[str, int]] = MappingProxyType(
-    {"1m": MINUTE, "5m": 5 * MINUTE, "15m": 15 * MINUTE, "1h": 60 * MINUTE, "4h": 240 * MINUTE, "1d": 1_440 * MINUTE}
-)
-"""Nanoseconds by name. Bars begin at whole multiples since 1970 in UTC."""
 NO_TIMEFRAME: Final = -1
 LONGEST: Final = 1_000
 """Bars that a window may have: rings hold so many."""

@@ -31,8 +31,8 @@ from tapeline.alerts.engine.fields import (
 from tapeline.alerts.engine.indicators import CLOSE, GROUPS
 from tapeline.alerts.engine.layout import CLOCK_SLOTS, FRAME_FIELDS, ROW, Indicator, Layout, plan
 from tapeline.alerts.engine.pool import Pool
+from tapeline.core.nanoseconds import SECOND
 
-SECOND: Final = 1_000_000_000
 MILLISECOND: Final = 1_000_000
 _SPARE: Final = 8
 """Indicators that nobody reads and that a layout keeps nevertheless."""

@@ -19,6 +19,7 @@ from tapeline.alerts.engine.evaluator import Batch
 from tapeline.alerts.engine.kernel import CLOCK, EVENT, GAP, TRADE, VALUE
 from tapeline.alerts.processor import Taken
 from tapeline.core.errors import ConfigurationError, DataError, TemporaryError
+from tapeline.core.nanoseconds import SECOND
 
 ROW: Final = np.dtype(
     [
@@ -36,7 +37,6 @@ ROW: Final = np.dtype(
 the batcher (``NO_SOURCE``: none), ``ts`` nanoseconds. Of an external value ``size`` is its place in the symbol's block.
 """
 NO_SOURCE: Final = 0xFFFF
-SECOND: Final = 1_000_000_000
 _PACK: Final = struct.Struct("<iBBHqddq")
 _EARLIEST: Final = -(2**62)
 _FOR_GOOD: Final = 2**62

@@ -9,9 +9,10 @@ from datetime import datetime
 from typing import Annotated, Any, Final, NamedTuple
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from tapeline.alerts.feeds.batcher import SECOND, Tick
+from tapeline.alerts.feeds.batcher import Tick
 from tapeline.alerts.feeds.source_names import LARGEST
 from tapeline.core.errors import ProviderError, ThrottledError
+from tapeline.core.nanoseconds import SECOND
 from tapeline.streams.messages import msgspec
 
 MAXIMUM_BARS: Final = 20_000

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from tapeline.core.errors import ConfigurationError
+from tapeline.core.nanoseconds import SECOND
 
-SECOND: Final = 1_000_000_000
 LONGEST_KEY: Final = 200
 
 

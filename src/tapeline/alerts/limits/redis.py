@@ -7,8 +7,9 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
-from tapeline.alerts.limits.limiter import SECOND, Limiter, Rate, Verdict, checked_key
+from tapeline.alerts.limits.limiter import Limiter, Rate, Verdict, checked_key
 from tapeline.alerts.scale.redis_connection import redis_connection
+from tapeline.core.nanoseconds import SECOND
 
 if TYPE_CHECKING:
     from redis import Redis

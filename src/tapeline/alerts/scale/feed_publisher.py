@@ -33,9 +33,9 @@ from tapeline.alerts.scale.spill import Spill
 from tapeline.alerts.scale.tick_streams import Entry, StreamWriter
 from tapeline.alerts.store.database import Database
 from tapeline.core.errors import DataError, TapelineError, TemporaryError
+from tapeline.core.nanoseconds import SECOND
 
 _log = logging.getLogger(__name__)
-NANOSECONDS: Final = 1_000_000_000
 _PAGE: Final = 512
 _SETTLED: Final = 2.0
 """Seconds after which every owner has seen that a term has begun."""
@@ -313,7 +313,7 @@ class _Term:
                         return
                     time.sleep(0.05)
                 elif batcher.depth:
-                    time.sleep(batcher.options.window / NANOSECONDS)
+                    time.sleep(batcher.options.window / SECOND)
         finally:
             if events is not None:
                 events.stop()

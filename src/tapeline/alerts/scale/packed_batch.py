@@ -135,13 +135,13 @@ def pack_by_shard(found: Rows, names: Sequence[str], shard_of: NDArray[np.int32]
     if everywhere.size:
         for shard in range(shards):
             at = np.flatnonzero((of_row == shard) | (of_row < 0))
-            packed[shard] = _pack(found, rows[at], at, names)
+            packed[shard] = _pack(found, _columns(rows[at]), 0, at.size, at, names)
         return packed
     order = np.argsort(of_row, kind="stable")
-    grouped, sorted_rows = of_row[order], rows[order]
-    starts = np.flatnonzero(np.r_[True, grouped[1:] != grouped[:-1]]) if grouped.size else np.zeros(0, np.intp)
-    for begin, end in zip(starts.tolist(), [*starts[1:].tolist(), grouped.size], strict=True):
-        packed[int(grouped[begin])] = _pack(found, sorted_rows[begin:end], order[begin:end], names)
+    grouped, columns = of_row[order], _columns(rows[order])
+    starts = np.flatnonzero(np.diff(grouped, prepend=-1)).tolist()
+    for begin, end in zip(starts, [*starts[1:], grouped.size], strict=True):
+        packed[int(grouped[begin])] = _pack(found, columns, begin, end, order, names)
     return packed
 
 
@@ -179,20 +179,26 @@ def unpack(raw: bytes) -> PackedBatch:
     return PackedBatch(tuple(names.symbols), tuple(names.sources), names.external, columns, bool(flags & BEGINS))
 
 
-def _pack(found: Rows, rows: NDArray[np.void], at: NDArray[np.intp], names: Sequence[str]) -> bytes:
-    numbers, local = np.unique(rows["symbol"], return_inverse=True)
-    # A record of all symbols, -1, sorts to the front and stays -1.
-    shift = int(numbers.size > 0 and numbers[0] < 0)
-    symbols = [names[number] for number in numbers[shift:].tolist()]
+def _columns(rows: NDArray[np.void]) -> dict[str, NDArray[Any]]:
+    return {name: np.ascontiguousarray(rows[name], kind) for name, kind in COLUMNS}
+
+
+def _pack(
+    found: Rows, columns: Mapping[str, NDArray[Any]], begin: int, end: int, at: NDArray[np.intp], names: Sequence[str]
+) -> bytes:
+    """Some of the columns as an entry; ``at`` says which records of the batch they were."""
+    count = end - begin
+    # A dictionary: numpy's unique costs more than all else where a batch is small.
+    local: dict[int, int] = {-1: -1}
+    numbers = [local.setdefault(number, len(local) - 1) for number in columns["symbol"][begin:end].tolist()]
+    symbols = [names[number] for number in local if number >= 0]
     external: dict[int, str] = {}
     if found.external:
-        where = {old: new for new, old in enumerate(at.tolist())}
+        where = {old: new for new, old in enumerate(at[begin:end].tolist())}
         external = {where[old]: key for old, (_, key) in found.external.items() if old in where}
-    columns = [
-        (local.astype("<i4") - shift if name == "symbol" else np.ascontiguousarray(rows[name], kind)).tobytes()
-        for name, kind in COLUMNS
-    ]
-    return _packed(_Names(symbols, list(found.sources), external), columns, rows.size, 0)
+    raw = [struct.pack(f"<{count}i", *numbers)]
+    raw += [columns[name][begin:end].tobytes() for name, _ in COLUMNS[1:]]
+    return _packed(_Names(symbols, list(found.sources), external), raw, count, 0)
 
 
 def _packed(names: _Names, columns: Sequence[bytes], count: int, flags: int) -> bytes:

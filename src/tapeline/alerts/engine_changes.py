@@ -32,7 +32,7 @@ _log = logging.getLogger(__name__)
 NANOSECONDS: Final = 1_000_000_000
 RULES_A_PIECE: Final = 8
 """Rules that change between two batches: each costs a tenth of a millisecond for each set of rules it changes."""
-SYMBOLS_A_PIECE: Final = 100
+SYMBOLS_A_PIECE: Final = 50
 """Symbols that come between two batches, and that the rules of a piece name together."""
 Moved = Callable[[tuple[str, ...], tuple[str, ...]], None]
 
@@ -111,6 +111,22 @@ class EngineChanges:
     def waiting(self) -> int:
         """Pieces that were not handed over yet."""
         return len(self._waiting)
+
+    @property
+    def rules(self) -> tuple[Rule, ...]:
+        """The rules that are to be in force."""
+        return self._source.rules
+
+    @property
+    def followed(self) -> tuple[str, ...]:
+        """The symbols that are to be followed."""
+        return tuple(self._followed.followed)
+
+    def pass_over(self) -> bool:
+        """Let all pieces count as handed over, for who takes rules and symbols as a whole; whether there were any."""
+        waiting = bool(self._waiting)
+        self._waiting.clear()
+        return waiting
 
     def symbols(self) -> tuple[str, ...]:
         """All symbols to begin with; reads everything for the first time.

@@ -8,7 +8,7 @@ export PREFECT_SERVER_ANALYTICS_ENABLED = false
 export GX_ANALYTICS_ENABLED = false
 export MLFLOW_DISABLE_TELEMETRY = true
 
-.PHONY: help demo test explore up bench soak soak-live soak-alerts soak-alerts-memory soak-availability lint types contracts check clean
+.PHONY: help demo test explore explore-api up bench soak soak-live soak-alerts soak-alerts-memory soak-alert-scale soak-availability lint types contracts check clean
 .DEFAULT_GOAL := help
 
 help: ## say what can be made
@@ -62,6 +62,9 @@ soak-alerts: $(VENV)/.dev ## kill the alert engine 200 times at random instants:
 
 soak-alerts-memory: $(VENV)/.dev ## the alert service under load for ten minutes: a flat memory and no firing missing
 	MALLOC_ARENA_MAX=2 $(BIN)/python -m benchmarks.soak_alerts
+
+soak-alert-scale: $(VENV)/.dev ## kill, stop and replace engines, feed and Redis 60 times: no firing lost, none doubled
+	$(BIN)/python -m benchmarks.soak_alert_scale
 
 soak-availability: $(VENV)/.dev ## kill the alert service once a minute for ten minutes: 99.9 per cent in time, none lost
 	$(BIN)/python -m benchmarks.soak_availability

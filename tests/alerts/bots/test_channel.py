@@ -61,7 +61,8 @@ def desk(store, bot):
 
 def test_signals_of_all_rules_of_a_bot_go_out_in_one_order(desk, bot) -> None:
     rules = (rule(), rule(id="other", priority="critical"))
-    fired = [desk.fire(number, of=rules[number % 2], rule=rules[number % 2].id) for number in range(6)]
+    turns = [rules[number % 2] for number in range(6)]
+    fired = [desk.fire(number, of=of, rule=of.id, priority=of.priority) for number, of in enumerate(turns)]
     # The second is the most urgent, and still waits for the first, which no one takes for a while.
     bot.script = [(503, {})] * 3
     desk.deliver(6)

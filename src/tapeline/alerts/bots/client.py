@@ -191,8 +191,6 @@ class SignalClient:
         over = ("executed", "rejected") if self._was_executed is not None else ("accepted", "executed", "rejected")
         if known in over or signal.action == "hold":
             said = None
-        elif signal.is_stale(self._clock()):
-            said = STALE
         else:
             before = self._was_executed(signal) if known == "accepted" and self._was_executed is not None else None
             said = before if before is not None else self._act(signal)
@@ -201,7 +199,7 @@ class SignalClient:
 
     def _act(self, signal: Signal) -> Acknowledgement:
         self._keep(replace(self._state, begun=signal.text()))
-        # Between the two disks' work: a signal that became stale by it is not acted on.
+        # Asked last: writing it down takes its time too.
         if signal.is_stale(self._clock()):
             return STALE
         return self._handle(signal)

@@ -37,6 +37,7 @@ def test_a_login_gives_tokens_that_say_who_asks(people, clock) -> None:
     assert (session.address, tokens.access_until) == (HERE, clock.now // SECOND + 900)
     (row,) = people.audit.rows()
     assert (row.actor, row.action, row.address, row.request_id) == ("ann", "login", HERE, "q-1")
+    assert (row.kind, row.record) == ("session", session.id)
     assert tokens.access not in repr(tokens)
     refused(people, tokens.refresh)
     for bearer in (None, "", "x", "tlk_", "tlk_aaaaaaaaaaaa_" + "b" * 43):

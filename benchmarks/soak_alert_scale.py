@@ -20,7 +20,7 @@ from tapeline.alerts.store.opening import open_store
 from tests.alerts.scale.support import SHARDS, EngineProcess, Feed, Gate, stored, tape, undisturbed, until
 
 LEASE, TRADES = 1.0, 400
-NAMES = ("ann", "ben", "cat")
+NAMES = ("ann", "cat", "dan")
 KINDS = ("kill", "stop", "empty", "redis", "feed")
 
 

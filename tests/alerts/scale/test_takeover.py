@@ -32,7 +32,7 @@ from tests.alerts.scale.support import (
 )
 
 TRADES = int(os.environ.get("TAPELINE_SCALE_TRADES", "1500"))
-NAMES = ("ann", "ben", "cat")
+NAMES = ("ann", "cat", "dan")
 
 
 @pytest.fixture(scope="module")

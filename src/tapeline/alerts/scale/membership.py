@@ -37,6 +37,7 @@ class Membership:
         self.problem: BaseException | None = None
         self._on_view, self._healthy = on_view, healthy
         self._every = min(leases.lease_seconds / LOOKS, LONGEST_LOOK)
+        self._looked = self._calm_until = float("-inf")
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="tapeline-alert-membership", daemon=True)
 
@@ -71,7 +72,13 @@ class Membership:
     def _look(self) -> None:
         try:
             self.view = self.leases.look()
-            self._on_view(self.view)
+            now = time.monotonic()
+            if self._looked > float("-inf") and now - self._looked > self.leases.lease_seconds:
+                # The database was away, or we were: the others have not renewed either, and are not dead for that.
+                self._calm_until = now + self.leases.lease_seconds / 2
+            self._looked = now
+            if now >= self._calm_until:
+                self._on_view(self.view)
         except TemporaryError as error:
             # Who cannot renew loses what he has to the others; what he then still writes is refused.
             _log.warning("the lease is not renewed for now: %s", error)

@@ -197,7 +197,7 @@ class ShardEngine:
             except FencedOutError:
                 self._drop(owned)
                 continue
-            except TemporaryError as error:
+            except (TemporaryError, TimeoutError) as error:
                 _log.warning("shard %d is taken up again later: %s", owned.shard, error)
                 self._drop(owned, fenced=False)
                 continue
@@ -266,8 +266,12 @@ class ShardEngine:
                 owned, position, before = self._durable.get_nowait()
             except queue.Empty:
                 return
-            if owned.shard in self._shards:
+            if owned.shard not in self._shards:
+                continue
+            try:
                 self._reader.covered(owned.shard, position, before)
+            except TemporaryError as error:
+                _log.info("entries of shard %d are acknowledged later: %s", owned.shard, error)
 
     def _read(self) -> None:
         positions = {number: shard.position for number, shard in self._shards.items()}
@@ -299,7 +303,7 @@ class ShardEngine:
                     shard.set_rules(now.rules, now.symbols, now.generation)
             except FencedOutError:
                 self._let_go(number)
-            except TemporaryError as error:
+            except (TemporaryError, TimeoutError) as error:
                 _log.warning("changes of shard %d are taken later: %s", number, error)
                 shard.generation, self._acknowledged = -1, -1
             except ConfigurationError as error:

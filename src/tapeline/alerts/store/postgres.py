@@ -19,7 +19,7 @@ from tapeline.core.errors import ConfigurationError, MissingExtraError
 
 CONNECTIONS: Final = 8
 STATEMENT_SECONDS: Final = 60
-IDLE_SECONDS: Final = 3
+IDLE_SECONDS: Final = 5
 """After which a transaction whose client says nothing is ended: a process that was stopped must not hold locks."""
 _COUNT: Final = {"preserve_rowcount": True}
 

@@ -31,6 +31,8 @@ def ensure_schema(connection: Connection) -> None:
     if revision(connection) == SCHEMA_REVISION:
         return
     if connection.dialect.name == "postgresql":
+        # Importing Alembic takes a while, and a loaded machine longer: this transaction may be silent.
+        connection.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
         connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
     found = revision(connection)
     if found != SCHEMA_REVISION:

@@ -7,6 +7,7 @@ import logging
 import re
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from functools import lru_cache
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import Any, Final
@@ -43,6 +44,8 @@ class JsonFormatter(logging.Formatter):
     def __init__(self, redact: Redactor, service: str = "tapeline-alerts") -> None:
         super().__init__()
         self._redact, self._service = redact, service
+        # Owners, addresses and routes come again and again, and each search for secrets is a dozen expressions.
+        self._known = lru_cache(maxsize=512)(self._clean)
 
     def format(self, record: logging.LogRecord) -> str:
         """The line, without its end."""
@@ -50,7 +53,7 @@ class JsonFormatter(logging.Formatter):
         line: dict[str, Any] = {
             "@timestamp": made,
             "log.level": record.levelname.lower(),
-            "message": self._clean(record.getMessage()),
+            "message": self._short(record.getMessage()),
             "ecs.version": ECS_VERSION,
             "service.name": self._service,
             "event.dataset": DATASET,
@@ -60,7 +63,7 @@ class JsonFormatter(logging.Formatter):
         }
         for name, value in vars(record).items():
             if name not in _KNOWN and _FIELD.fullmatch(name):
-                plain = value if isinstance(value, (bool, int)) or value is None else self._clean(str(value))
+                plain = value if isinstance(value, (bool, int)) or value is None else self._short(str(value))
                 line[f"labels.{name}"] = plain
         if record.exc_info and record.exc_info[1] is not None:
             error = record.exc_info[1]
@@ -69,9 +72,28 @@ class JsonFormatter(logging.Formatter):
             line["error.stack_trace"] = self._redact(self.formatException(record.exc_info))
         return json.dumps(line, ensure_ascii=False)
 
+    def _short(self, text: str) -> str:
+        return self._known(text) if len(text) <= 100 else self._clean(text)
+
     def _clean(self, text: str) -> str:
         """Without secrets, and without what could pass for a line or a colour of its own in a terminal."""
         return _CONTROL.sub(" ", self._redact(text)).replace("\n", "\\n")
+
+
+class _LogFile(RotatingFileHandler):
+    """Formats a line once; the standard one would do it twice, first to know whether it still fits."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            line = self.format(record) + self.terminator
+            if self.stream is None:
+                self.stream = self._open()
+            if 0 < self.maxBytes < self.stream.tell() + len(line.encode("utf-8", "replace")):
+                self.doRollover()
+            self.stream.write(line)
+            self.flush()
+        except Exception:  # noqa: BLE001 - as logging has it: a log that fails must not stop what it tells of
+            self.handleError(record)
 
 
 def open_log(
@@ -102,7 +124,7 @@ def open_log(
         raise ConfigurationError(f"rotate_bytes = {rotate_bytes} and kept = {kept} must be positive")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handler = RotatingFileHandler(path, maxBytes=rotate_bytes, backupCount=kept, encoding="utf-8")
+        handler = _LogFile(path, maxBytes=rotate_bytes, backupCount=kept, encoding="utf-8")
         path.chmod(0o600)
     except OSError as error:
         raise ConfigurationError(f"the log {path} cannot be written: {error}") from None

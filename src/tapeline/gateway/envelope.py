@@ -84,17 +84,10 @@ class Envelope:
         if not _log.isEnabledFor(logging.INFO):
             return
         principal = state.get("principal")
-        _log.info(
-            "%s %s %d",
-            scope["method"] if scope["method"].isalpha() else "?",
-            path,
-            status,
-            extra={
-                "request_id": state["request_id"],
-                "milliseconds": f"{seconds * 1e3:.3f}",
-                "bytes": size,
-                "address": state.get("address", ""),
-                "owner": getattr(principal, "owner", ""),
-                "credential": getattr(principal, "credential", ""),
-            },
-        )
+        said = {"request_id": state["request_id"], "microseconds": round(seconds * 1e6), "bytes": size}
+        if address := state.get("address"):
+            said["address"] = address
+        if owner := getattr(principal, "owner", ""):
+            said |= {"owner": owner, "credential": getattr(principal, "credential", "")}
+        method = scope["method"] if scope["method"].isalpha() else "?"
+        _log.info("%s %s %d", method, path, status, extra=said)

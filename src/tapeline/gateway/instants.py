@@ -38,7 +38,7 @@ def instant(nanoseconds: int) -> str:
     '2026-01-01T00:00:00.123456789Z'
     """
     seconds, rest = divmod(nanoseconds, SECOND)
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{rest:09d}Z"
+    return f"{datetime.fromtimestamp(seconds, UTC).isoformat()[:19]}.{rest:09d}Z"
 
 
 def instant_or_none(nanoseconds: int | None) -> str | None:

@@ -6,6 +6,7 @@ import secrets
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
+import msgspec
 from pydantic import ConfigDict, Field, create_model
 
 from tapeline.alerts.condition_json import condition_from_json
@@ -129,9 +130,28 @@ def stored_body(stored: StoredRule) -> StoredRuleBody:
     )
 
 
+def stored_json(stored: StoredRule) -> bytes:
+    """The same as JSON, for lists.
+
+    Examples
+    --------
+    >>> rule = Rule(id="r", owner="ann", condition="close > 1", symbols=("A",))
+    >>> stored = StoredRule(rule, 3, 17, 1_767_225_600_000_000_000, "ann")
+    >>> stored_json(stored) == stored_body(stored).model_dump_json().encode()
+    True
+    """
+    own = {
+        "revision": stored.revision,
+        "changed_at": instant(stored.changed_at),
+        "changed_by": stored.changed_by,
+        "deleted": stored.deleted,
+    }
+    return Rule.__pydantic_serializer__.to_json(stored.rule)[:-1] + b"," + msgspec.json.encode(own)[1:]
+
+
 def moment(nanoseconds: int) -> datetime:
     """A time of the store as a datetime, to the microsecond."""
     return datetime.fromtimestamp(nanoseconds // 1_000 / 1e6, UTC)
 
 
-__all__ = ["NewRule", "RuleBody", "StoredRuleBody", "moment", "new_id", "rule_of", "stored_body"]
+__all__ = ["NewRule", "RuleBody", "StoredRuleBody", "moment", "new_id", "rule_of", "stored_body", "stored_json"]

@@ -12,7 +12,7 @@ from starlette.responses import StreamingResponse
 from tapeline.alerts.access.principal import Principal
 from tapeline.alerts.firing import Firing
 from tapeline.alerts.store.store import FiringQuery, StoredFiring
-from tapeline.gateway.answers import Body, answered, problems
+from tapeline.gateway.answers import Body, answered, answered_page, problems
 from tapeline.gateway.callers import Traced, owner_of, require
 from tapeline.gateway.context import Context, GatewayContext
 from tapeline.gateway.delivery_bodies import DeliveryWithAttempts, delivery_with_attempts
@@ -146,8 +146,7 @@ def list_firings(
     )
     with blamed_on("cursor", place="query"):
         page = context.store.firings(query, cursor=cursor, limit=limit, oldest_first=oldest_first)
-    items = [FiringBody.model_construct(**_plain(one)) for one in page.items]
-    return answered(Page.model_construct(items=items, cursor=page.cursor))
+    return answered_page(map(_plain, page.items), page.cursor)
 
 
 @router.get("/firings/export", summary="Firings as lines of JSON", response_class=StreamingResponse, responses=_LINES)

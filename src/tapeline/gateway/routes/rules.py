@@ -11,7 +11,7 @@ from tapeline.alerts.access.principal import Principal
 from tapeline.alerts.rule import Rule
 from tapeline.alerts.store.caller_queries import CallerQueries
 from tapeline.alerts.store.store import RevisionConflictError, StoredRule
-from tapeline.gateway.answers import Body, answered, problems
+from tapeline.gateway.answers import Body, answered, answered_page, problems
 from tapeline.gateway.callers import Traced, owner_of, require
 from tapeline.gateway.context import Context, GatewayContext
 from tapeline.gateway.etags import IfMatch, IfNoneMatch, etag_of, is_known, matched_revision
@@ -24,6 +24,7 @@ from tapeline.gateway.rule_bodies import (
     new_id,
     rule_of,
     stored_body,
+    stored_json,
 )
 
 if TYPE_CHECKING:
@@ -57,8 +58,8 @@ def list_rules(
         owner_of(caller, owner), after=key_of(cursor), limit=limit, enabled=enabled
     )
     more = len(found) > limit
-    items = [stored_body(one) for one in found[:limit]]
-    return answered(Page.model_construct(items=items, cursor=cursor_after(items[-1].id) if more else None))
+    shown = found[:limit]
+    return answered_page(map(stored_json, shown), cursor_after(shown[-1].rule.id) if more else None)
 
 
 @router.post(
@@ -143,9 +144,8 @@ def rule_history(id: RuleId, context: Context, caller: Reader, limit: Limit = 50
     if not revisions:
         raise not_found("rule")
     left = [one for one in revisions if not after or one.revision < int(after)]
-    items = [stored_body(one) for one in left[:limit]]
-    more = len(left) > limit
-    return answered(Page.model_construct(items=items, cursor=cursor_after(str(items[-1].revision)) if more else None))
+    shown, more = left[:limit], len(left) > limit
+    return answered_page(map(stored_json, shown), cursor_after(str(shown[-1].revision)) if more else None)
 
 
 def standing(context: GatewayContext, caller: Principal, id: str) -> StoredRule:

@@ -34,6 +34,7 @@ DOCS = Path(__file__).parents[2] / "docs"
         "rules.md",
         "access.md",
         "alerts.md",
+        "gateway.md",
         "alert_configuration.md",
         "alert_scale.md",
         "bots.md",

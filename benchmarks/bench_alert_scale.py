@@ -21,6 +21,7 @@ from benchmarks.harness import cpu_seconds, report
 from tapeline.alerts.engine.evaluator import Evaluator
 from tapeline.alerts.feeds.batcher import ROW, Rows
 from tapeline.alerts.scale.assignment import shard_of
+from tapeline.alerts.scale.feed_publisher import PublisherOptions
 from tapeline.alerts.scale.packed_batch import beginning, joined, pack_by_shard, position_of, unpack
 from tapeline.alerts.scale.redis_connection import redis_connection
 from tapeline.alerts.scale.shard_records import ShardRecords
@@ -129,7 +130,8 @@ def latency(made: RedisServer, rate: int, seconds: float) -> np.ndarray:
     for shard in range(PARTS):
         writer.send([Entry(shard, position_of(1, 0), beginning())], create=True)
         reader.follow(shard, position_of(1, 0))
-    size = max(rate // 500, 1)
+    # As many batches a second as the feed makes where ticks never stop.
+    size = max(rate * PublisherOptions().batcher.window // 1_000_000_000, 1)
     count = int(rate * seconds) // size
 
     def read() -> None:
@@ -137,10 +139,10 @@ def latency(made: RedisServer, rate: int, seconds: float) -> np.ndarray:
         records = {shard: ShardRecords(Evaluator(), {}) for shard in range(PARTS)}
         while seen < count * size:
             for shard, entries in reader.read(0.2, positions=positions).items():
-                for one in entries:
-                    batch, _ = records[shard].take(unpack(one.body))
+                for _, packed in joined([unpack(one.body) for one in entries]):
+                    batch, _ = records[shard].take(packed)
                     seen += batch.prices.size
-                    taken.append((time.monotonic_ns() - int(batch.times[0])) / 1e6)
+                    taken.append((time.monotonic_ns() - batch.times) / 1e6)
 
     thread = threading.Thread(target=read)
     thread.start()
@@ -154,7 +156,7 @@ def latency(made: RedisServer, rate: int, seconds: float) -> np.ndarray:
             entries.append(Entry(shard, position_of(1, numbers[shard]), body))
         writer.send(entries)
     thread.join()
-    return np.array(taken)
+    return np.concatenate(taken)
 
 
 def takeover(made: RedisServer, lease: float) -> float:

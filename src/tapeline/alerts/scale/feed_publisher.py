@@ -85,7 +85,7 @@ class PublisherOptions:
     follow: float = 1.0
     spill_bytes: int = 4 << 30
     # Longer than where engine and feed are one process: an entry costs more than a batch.
-    batcher: BatcherOptions = field(default_factory=lambda: BatcherOptions(window=2_000_000))
+    batcher: BatcherOptions = field(default_factory=lambda: BatcherOptions(window=5_000_000))
     manager: ManagerOptions = field(default_factory=ManagerOptions)
 
 

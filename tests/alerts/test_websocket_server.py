@@ -20,7 +20,7 @@ from tapeline.alerts.records import Commit
 from tapeline.alerts.store.store import StoredFiring
 from tapeline.alerts.websocket_access import Access, Offer, TokenGate
 from tapeline.alerts.websocket_door import StreamLimits
-from tapeline.alerts.websocket_server import WebSocketServer
+from tapeline.alerts.websocket_server import COUNTED, WebSocketServer
 from tapeline.core.errors import ConfigurationError, TemporaryError
 from tests.alerts.delivery.support import firing
 
@@ -558,6 +558,15 @@ def test_a_firing_is_written_once_whoever_gets_it_and_not_at_all_for_nobody(monk
             assert (metrics["sent"], metrics["clients"], metrics["slow"]) == (5 + 6, 5, 0)
 
     asyncio.run(work())
+
+
+def test_what_the_stream_counts_is_what_an_engine_reports() -> None:
+    from tapeline.alerts.engine_metrics import COUNTERS, GAUGES
+
+    names = WebSocketServer(MemoryStore()).metrics().keys()
+    assert names >= COUNTED
+    assert {f"stream_{name}" for name in COUNTED} <= COUNTERS.keys()
+    assert {f"stream_{name}" for name in names - COUNTED} <= GAUGES.keys()
 
 
 def test_the_same_event_has_the_same_id_whenever_it_is_asked_for() -> None:

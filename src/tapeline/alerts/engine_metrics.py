@@ -38,6 +38,12 @@ COUNTERS: Final[Mapping[str, Metric]] = {
     "dropped": _counter("dropped", "Records of standing-by sources that fell out again."),
     "waits": _counter("full_queue_waits", "Times a source waited because the queue was full."),
     "store_failures": _counter("store_failures", "Commits that had to be tried again."),
+    "stream_sent": _counter("stream_sent", "Messages to WebSocket clients."),
+    "stream_slow": _counter("stream_slow_clients", "WebSocket clients that were closed for being too slow."),
+    "stream_dropped": _counter("stream_dropped", "Firings that waited for them; they resume and get them."),
+    "stream_refused": _counter("stream_refused", "WebSocket handshakes that were refused."),
+    "stream_expired": _counter("stream_expired", "WebSocket clients whose credential ended."),
+    "stream_broken": _counter("stream_broken", "WebSocket clients that were closed for what they said."),
 }
 """Totals by their name in a report."""
 GAUGES: Final[Mapping[str, Metric]] = {
@@ -47,6 +53,10 @@ GAUGES: Final[Mapping[str, Metric]] = {
     "idle_seconds": _gauge("feed_idle_seconds", "Since the last record of any source."),
     "queue": _gauge("queue_records", "Records that wait for the kernel."),
     "commits_waiting": _gauge("commits_waiting", "Commits that wait for the store."),
+    "stream_clients": _gauge("stream_clients", "WebSocket clients that are connected."),
+    "stream_groups": _gauge("stream_groups", "Groups of WebSocket clients with equal filters."),
+    "stream_waiting": _gauge("stream_waiting", "Firings that wait for WebSocket clients."),
+    "stream_waiting_most": _gauge("stream_waiting_most", "The most that ever waited for one of them."),
     "memory_bytes": _gauge("resident_memory_bytes", "Memory of the engine's process."),
 }
 """Values by their name in a report."""

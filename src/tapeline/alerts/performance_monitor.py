@@ -54,8 +54,8 @@ class Standing:
         Records that wait for the kernel, and for how many there is room.
     commits, store_problem:
         Commits that wait for the store, and why it refuses, where it does.
-    counters:
-        Totals by name, see ``engine_metrics.COUNTERS``.
+    counters, gauges:
+        Totals, and further values, by name: see ``engine_metrics.COUNTERS`` and ``GAUGES``.
     """
 
     state: State
@@ -70,6 +70,7 @@ class Standing:
     commits: int = 0
     store_problem: str = ""
     counters: Mapping[str, int] = field(default_factory=dict)
+    gauges: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -193,6 +194,7 @@ class PerformanceMonitor:
         with self._lock:
             deliveries = [[*key, count] for key, count in sorted(self._deliveries.items())]
         return {
+            **standing.gauges,
             "state": standing.state,
             "health": _plain(health(standing, self.limits)),
             "readiness": _plain(readiness(standing, self.limits)),

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Protocol
 
@@ -18,10 +15,11 @@ from tapeline.alerts.delivery.manager import NotificationManager
 from tapeline.alerts.delivery.messages import render
 from tapeline.alerts.engine.indicators import EXTERNAL
 from tapeline.alerts.engine.layout import Indicator
-from tapeline.alerts.engine_changes import ChangeOptions, EngineChanges
-from tapeline.alerts.engine_reports import BEAT_SECONDS, EngineReport, forget_engines, write_engine
-from tapeline.alerts.feeds.batcher import Batcher, BatcherOptions
-from tapeline.alerts.feeds.data_manager import DataManager, ManagerOptions
+from tapeline.alerts.engine_beats import EngineBeats, instance_of
+from tapeline.alerts.engine_changes import EngineChanges
+from tapeline.alerts.engine_options import EngineOptions
+from tapeline.alerts.feeds.batcher import Batcher
+from tapeline.alerts.feeds.data_manager import DataManager
 from tapeline.alerts.feeds.source_names import SourceName
 from tapeline.alerts.feeds.symbol_changes import follow_symbols
 from tapeline.alerts.feeds.tick_journal import JournalOptions
@@ -35,15 +33,13 @@ from tapeline.alerts.rule import Rule
 from tapeline.alerts.series import History
 from tapeline.alerts.store.database import Database
 from tapeline.alerts.store.store import Endpoint, Store
-from tapeline.alerts.websocket_server import WebSocketServer
+from tapeline.alerts.websocket_server import COUNTED, WebSocketServer
 from tapeline.core.errors import ConfigurationError, TapelineError
 from tapeline.core.nanoseconds import SECOND
-from tapeline.core.versions import digest
 from tapeline.monitoring.notification import Notification
 
 _log = logging.getLogger(__name__)
-_REMEMBERED: Final = 7 * 86_400 * SECOND
-"""For how long an engine that is gone is still reported."""
+__all__ = ["AlertEngine", "EngineOptions", "ExternalEvent", "Source"]
 # The journal is made durable by a thread of its own: a disk flush must not hold the kernel up.
 _JOURNAL: Final = JournalOptions(delay=3_600.0, group_bytes=1 << 26)
 
@@ -71,34 +67,6 @@ class ExternalEvent(NamedTuple):
     ts: int
     value: float = 1.0
     lasting: bool = False
-
-
-@dataclass(frozen=True)
-class EngineOptions:
-    """How often the engine does what it does beside its batches; all in seconds.
-
-    Parameters
-    ----------
-    look:
-        Between two looks for changed rules, silences and acknowledgements.
-    snapshot:
-        Between two snapshots of kernel and processor.
-    journal:
-        Between two flushes of the tick journal. What a crash takes of it the sources give again.
-    gather:
-        For which the store's writer gathers commits.
-    pause:
-        Before a source that failed is run again, doubled with each failure up to a minute.
-    """
-
-    look: float = 1.0
-    snapshot: float = 5.0
-    journal: float = 0.25
-    gather: float = 0.002
-    pause: float = 1.0
-    changes: ChangeOptions = field(default_factory=ChangeOptions)
-    batcher: BatcherOptions = field(default_factory=BatcherOptions)
-    manager: ManagerOptions = field(default_factory=ManagerOptions)
 
 
 class AlertEngine:
@@ -174,7 +142,7 @@ class AlertEngine:
     ) -> None:
         self.store, self.folder, self.options = store, folder, options or EngineOptions()
         self.monitor = PerformanceMonitor()
-        self.instance = instance or f"{_host()}-{digest(str(folder.resolve()))[:6]}"
+        self.instance = instance or instance_of(folder)
         self._symbols, self._make_sources = symbols, sources
         self._router = Router(routes or {}, render)
         self._clock, self._server, self._history, self._alone = clock, server, history, alone
@@ -192,7 +160,7 @@ class AlertEngine:
         self._tasks: list[asyncio.Task[None]] = []
         self._sources: list[Source] = []
         self._failed: BaseException | None = None
-        self._started_at, self._came_round = 0, time.monotonic()
+        self._came_round = time.monotonic()
         self.pipeline: AlertPipeline | None = None
         self.manager: DataManager | None = None
         self.lock = FolderLock(folder)
@@ -245,8 +213,9 @@ class AlertEngine:
         )
         database = getattr(self.store, "database", None)
         if isinstance(database, Database):
-            works = (*works, ("tapeline-alert-beat", self._beat, (database,)))
-        self._started_at, self._came_round = self._clock(), time.monotonic()
+            beats = EngineBeats(database, self.instance, lambda: self.monitor.status(self.standing()), self._clock)
+            works = (*works, ("tapeline-alert-beats", beats.run, (self._stopping, self.options.beat)))
+        self._came_round = time.monotonic()
         for name, work, arguments in works:
             thread = threading.Thread(target=work, args=arguments, name=name, daemon=True)
             thread.start()
@@ -345,6 +314,7 @@ class AlertEngine:
             return Standing("failed" if self._failed else "starting", str(self._failed or ""))
         group, batcher, given = pipeline.group.counts(), manager.batcher, manager.counters
         problem = self._failed or pipeline.problem
+        stream = self._server.metrics() if self._server is not None else {}
         return Standing(
             "failed" if self._failed else "stopped" if self._stopping.is_set() else "running",
             problem=str(problem or ""),
@@ -369,7 +339,9 @@ class AlertEngine:
                 "dropped": given.standby_dropped,
                 "waits": batcher.counters.waits,
                 "store_failures": group.failures,
+                **{f"stream_{name}": int(value) for name, value in stream.items() if name in COUNTED},
             },
+            gauges={f"stream_{name}": value for name, value in stream.items() if name not in COUNTED},
         )
 
     def _open(self) -> AlertPipeline:
@@ -462,23 +434,6 @@ class AlertEngine:
                 return
             await follow_symbols(manager, self._sources, coming, going, self._names_of)
 
-    def _beat(self, database: Database) -> None:
-        """The thread that reports how the engine does, until it has stopped."""
-        forgotten = False
-        while True:
-            ended = self._stopping.wait(BEAT_SECONDS)
-            now = self._clock()
-            try:
-                if not forgotten:
-                    forget_engines(database, now - _REMEMBERED)
-                    forgotten = True
-                status = self.monitor.status(self.standing())
-                write_engine(database, EngineReport(self.instance, self._started_at, now, status))
-            except Exception as error:  # noqa: BLE001 - whatever it is: alerts do not depend on their report
-                _log.info("the engine cannot report itself for now: %s", error)
-            if ended:
-                return
-
     def _flush(self, pipeline: AlertPipeline) -> None:
         """The thread that makes the journal durable."""
         while not self._stopping.wait(self.options.journal):
@@ -501,8 +456,3 @@ class AlertEngine:
                 await asyncio.sleep(pause)
             else:
                 return
-
-
-def _host() -> str:
-    """The machine's name, as the name of an engine may be."""
-    return re.sub(r"[^A-Za-z0-9_.-]", "-", socket.gethostname()).lstrip("_.-")[:40] or "engine"

@@ -37,6 +37,9 @@ TOO_SLOW: Final = 1013
 UNAUTHORIZED: Final = 3000
 """Close code of a client whose token has expired or was revoked; it comes back with a new one."""
 
+COUNTED: Final = frozenset({"sent", "dropped", "slow", "refused", "expired", "broken"})
+"""Of :meth:`WebSocketServer.metrics` those that only grow."""
+
 _log = logging.getLogger(__name__)
 
 

@@ -28,7 +28,7 @@ from tapeline.alerts.store.sql_store import SqlStore
 from tapeline.alerts.store.store import Endpoint, Store
 from tapeline.alerts.symbol_manager import Instrument, SymbolManager
 from tapeline.alerts.symbol_subscriptions import Subscriptions
-from tapeline.core.errors import ConfigurationError
+from tapeline.core.errors import ConfigurationError, TemporaryError
 
 SECOND = 1_000_000_000
 BEGIN = 1_700_000_000 * SECOND
@@ -367,3 +367,26 @@ def test_a_large_change_comes_in_pieces_and_each_holds_the_kernel_up_for_little(
 def test_a_given_rule_that_does_not_compile_is_told_at_once() -> None:
     with pytest.raises(ConfigurationError):
         RuleSource([make_rule("bad", "close >")]).begin()
+
+
+def test_a_database_that_fails_in_the_middle_of_a_look_loses_no_change(tmp_path: Path, monkeypatch) -> None:
+    store = open_store(tmp_path / "alerts.db")
+    file = tmp_path / "rules.yaml"
+    file.write_text(rule_text("file", 1))
+    changes = EngineChanges(store, file, clock=lambda: BEGIN)
+    pipeline = AlertPipeline(store, Router({}, lambda *_: ""), tmp_path / "engine", changes.symbols())
+    pipeline.recover()
+    changes.begin(pipeline)
+    store.save_rule(make_rule("stored"), by="me", at=1)
+    file.write_text(rule_text("file", 20))
+    for broken in ("silences", "rule_changes"):
+        with monkeypatch.context() as patched:
+            patched.setattr(store, broken, lambda *_, **__: (_ for _ in ()).throw(TemporaryError("away")))
+            changes.look()
+        assert not changes.waiting
+    changes.look()
+    while changes.apply(pipeline):
+        pass
+    assert {rule.id: rule.condition for rule in pipeline.rules} == {"file": "close > 20", "stored": "close > 100"}
+    pipeline.close()
+    store.close()

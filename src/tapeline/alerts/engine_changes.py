@@ -98,6 +98,7 @@ class EngineChanges:
         self._source = RuleSource(rules, store, knows=self._knows)
         self._followed = Subscriptions(grace=int(self.options.grace * NANOSECONDS))
         self._waiting: deque[Change] = deque()
+        self._begun = Change()
         self._endpoints: tuple[int, ...] | None = None
         self._follow, self._clock = follow, clock
         self._looking = threading.Lock()
@@ -137,15 +138,18 @@ class EngineChanges:
             The rules of the files cannot be read.
         """
         self._read_symbols()
-        self._source.begin()
+        self._begun = self._source.begin()
         self._read_rest()
         coming, _ = self._followed.update(self._needed(), self._clock())
         return coming
 
     def begin(self, pipeline: AlertPipeline) -> None:
         """Let a pipeline that has recovered have the rules as they are now."""
-        wanted = set(self._followed.followed)
-        change = pipeline.in_force.difference(self._source.rules)
+        wanted, force = set(self._followed.followed), pipeline.in_force
+        meant = {rule.id: rule for rule in self._source.rules}
+        removed = tuple(rule.id for rule in force.rules if rule.id not in meant)
+        change, self._begun = Change(self._begun.rules, removed), Change()
+        force.adopt(meant)
         standing = tuple(one for one in pipeline.in_force.symbols if one not in wanted)
         try:
             pipeline.change(change)
@@ -163,6 +167,8 @@ class EngineChanges:
                 self._look()
             except TapelineError as error:
                 _log.warning("changes are not seen for now: %s", error)
+            except Exception:  # noqa: BLE001 - whoever looks must look again, whatever it was
+                _log.exception("changes are not seen for now")
 
     def apply(self, pipeline: AlertPipeline) -> bool:
         """Let a pipeline have the next piece of what changed; whether there was one."""
@@ -193,8 +199,9 @@ class EngineChanges:
             again = tuple(self._source.problems) if self._universe != before else ()
         else:
             again = ()
-        change = self._source.changes(again=again)
         self._read_rest()
+        # Last, and with nothing behind it that could fail: what is given here is not given again.
+        change = self._source.changes(again=again)
         if other_symbols:
             # Only now: what a read that failed has not seen is read again.
             self._numbers = seen

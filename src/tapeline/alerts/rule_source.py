@@ -12,7 +12,7 @@ from tapeline.alerts.rule import Rule
 from tapeline.alerts.rule_files import ENDINGS, Problem, RuleFileError, load_rules
 from tapeline.alerts.rules_in_force import ALL, Change, Prepared, prepare
 from tapeline.alerts.store.store import Store
-from tapeline.core.errors import ConfigurationError
+from tapeline.core.errors import ConfigurationError, TapelineError
 
 _log = logging.getLogger(__name__)
 _PAGE: Final = 1_000
@@ -60,6 +60,7 @@ class RuleSource:
         self._stored: dict[str, Rule] = {}
         self._meant: dict[str, Rule] = {}
         self._told: set[str] = set()
+        self._touched: dict[str, None] = {}
         self._number = 0
 
     @property
@@ -101,9 +102,10 @@ class RuleSource:
         TemporaryError
             The database does not answer; nothing is lost, the next call has it.
         """
-        touched = dict.fromkeys(again)
+        # What was found stays noted until it was worked out: a read that fails in between loses nothing.
+        self._touched.update(dict.fromkeys(again))
         if isinstance(self._files, Path):
-            touched.update(dict.fromkeys(self._file_changes(self._files)))
+            self._touched.update(dict.fromkeys(self._file_changes(self._files)))
         if self._store is not None:
             while page := self._store.rule_changes(self._number, limit=_PAGE):
                 for one in page:
@@ -111,9 +113,13 @@ class RuleSource:
                         self._stored.pop(one.rule.id, None)
                     else:
                         self._stored[one.rule.id] = one.rule
-                    touched[one.rule.id] = None
+                    self._touched[one.rule.id] = None
                     self._number = one.number
-        return self._change(touched) if touched else Change()
+        if not self._touched:
+            return Change()
+        change = self._change(self._touched)
+        self._touched = {}
+        return change
 
     def _change(self, touched: Iterable[str]) -> Change:
         rules: list[Prepared] = []
@@ -135,10 +141,10 @@ class RuleSource:
             problem = "" if id in self._filed else self._unknown(rule)
             try:
                 made = prepare(rule)
-            except ConfigurationError as error:
+            except (TapelineError, ValueError, ArithmeticError, RecursionError) as error:
                 if id in self._filed:
                     raise
-                problem = error.message
+                problem = error.message if isinstance(error, TapelineError) else f"{type(error).__name__}: {error}"
             if problem:
                 self.problems[id] = problem
                 _log.warning("rule %s of the database is not in force: %s", id, problem)

@@ -6,7 +6,7 @@ A change costs what it names, however many other rules there are. It is taken be
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -253,6 +253,14 @@ class RulesInForce:
         self._processor.set_rules([(one.rule, one.compiled) for one in wanted.values()])
         if self._processor.watermark:
             self.watch_silence(self._processor.watermark)
+
+    def adopt(self, rules: Mapping[str, Rule]) -> None:
+        """Hold these objects for rules that stand and are the same: one in memory for whoever else holds them."""
+        for id, rule in rules.items():
+            held = self._standing.get(id)
+            if held is not None and held.rule == rule:
+                self._standing[id] = held._replace(rule=rule)
+                self._processor.rules[id] = rule
 
     def plain(self) -> dict[str, Any]:
         """All that stands, as JSON keeps it."""

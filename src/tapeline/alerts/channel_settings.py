@@ -14,10 +14,11 @@ from tapeline.alerts.delivery.messengers import MessengerChannel
 from tapeline.alerts.delivery.secret_vault import SecretVault, UnreadableSecretError
 from tapeline.alerts.delivery.ssrf import TargetRules
 from tapeline.alerts.delivery.webhook import WebhookChannel
+from tapeline.alerts.endpoint_book import AddressedChannel
 from tapeline.alerts.endpoint_notices import EndpointNotices
 from tapeline.alerts.limits.limiter import Limiter
 from tapeline.alerts.store.store import Store
-from tapeline.alerts.webhook_manager import AddressedChannel, WebhookManager
+from tapeline.alerts.webhook_manager import WebhookManager
 from tapeline.core.errors import ConfigurationError, TapelineError
 from tapeline.core.settings import AlertChannelSettings, AlertSettings, Settings
 from tapeline.monitoring.notification import Notification
@@ -59,7 +60,7 @@ def channels_of(alerts: AlertSettings, vault: SecretVault) -> dict[str, Addresse
     """
     made: dict[str, Any] = {"webhook": WebhookChannel(vault, rules=target_rules(alerts))}
     for kind in ("telegram", "slack", "discord"):
-        made[kind] = MessengerChannel(kind, vault=vault, own_servers=True)  # type: ignore[arg-type]
+        made[kind] = MessengerChannel(kind, vault=vault, own_servers=True)
     for name, one in alerts.channels.items():
         if one.kind == "email" or one.kind == "sms":
             if one.gateway is None:

@@ -6,41 +6,30 @@ import secrets as randomness
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
-from tapeline.alerts.delivery.channel import Channel
 from tapeline.alerts.delivery.endpoint_secrets import only_newest, only_valid, rotated, valid_secrets
 from tapeline.alerts.delivery.manager import switched_off
 from tapeline.alerts.delivery.messages import service_event
-from tapeline.alerts.delivery.messengers import MessengerChannel
-from tapeline.alerts.delivery.secret_vault import SecretVault, UnreadableSecretError
+from tapeline.alerts.delivery.secret_vault import SecretVault
 from tapeline.alerts.delivery.signing import new_secret, secret_bytes
-from tapeline.alerts.delivery.webhook import WebhookChannel
+from tapeline.alerts.endpoint_book import AddressedChannel, EndpointBook, is_operators
 from tapeline.alerts.endpoint_notices import BY_OWNER, EndpointNotices
-from tapeline.alerts.endpoint_settings import checked_settings, masked_address
+from tapeline.alerts.endpoint_settings import checked_settings
 from tapeline.alerts.limits.limiter import Limiter, Rate
 from tapeline.alerts.limits.local import LocalLimiter
 from tapeline.alerts.records import Delivery, Outcome
 from tapeline.alerts.store.store import Endpoint, RevisionConflictError, UnknownRecordError
-from tapeline.core.errors import ConfigurationError, DataError, TemporaryError, ThrottledError
+from tapeline.core.errors import ConfigurationError, DataError, ThrottledError
 from tapeline.core.nanoseconds import SECOND
 
 if TYPE_CHECKING:
-    from tapeline.alerts.endpoint_health import EndpointHealth
     from tapeline.alerts.store.sql_store import SqlStore
 
 GRACE_SECONDS: Final = 86_400.0
 LONGEST_GRACE: Final = 30 * 86_400.0
 TESTS: Final = Rate(6, 60.0, burst=2)
 """How often one endpoint may be tested."""
-
-
-class AddressedChannel(Channel, Protocol):
-    """A channel that can say whether an address is one of its own."""
-
-    def parse(self, address: str) -> object:
-        """Refuse an address that may not be delivered to, by the check that stands before each try too."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +52,7 @@ class TestResult:
     seconds: float
 
 
-class WebhookManager:
+class WebhookManager(EndpointBook):
     """Endpoints of every kind that a user may have: webhooks, chats, mail, text messages.
 
     Addresses and secrets are sealed before they are kept. Where an address leads is asked by the channel itself, when
@@ -115,20 +104,10 @@ class WebhookManager:
         limiter: Limiter | None = None,
         clock: Callable[[], int] = time.time_ns,
     ) -> None:
-        self._store, self._vault, self._channels = store, vault, dict(channels)
-        self._grace, self._clock = grace, clock
+        super().__init__(store, vault, channels, clock=clock)
+        self._grace = grace
         self._notices = notices or EndpointNotices(store)
         self._limiter = limiter or LocalLimiter()
-
-    @property
-    def kinds(self) -> tuple[str, ...]:
-        """The kinds of endpoints that there may be."""
-        return tuple(sorted(self._channels))
-
-    @property
-    def channels(self) -> tuple[AddressedChannel, ...]:
-        """What it sends through."""
-        return tuple(self._channels.values())
 
     # -- what changes
 
@@ -221,7 +200,7 @@ class WebhookManager:
         if name is not None and name != standing.settings.get("name"):
             self.check_name(standing.owner, name, standing.channel)
         if address is not None:
-            self._check(standing.channel, address, operator=_is_operators(standing))
+            self._check(standing.channel, address, operator=is_operators(standing))
         new = checked_settings(name=name, per_minute=per_minute, lifetime=lifetime)
         sealed = None if address is None else self._vault.seal_text(address, id)
 
@@ -281,7 +260,7 @@ class WebhookManager:
             Its address or its secret cannot be decrypted: change or rotate it first.
         """
         standing = self.known(id)
-        self._check(standing.channel, self._vault.open_text(standing.address, id), operator=_is_operators(standing))
+        self._check(standing.channel, self._vault.open_text(standing.address, id), operator=is_operators(standing))
         for secret in standing.secrets[:1]:
             self._vault.open(secret, id)
 
@@ -312,59 +291,7 @@ class WebhookManager:
         if not self._store.delete_endpoint(id):
             raise UnknownRecordError(f"there is no endpoint {id!r}")
 
-    # -- what is asked
-
-    def known(self, id: str) -> Endpoint:
-        """One endpoint.
-
-        Raises
-        ------
-        UnknownRecordError
-            There is none.
-        """
-        endpoint = self._store.endpoint(id)
-        if endpoint is None:
-            raise UnknownRecordError(f"there is no endpoint {id!r}")
-        return endpoint
-
-    def check_name(self, owner: str, name: str, kind: str) -> None:
-        """Refuse a name under which an endpoint would not be told: a channel is of one kind, and the settings' alone.
-
-        Raises
-        ------
-        ConfigurationError
-            The owner has another kind of endpoint under it, or the settings have a channel of this name.
-        """
-        for one in self._store.endpoints(owner=owner):
-            if one.settings.get("name") != name:
-                continue
-            if _is_operators(one):
-                raise ConfigurationError(f"the settings have a channel {name!r}", hint="take another name")
-            if one.channel != kind:
-                raise ConfigurationError(f"the channel {name!r} is one of {one.channel}", hint="take another name")
-
-    def shown(self, endpoint: Endpoint) -> str | None:
-        """Enough of an address to recognise it, without what is secret in it; None where it cannot be decrypted."""
-        try:
-            return masked_address(endpoint.channel, self._vault.open_text(endpoint.address, endpoint.id))
-        except UnreadableSecretError:
-            return None
-
-    def problem(self, endpoint: Endpoint) -> str:
-        """Why it cannot work as it is kept; empty where it can."""
-        try:
-            self._vault.open_text(endpoint.address, endpoint.id)
-        except UnreadableSecretError:
-            return "the address cannot be decrypted: give it again"
-        if not all(self._readable(one, endpoint.id) for one in valid_secrets(endpoint, self._clock())):
-            return "a secret cannot be decrypted: rotate it"
-        return "" if endpoint.channel in self._channels else f"there is no channel {endpoint.channel} here"
-
-    def health(self, endpoint: Endpoint, *, limit: int = 20) -> EndpointHealth:
-        """How it does; see :func:`~tapeline.alerts.endpoint_health.endpoint_health`."""
-        from tapeline.alerts.endpoint_health import endpoint_health
-
-        return endpoint_health(self._store.database, endpoint, limit=limit)
+    # -- what is tried
 
     def test(self, id: str) -> TestResult:
         """Send a test event now, the way every delivery goes; its health is not touched by what becomes of it.
@@ -411,22 +338,6 @@ class WebhookManager:
                 retired += 1
         return retired, self._notices.catch_up(now=now)
 
-    def _check(self, kind: str, address: str, *, operator: bool) -> None:
-        channel: Any = self._channels.get(kind)
-        if channel is None:
-            raise ConfigurationError(f"there is no channel {kind!r} here", hint=f"there are {', '.join(self.kinds)}")
-        try:
-            if operator and isinstance(channel, MessengerChannel):
-                channel.parse(address, own_server=True)
-            else:
-                channel.parse(address)
-        except TemporaryError as error:
-            # At a try it is a reason to try again; here a person waits, who has perhaps mistyped it.
-            raise ConfigurationError(error.message, hint="try again once the name resolves") from None
-
-    def _signs(self, kind: str) -> bool:
-        return isinstance(self._channels.get(kind), WebhookChannel)
-
     def _changed(self, id: str, revision: int | None, change: Callable[[Endpoint], Endpoint]) -> Endpoint:
         def changed(endpoint: Endpoint) -> Endpoint:
             _match(endpoint, revision)
@@ -437,13 +348,6 @@ class WebhookManager:
 
         return self._store.change_endpoint(id, changed)
 
-    def _readable(self, sealed: bytes, id: str) -> bool:
-        try:
-            self._vault.open(sealed, id)
-        except UnreadableSecretError:
-            return False
-        return True
-
     def __repr__(self) -> str:
         return f"WebhookManager({', '.join(self.kinds)})"
 
@@ -451,7 +355,3 @@ class WebhookManager:
 def _match(endpoint: Endpoint, revision: int | None) -> None:
     if revision is not None and endpoint.revision != revision:
         raise RevisionConflictError(f"the endpoint {endpoint.id!r} is at revision {endpoint.revision}")
-
-
-def _is_operators(endpoint: Endpoint) -> bool:
-    return endpoint.settings.get("operator") is True

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Final
 
-from sqlalchemy import ColumnElement, Connection, delete, func, insert, select, update
+from sqlalchemy import Connection, delete, func, insert, select
 
 from tapeline.alerts.configuration_document import (
     AliasEntry,
@@ -19,16 +19,25 @@ from tapeline.alerts.configuration_document import (
     check_document,
 )
 from tapeline.alerts.configuration_plan import Plan, plan_of
-from tapeline.alerts.records import Silence
+from tapeline.alerts.configuration_state import (
+    Standing,
+    alias_faults,
+    aliases_of,
+    endpoint_faults,
+    holds,
+    parts_of,
+    taken_ids,
+    write_endpoint,
+    write_silence,
+)
 from tapeline.alerts.rule import Rule
 from tapeline.alerts.store import metadata as tables
 from tapeline.alerts.store import rows
-from tapeline.alerts.store.configuration_tables import alias, configuration, symbol
+from tapeline.alerts.store.configuration_tables import alias, configuration
 from tapeline.alerts.store.sql_store import SqlStore
-from tapeline.alerts.store.store import Endpoint, RevisionConflictError, StoredRule, UnknownRecordError
+from tapeline.alerts.store.store import RevisionConflictError, StoredRule, UnknownRecordError
 from tapeline.core.versions import digest
 
-_SLICE: Final = 500
 LONGEST_COMMENT: Final = 500
 AS_FOUND: Final = "as it stood"
 
@@ -223,22 +232,22 @@ class AlertConfigManager:
 
     def _over(self, owner: str) -> frozenset[str]:
         """The silences of an owner that have ended."""
-        mine = tables.silence.c.owner == owner, ~_holds(self._clock())
+        mine = tables.silence.c.owner == owner, ~holds(self._clock())
         statement = select(tables.silence.c.id).where(*mine)
         return self._database.read(lambda db: frozenset(db.execute(statement).scalars()))
 
-    def _standing(self, db: Connection, owner: str) -> _Standing:
+    def _standing(self, db: Connection, owner: str) -> Standing:
         ruled = db.execute(select(tables.rule).where(tables.rule.c.owner == owner)).mappings().all()
         rules = {row["id"]: rows.rule_of({**row, "deleted": False}) for row in ruled}
-        silenced = select(tables.silence).where(tables.silence.c.owner == owner, _holds(self._clock()))
+        silenced = select(tables.silence).where(tables.silence.c.owner == owner, holds(self._clock()))
         silences = {row["id"]: rows.silence_of(row) for row in db.execute(silenced).mappings()}
         ended = select(tables.endpoint).where(tables.endpoint.c.owner == owner)
         endpoints = {row["id"]: rows.endpoint_of(row) for row in db.execute(ended).mappings()}
         # What the operator has set in the settings is his.
         mine = {id: one for id, one in endpoints.items() if one.settings.get("operator") is not True}
         symbols = {name for one in rules.values() for name in one.rule.symbols}
-        aliases = {f"{row.source}:{row.name}": row for row in _aliases(db, symbols)}
-        return _Standing(
+        aliases = {f"{row.source}:{row.name}": row for row in aliases_of(db, symbols)}
+        return Standing(
             owner,
             rules,
             silences,
@@ -254,10 +263,10 @@ class AlertConfigManager:
         )
 
     def _planned(
-        self, db: Connection, standing: _Standing, document: Document, remove: bool, may_name: bool = True
+        self, db: Connection, standing: Standing, document: Document, remove: bool, may_name: bool = True
     ) -> Plan:
-        faults = [*_taken_ids(db, standing, document), *_endpoint_faults(standing, document)]
-        named, more = _alias_faults(db, document)
+        faults = [*taken_ids(db, standing, document), *endpoint_faults(standing, document)]
+        named, more = alias_faults(db, document)
         faults += more
         if faults:
             raise ConfigurationFaultError(faults)
@@ -272,7 +281,7 @@ class AlertConfigManager:
             )
         return replace(plan, base=_digest(standing.document))
 
-    def _change(self, db: Connection, standing: _Standing, document: Document, plan: Plan, by: str) -> None:
+    def _change(self, db: Connection, standing: Standing, document: Document, plan: Plan, by: str) -> None:
         now = self._clock()
         wanted = {
             section: getattr(document, section) or {} for section in ("rules", "silences", "endpoints", "aliases")
@@ -286,9 +295,9 @@ class AlertConfigManager:
                 else:
                     changed.append(wanted["rules"][one.id])
             elif one.section == "silences":
-                _write_silence(db, standing, wanted["silences"].get(one.id), one.id, by, now)
+                write_silence(db, standing, wanted["silences"].get(one.id), one.id, by, now)
             elif one.section == "endpoints":
-                _write_endpoint(db, standing.endpoints[one.id], wanted["endpoints"][one.id], now)
+                write_endpoint(db, standing.endpoints[one.id], wanted["endpoints"][one.id], now)
             else:
                 db.execute(insert(alias).values(**wanted["aliases"][one.id].model_dump()))
         self._write_rules(db, changed, removed, by, now)
@@ -306,12 +315,12 @@ class AlertConfigManager:
         number = self._database.take_numbers(db, "rule", len(every))
         ids = [rule.id for rule, _ in every]
         last: dict[str, int] = {}
-        for part in _parts(ids):
+        for part in parts_of(ids):
             revision = tables.rule_revision
             statement = select(revision.c.id, func.max(revision.c.revision)).where(revision.c.id.in_(part))
             last.update(dict(db.execute(statement.group_by(revision.c.id)).all()))
             db.execute(delete(tables.rule).where(tables.rule.c.id.in_(part)))
-        for part in _parts([one.rule.id for one in removed]):
+        for part in parts_of([one.rule.id for one in removed]):
             db.execute(delete(tables.rule_state).where(tables.rule_state.c.rule.in_(part)))
         revisions, standing = [], []
         for place, (rule, deleted) in enumerate(every, 1):
@@ -356,15 +365,6 @@ class AlertConfigManager:
         return made
 
 
-@dataclass(frozen=True, slots=True)
-class _Standing:
-    owner: str
-    rules: Mapping[str, StoredRule]
-    silences: Mapping[str, Silence]
-    endpoints: Mapping[str, Endpoint]
-    document: Document
-
-
 _VERSIONS: Final = select(
     configuration.c.owner,
     configuration.c.name,
@@ -376,101 +376,5 @@ _VERSIONS: Final = select(
 )
 
 
-def _holds(now: int) -> ColumnElement[bool]:
-    """A silence that has not ended; one that was ended before it began ends as it begins."""
-    return (tables.silence.c.ends_at > now) & (tables.silence.c.ends_at > tables.silence.c.begins_at)
-
-
 def _digest(document: Document) -> str:
     return str(digest(document.plain()))
-
-
-def _parts(ids: Sequence[str]) -> Iterable[Sequence[str]]:
-    return (ids[at : at + _SLICE] for at in range(0, len(ids), _SLICE))
-
-
-def _aliases(db: Connection, symbols: Iterable[str]) -> list[Any]:
-    return [
-        row
-        for part in _parts(sorted(symbols))
-        for row in db.execute(select(alias).where(alias.c.symbol.in_(part)).order_by(alias.c.source, alias.c.name))
-    ]
-
-
-def _taken_ids(db: Connection, standing: _Standing, document: Document) -> list[Fault]:
-    """Ids that are, or were, another's: its history and its firings are under it."""
-    faults: list[Fault] = []
-    fresh = [id for id in document.rules or {} if id not in standing.rules]
-    for part in _parts(fresh):
-        revision = tables.rule_revision
-        found = db.execute(select(revision.c.id, revision.c.body).where(revision.c.id.in_(part)))
-        others = {row.id for row in found if json.loads(row.body)["owner"] != standing.owner}
-        faults.extend(Fault(0, f"rules: {id}", "the id is taken") for id in sorted(others))
-    for part in _parts([id for id in document.silences or {} if id not in standing.silences]):
-        statement = select(tables.silence.c.id, tables.silence.c.owner).where(tables.silence.c.id.in_(part))
-        for row in db.execute(statement):
-            why = "the id is taken" if row.owner != standing.owner else "it has ended; a new one needs a new id"
-            faults.append(Fault(0, f"silences: {row.id}", why))
-    return faults
-
-
-def _endpoint_faults(standing: _Standing, document: Document) -> list[Fault]:
-    faults = []
-    for id, one in (document.endpoints or {}).items():
-        held = standing.endpoints.get(id)
-        if held is None:
-            faults.append(Fault(0, f"endpoints: {id}", "it is not there: register it first, with its address"))
-        elif held.channel != one.channel:
-            faults.append(Fault(0, f"endpoints: {id}", f"it is of the channel {held.channel}"))
-    return faults
-
-
-def _alias_faults(db: Connection, document: Document) -> tuple[dict[str, AliasEntry], list[Fault]]:
-    """The aliases of a document that stand already, and what is wrong with the others."""
-    wanted = document.aliases or {}
-    faults: list[Fault] = []
-    known = {one.symbol for one in wanted.values()}
-    there: set[str] = set()
-    for part in _parts(sorted(known)):
-        names = select(symbol.c.symbol).where(symbol.c.symbol.in_(part), symbol.c.status != "removed")
-        there.update(db.execute(names).scalars())
-    by_name: dict[str, AliasEntry] = {}
-    by_symbol: dict[tuple[str, str], str] = {}
-    if wanted:
-        for row in db.execute(select(alias).where(alias.c.source.in_({one.source for one in wanted.values()}))):
-            by_name[f"{row.source}:{row.name}"] = AliasEntry(source=row.source, name=row.name, symbol=row.symbol)
-            by_symbol[row.source, row.symbol] = row.name
-    for id, one in wanted.items():
-        held, name = by_name.get(id), by_symbol.get((one.source, one.symbol), one.name)
-        if one.symbol not in there:
-            faults.append(Fault(0, f"aliases: {id}", f"there is no symbol {one.symbol}"))
-        elif held is not None and held.symbol != one.symbol:
-            faults.append(Fault(0, f"aliases: {id}", f"it is {held.symbol} already"))
-        elif name != one.name:
-            faults.append(Fault(0, f"aliases: {id}", f"{one.symbol} is called {name} there already"))
-    return {id: by_name[id] for id in wanted if id in by_name}, faults
-
-
-def _write_silence(db: Connection, standing: _Standing, entry: SilenceEntry | None, id: str, by: str, now: int) -> None:
-    if entry is None:
-        mine = tables.silence.c.id == id
-        if standing.silences[id].begins_at >= now:
-            # It never held.
-            db.execute(delete(tables.silence).where(mine))
-        else:
-            db.execute(update(tables.silence).where(mine).values(ends_at=now))
-        return
-    before = standing.silences.get(id)
-    made = entry.silence(standing.owner, before.created_by if before is not None else by)
-    db.execute(delete(tables.silence).where(tables.silence.c.id == id))
-    db.execute(insert(tables.silence).values(**rows.silence_values(made)))
-
-
-def _write_endpoint(db: Connection, held: Endpoint, entry: EndpointEntry, now: int) -> None:
-    others = {name: value for name, value in held.settings.items() if name not in EndpointEntry.model_fields}
-    settings = {**others, **entry.settings(), "revision": held.revision + 1}
-    made = replace(held, settings=settings, enabled=entry.enabled, changed_at=max(now, held.changed_at + 1))
-    if entry.enabled != held.enabled:
-        made = replace(made, reason="" if entry.enabled else "configuration", failures=0, failing_since=0)
-    values = rows.endpoint_values(made)
-    db.execute(update(tables.endpoint).where(tables.endpoint.c.id == held.id).values(**values))

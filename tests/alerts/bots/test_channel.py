@@ -10,7 +10,6 @@ from tapeline.alerts.bots.signal import read_signal
 from tapeline.alerts.delivery.secret_vault import SecretVault, new_key
 from tapeline.alerts.delivery.ssrf import TargetRules
 from tapeline.alerts.routing import Route, Router
-from tapeline.alerts.store.sqlite import open_sqlite
 from tests.alerts.bots.support import DROP, SECOND, START, Desk, rule, serving
 
 GENERIC = BotSettings(name="desk")
@@ -24,10 +23,8 @@ BACK = BotSettings(
 
 
 @pytest.fixture
-def store(tmp_path):
-    found = open_sqlite(tmp_path / "alerts.db")
-    yield found
-    found.close()
+def store(own_store):
+    return own_store
 
 
 class Bot:

@@ -23,7 +23,6 @@ from tapeline.alerts.routing import Route
 from tapeline.alerts.rule import Rule
 from tapeline.alerts.service import AlertEngine
 from tapeline.alerts.service_settings import alert_secrets, make_channels
-from tapeline.alerts.store.sqlite import open_sqlite
 from tapeline.core.errors import ConfigurationError
 from tapeline.core.settings import Settings
 from tests.alerts.bots.support import Freqtrade, loopback, serving
@@ -32,10 +31,8 @@ KEY = new_key()
 
 
 @pytest.fixture
-def store(tmp_path):
-    found = open_sqlite(tmp_path / "alerts.db")
-    yield found
-    found.close()
+def store(own_store):
+    return own_store
 
 
 def settings_of(url, **bot):

@@ -9,7 +9,6 @@ import standardwebhooks
 
 from tapeline.alerts.bots.bot_settings import BotSettings, read_settings
 from tapeline.alerts.bots.signal import read_signal
-from tapeline.alerts.store.sqlite import open_sqlite
 from tapeline.core.errors import ConfigurationError
 from tests.alerts.bots.support import DROP, START, Desk, Freqtrade, Hummingbot, rule, serving
 
@@ -36,10 +35,8 @@ CLOSE = rule(signal={"action": "close"})
 
 
 @pytest.fixture
-def store(tmp_path):
-    found = open_sqlite(tmp_path / "alerts.db")
-    yield found
-    found.close()
+def store(own_store):
+    return own_store
 
 
 @pytest.fixture

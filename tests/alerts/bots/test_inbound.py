@@ -25,7 +25,6 @@ from tapeline.alerts.delivery.messages import render
 from tapeline.alerts.records import Silence
 from tapeline.alerts.routing import Route, Router
 from tapeline.alerts.store.opening import open_store
-from tapeline.alerts.store.sqlite import open_sqlite
 from tapeline.alerts.store.store import FiringQuery, UnknownRecordError
 from tapeline.core.errors import ConfigurationError, DataError
 from tests.alerts.bots.support import SECOND, START, Desk, FakeClock
@@ -122,13 +121,11 @@ class TestPermission:
             ({"fresh_seconds": 5}, {"time": "2026-05-28T20:26:34Z"}),
         ],
     )
-    def test_a_source_says_only_what_it_may_and_only_while_it_is_fresh(self, tmp_path, bounds, said) -> None:
-        store = open_sqlite(tmp_path / "alerts.db")
+    def test_a_source_says_only_what_it_may_and_only_while_it_is_fresh(self, own_store, bounds, said) -> None:
         raw = body(**said)
         source = InboundSource("ann", "tv", InboundSettings(**bounds))
         with pytest.raises(NotPermittedAlertError):
-            InboundQueue(store.database).put(source, read_alert(raw), raw, address="", now=START)
-        store.close()
+            InboundQueue(own_store.database).put(source, read_alert(raw), raw, address="", now=START)
 
     def test_networks(self) -> None:
         assert may_come_from("203.0.113.9", ())
@@ -331,8 +328,8 @@ class TestDesk:
         assert store.count_firings() == 1
 
 
-def test_an_owner_is_told_once_of_a_signal_that_nobody_acknowledged(tmp_path) -> None:
-    store = open_sqlite(tmp_path / "alerts.db")
+def test_an_owner_is_told_once_of_a_signal_that_nobody_acknowledged(own_store) -> None:
+    store = own_store
     settings = BotSettings(name="desk", dialect="pull", acknowledge_within=10.0, notify=("phone", "desk"))
     bot = Desk(store, "", settings)
     bot.router.routes = {**bot.router.routes, ("ann", "phone"): Route("phone", "telegram", ("ann.phone",))}
@@ -354,4 +351,3 @@ def test_an_owner_is_told_once_of_a_signal_that_nobody_acknowledged(tmp_path) ->
     store.database.write(lambda db: db.exec_driver_sql("UPDATE alert_signal SET told_at = 0"))
     assert BotDesk(store, bot.router, clock=bot.clock).step() == 1
     assert store.count_firings(FiringQuery(rule="bot:desk")) == 1
-    store.close()

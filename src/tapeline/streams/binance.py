@@ -191,6 +191,7 @@ class Shard:
 
     async def run(self) -> None:
         """Keep the connection up."""
+        self.lost = False
         try:
             await self.connection.run()
         except FeedLostError:

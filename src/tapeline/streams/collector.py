@@ -169,12 +169,16 @@ class TickCollector:
             self._quoted.pop(symbol, None)
 
     async def run(self) -> None:
-        """Give rows to the sink until :meth:`stop`, then the last ones; a sink that fails is offered them again."""
+        """Give rows to the sink until :meth:`stop`, then the last ones; a sink that fails is offered them again.
+
+        May be run again afterwards.
+        """
         attempt = 0
         while True:
             if not self._waiting:
                 self._arrived.clear()
                 if self._stopping:
+                    self._stopping = False  # who failed and is run again begins here
                     return
                 await self._arrived.wait()
                 continue

@@ -15,6 +15,7 @@ from tapeline.alerts.feeds.batcher import Batcher, BatcherOptions
 from tapeline.alerts.feeds.binance import BinanceSource
 from tapeline.alerts.feeds.data_manager import DataManager, SourceName
 from tapeline.alerts.feeds.fallback import FallbackOptions
+from tapeline.streams.alerts import FeedLostError
 from tapeline.streams.binance import BinanceHistory
 from tapeline.streams.http_client import RequestsClient
 from tests.streams.fake_exchange import FakeExchange, play
@@ -213,5 +214,47 @@ def test_no_bar_closes_before_the_trades_that_a_broken_connection_missed():
                     elif symbol == number:
                         assert ts >= reached
                 assert consumer.ids(name) == exchange.ids(name)
+
+    asyncio.run(run())
+
+
+def test_a_source_that_gave_up_and_is_run_again_misses_nothing():
+    async def run():
+        async with FakeExchange().serving() as exchange:
+            consumer = Consumer()
+            source = BinanceSource(
+                consumer.manager,
+                NAMES,
+                history=BinanceHistory(RequestsClient(exchange.rest), weight_per_minute=6_000_000),
+                url=exchange.url,
+                connection=replace(FAST, maximum_attempts=2),
+                collector=QUICK,
+                fallback=NEVER,
+                check_every=0.005,
+            )
+
+            async def ended(running: asyncio.Task) -> None:
+                async with asyncio.timeout(20):
+                    while not running.done():
+                        consumer.drain()
+                        await asyncio.sleep(0.001)
+                await running
+
+            running = asyncio.create_task(source.run())
+            await exchange.subscribed()
+            await finish(exchange, consumer)
+            exchange.refuse_connections = 1_000
+            exchange.reset()
+            with pytest.raises(FeedLostError):
+                await ended(running)
+            for symbol in (*NAMES, *NAMES):
+                exchange.make(symbol)
+            exchange.refuse_connections, opened = 0, exchange.opened
+            running = asyncio.create_task(source.run())
+            await exchange.subscribed(after=opened)
+            await finish(exchange, consumer)
+            source.stop()
+            await ended(running)
+            assert [consumer.ids(symbol) for symbol in NAMES] == [exchange.ids(symbol) for symbol in NAMES]
 
     asyncio.run(run())

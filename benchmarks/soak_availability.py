@@ -214,7 +214,7 @@ class Supervisor:
         """End all, gently; their exit codes."""
         for one in self.processes:
             one.send_signal(signal.SIGINT)
-        codes = [one.wait(timeout=60) for one in self.processes]
+        codes = [one.wait(timeout=120) for one in self.processes]
         self._output.close()
         return codes
 
@@ -246,6 +246,13 @@ def order(process: subprocess.Popen[str], command: str) -> None:
     assert process.stdin is not None
     process.stdin.write(f"{command}\n")
     process.stdin.flush()
+
+
+def counted(receiver: subprocess.Popen[str]) -> int:
+    """How many messages have arrived."""
+    assert receiver.stdout is not None
+    order(receiver, "count")
+    return int(receiver.stdout.readline())
 
 
 def configure(root: Path, exchange: int, receiver: int) -> None:
@@ -322,6 +329,10 @@ def run(root: Path, seconds: float, every: float, kinds: list[str], standby: boo
         while not supervisor.lock.holder():
             supervisor.check()
             time.sleep(0.05)
+        # Until the first message: a first start may compile its kernel, and what was traded before it is nobody's.
+        while counted(receiver) == 0:
+            supervisor.check()
+            time.sleep(0.2)
         if standby:
             supervisor.begin(True)
         # Each symbol needs a first trade through the stream, and a standby its time to make ready.
@@ -340,16 +351,16 @@ def run(root: Path, seconds: float, every: float, kinds: list[str], standby: boo
         until = time.time_ns()
         order(exchange, "stop")
         assert exchange.stdout is not None
-        assert receiver.stdout is not None
         exchange.stdout.readline()
         made = json.loads(tape.read_text())
         due, every_due = due_of(made, since, until), due_of(made, 0, 2**62)
+        # What was made before the service first ran is not to come; the rest may still be on its way.
         end = time.monotonic() + DRAIN
-        while time.monotonic() < end:
-            order(receiver, "count")
-            if int(receiver.stdout.readline()) >= len(every_due):
-                time.sleep(1.0)
-                break
+        before, rest = -1, 0
+        while time.monotonic() < end and rest < 25:
+            now_there = counted(receiver)
+            rest = rest + 1 if now_there == before else 0
+            before = now_there
             time.sleep(0.2)
         codes = supervisor.end()
         order(receiver, "end")

@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 
 from tapeline.alerts.backtest import backtest_rule, coarser, history_batch
+from tapeline.alerts.bar_series import LEAST, BarSeries, of_symbol
 from tapeline.alerts.conditions import compile_rule
 from tapeline.alerts.engine.evaluator import Batch, Evaluator
 from tapeline.alerts.feed_settings import news_sources
@@ -22,7 +23,7 @@ from tapeline.alerts.passage import Taken
 from tapeline.alerts.pipeline import AlertPipeline
 from tapeline.alerts.routing import Router
 from tapeline.alerts.rule import Rule
-from tapeline.alerts.series import LEAST, BarSeries, History, of_symbol
+from tapeline.alerts.series import History
 from tapeline.alerts.service import AlertEngine, EngineOptions, Source
 from tapeline.alerts.service_settings import lake_history
 from tapeline.alerts.store.opening import open_store

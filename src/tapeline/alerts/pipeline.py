@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tapeline.alerts.background_snapshots import BackgroundSnapshots, Moment
+from tapeline.alerts.bar_series import Given
 from tapeline.alerts.engine.evaluator import Batch, Evaluator
 from tapeline.alerts.engine_memory import Commits, EngineMemory, FolderMemory
 from tapeline.alerts.feeds.joining import joined
@@ -26,7 +27,7 @@ from tapeline.alerts.routing import Router
 from tapeline.alerts.rule import Rule
 from tapeline.alerts.rule_epochs import Epoch
 from tapeline.alerts.rules_in_force import Change, RulesInForce, prepare
-from tapeline.alerts.series import Given, History, SeriesFeeds
+from tapeline.alerts.series import History, SeriesFeeds
 from tapeline.alerts.store.group_commit import GroupCommit
 from tapeline.alerts.store.store import Store
 from tapeline.core.errors import DataError

@@ -21,6 +21,7 @@ from starlette.staticfiles import StaticFiles
 from tapeline.gateway import routes
 from tapeline.gateway.answers import API_VERSION
 from tapeline.gateway.bounds import Bounds
+from tapeline.gateway.client_address import trusted_networks
 from tapeline.gateway.context import GatewayContext
 from tapeline.gateway.door import Door
 from tapeline.gateway.envelope import Envelope
@@ -77,7 +78,7 @@ def create_app(context: GatewayContext) -> FastAPI:
     repeats = Repeats(context.store.database, context.vault, context.clock)
     app.add_middleware(RepeatedRequests, repeats=repeats, database=context.store.database)
     app.add_middleware(Bounds)
-    app.add_middleware(Door, context=context)
+    app.add_middleware(Door, context=context, proxies=trusted_networks(gateway.trusted_proxies))
     if gateway.origins:
         app.add_middleware(
             CORSMiddleware,

@@ -7,6 +7,7 @@ IETF draft-ietf-httpapi-ratelimit-headers-10 (2025), RateLimit header fields for
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -16,7 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from tapeline.alerts.access.principal import NotAuthenticatedError, Principal
 from tapeline.alerts.limits.limiter import Rate, Verdict
 from tapeline.core.errors import TapelineError
-from tapeline.gateway.client_address import client_address, trusted_networks
+from tapeline.gateway.client_address import Network, client_address
 from tapeline.gateway.context import GatewayContext
 from tapeline.gateway.problems import ProblemError, problem_of, problem_response, retry_after
 
@@ -42,15 +43,16 @@ class Door:
         What answers.
     context:
         Where people and limits are.
+    proxies:
+        Networks whose ``X-Forwarded-For`` is believed.
     """
 
-    def __init__(self, app: ASGIApp, context: GatewayContext) -> None:
-        self._app, self._context = app, context
+    def __init__(self, app: ASGIApp, context: GatewayContext, proxies: Sequence[Network]) -> None:
+        self._app, self._context, self._proxies = app, context, proxies
         gateway = context.settings.alerts.gateway
         self._rate = Rate(gateway.requests_per_minute, 60.0)
         # Whoever sends nothing but wrong tokens is held back sooner than a user who works.
         self._refused = Rate(min(60, gateway.requests_per_minute), 60.0)
-        self._proxies = trusted_networks(gateway.trusted_proxies)
         self._policy = f'"requests";q={self._rate.limit};w=60'.encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -60,6 +60,7 @@ class Envelope:
                 given = {name for name, _ in message["headers"]}
                 message["headers"] = [
                     *message["headers"],
+                    *state.get("headers", ()),
                     *(pair for pair in headers if pair[0] not in given),
                     (b"x-request-id", request_id.encode()),
                 ]

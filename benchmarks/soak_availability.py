@@ -21,7 +21,6 @@ import itertools
 import json
 import os
 import random
-import signal
 import sqlite3
 import subprocess
 import sys
@@ -213,7 +212,8 @@ class Supervisor:
     def end(self) -> list[int]:
         """End all, gently; their exit codes."""
         for one in self.processes:
-            one.send_signal(signal.SIGINT)
+            # Not SIGINT, which whoever is begun in the background of a shell is told to ignore.
+            one.terminate()
         codes = [one.wait(timeout=120) for one in self.processes]
         self._output.close()
         return codes

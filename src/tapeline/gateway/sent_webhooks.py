@@ -49,9 +49,7 @@ def sent_webhooks(router: APIRouter) -> None:
     def told(
         body: SentEvent,
         webhook_id: Annotated[str, Header(description="the firing's id")],
-        webhook_timestamp: Annotated[
-            int, Header(description="seconds since 1970: refuse what is 5 minutes old")
-        ],
+        webhook_timestamp: Annotated[int, Header(description="seconds since 1970: refuse what is 5 minutes old")],
         webhook_signature: Annotated[
             str, Header(description="v1,<base64>: HMAC-SHA256 of id.timestamp.body, one for each valid secret")
         ],

@@ -125,18 +125,26 @@ def test_killed_at_random_instants_nothing_is_lost_and_nothing_is_doubled(tmp_pa
     expected = stored(quiet)
     assert {one[0] for one in expected.values()} == {rule.id for rule in rules()}
     assert {one[2] for one in expected.values()} == {"firing", "resolved", "no_data", "escalation"}
-    choose, replayed = random.Random(KILLS), 0
+    choose, replayed, kills = random.Random(KILLS), 0, 0
     with ExitStack() as processes:
-        working = processes.enter_context(begin(broken, receiver))
-        processes.callback(lambda: working.kill())
+
+        def another() -> subprocess.Popen[str]:
+            process = processes.enter_context(begin(broken, receiver))
+            processes.callback(process.kill)
+            return process
+
+        working = another()
         for kill in range(KILLS):
             assert working.stdout is not None
             line = working.stdout.readline()
             assert line.startswith("begun"), line
             replayed += int(line.split()[1])
-            waiting = processes.enter_context(begin(broken, receiver)) if kill < KILLS - 1 else None
             # A share of what is still to be found, not of a time: machines differ, and the kill must fall inside.
             found = count(broken)
+            if found == len(expected):
+                break
+            kills += 1
+            waiting = another() if kill < KILLS - 1 else None
             goal = found + choose.random() * (len(expected) - found) / 2
             while count(broken) < goal and working.poll() is None:
                 time.sleep(0.005)
@@ -144,7 +152,8 @@ def test_killed_at_random_instants_nothing_is_lost_and_nothing_is_doubled(tmp_pa
             working.wait()
             if waiting is not None:
                 working = waiting
-    assert count(broken) < len(expected), "the engine was done before it was killed"
+    # On a slow machine the engine may be done before it has been killed as often as it should.
+    assert kills >= max(1, KILLS // 4), f"the engine was done after {kills} kills"
     finish(broken, receiver)
     assert stored(broken) == expected
     assert replayed > 0

@@ -269,25 +269,26 @@ def test_an_engine_takes_down_every_stage_and_reports_itself(tmp_path: Path) -> 
     async def story() -> None:
         await engine.start()
         assert engine.manager is not None
-        sent = time.time_ns() - 2 * SECOND
+        sent = time.time_ns() - 3_600 * SECOND
         engine.manager.take("tape", [Tick("BTCUSDT", sent + n, price, 1.0, n) for n, price in ((1, 99.0), (2, 101.0))])
-        assert await asyncio.to_thread(channel.sent.wait, 20)
+        assert await asyncio.to_thread(channel.sent.wait, 60)
         while not any(one.status.get("counters", {}).get("firings") for one in read_engines(store.database, sent)):
             await asyncio.sleep(0.01)
         await engine.stop()
 
-    asyncio.run(asyncio.wait_for(story(), 40))
+    asyncio.run(asyncio.wait_for(story(), 120))
     (report,) = read_engines(store.database, engine._clock())
     assert report.instance == "desk-1"
-    assert report.alive and not report.ready  # noqa: PT018
-    assert report.reasons == ("it was stopped",)
+    assert report.status["health"]["ok"]
+    assert not report.ready
+    assert report.reasons[-1] == "it was stopped"
     assert set(report.status["counters"]) == {name for name in COUNTERS if not name.startswith("stream_")}
     assert report.status["counters"]["firings"] == 1
     latency = engine.monitor.latency
     assert {stage for stage in STAGES if latency.count(stage)} == set(STAGES)
-    # Two seconds on the way are the network's, and no part of what is ours.
-    assert latency.quantile("receive", 0.5) > 1.9
-    assert latency.quantile("processing", 0.5) < 1.9
+    # An hour on the way is the network's, and no part of what is ours; a hundred seconds are the most that is told.
+    assert latency.quantile("receive", 0.5) > 99
+    assert latency.quantile("processing", 0.5) < 60
     assert engine.monitor.objective.good + engine.monitor.objective.bad == 2
     assert b'tapeline_alerts_firings_total{engine="desk-1"} 1.0' in render_metrics([report])
     store.close()

@@ -19,7 +19,7 @@ from tapeline.alerts.scale.redis_connection import redis_connection
 from tapeline.alerts.store.opening import open_store
 from tests.alerts.scale.support import SHARDS, EngineProcess, Feed, Gate, stored, tape, undisturbed, until
 
-LEASE, TRADES = 1.0, 400
+LEASE, TRADES = 2.0, 400
 NAMES = ("ann", "cat", "dan")
 KINDS = ("kill", "stop", "empty", "redis", "feed")
 

@@ -39,7 +39,7 @@ from tapeline.alerts.store.sql_store import SqlStore
 SECOND = 1_000_000_000
 BEGIN = 1_700_000_000 * SECOND
 SHARDS = 4
-LEASE = 0.5
+LEASE = 1.0
 CHUNK = 20
 """Trades that a source gives at a time."""
 SYMBOLS = tuple(f"S{number}USDT" for number in range(8))
@@ -254,7 +254,7 @@ class Feed:
             raise
 
 
-def until(holds: Callable[[], bool], seconds: float = 30.0) -> float:
+def until(holds: Callable[[], bool], seconds: float = 120.0) -> float:
     """Wait for what others do; how long it took."""
     begun = time.monotonic()
     while not holds():

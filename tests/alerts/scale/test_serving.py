@@ -50,18 +50,20 @@ def test_an_event_from_another_process_takes_the_way_of_ticks(
     async def story() -> None:
         ending = asyncio.Event()
         running = asyncio.create_task(member.run(ending))
-        EventQueue(client).publish(
-            [
-                External(BEGIN, "BTCUSDT", "pattern:double_top:1h", 1.0, event=True),
-                External(BEGIN + SECOND, "NOBODY", "pattern:double_top:1h", 1.0, event=True),
-            ]
-        )
-        await asyncio.to_thread(until, lambda: len(stored(shared_store)) == 1)
-        assert member.status()["engine"]["shards"] == [0, 1]
-        assert member.status()["feed"]["speaking"]
-        await asyncio.to_thread(until, lambda: any(one.ready for one in reports()))
-        ending.set()
-        await running
+        try:
+            EventQueue(client).publish(
+                [
+                    External(BEGIN, "BTCUSDT", "pattern:double_top:1h", 1.0, event=True),
+                    External(BEGIN + SECOND, "NOBODY", "pattern:double_top:1h", 1.0, event=True),
+                ]
+            )
+            await asyncio.to_thread(until, lambda: len(stored(shared_store)) == 1)
+            await asyncio.to_thread(until, lambda: member.status()["engine"]["shards"] == [0, 1])
+            assert member.status()["feed"]["speaking"]
+            await asyncio.to_thread(until, lambda: any(one.ready for one in reports()))
+        finally:
+            ending.set()
+            await running
 
     asyncio.run(story())
     assert [one[:4] for one in stored(shared_store).values()] == [("top", "BTCUSDT", "firing", BEGIN)]

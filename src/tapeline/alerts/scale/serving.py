@@ -18,7 +18,7 @@ from sqlalchemy import select
 
 from tapeline.alerts.bots.configured import DeskUpkeep
 from tapeline.alerts.bots.desk import BotDesk
-from tapeline.alerts.channel_settings import EndpointUpkeep
+from tapeline.alerts.channel_settings import EndpointUpkeep, make_notices
 from tapeline.alerts.delivery.messages import render
 from tapeline.alerts.engine_changes import EngineChanges
 from tapeline.alerts.engine_reports import BEAT_SECONDS, EngineReport, write_engine
@@ -116,6 +116,7 @@ class Member:
                     self.watch,
                     shards=scale.shards,
                     channels=timed,
+                    notice=make_notices(settings, store),
                     history=lake_history(settings),
                 )
             self.membership = Membership(leases, self._view, self._healthy)

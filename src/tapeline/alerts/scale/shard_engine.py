@@ -25,7 +25,9 @@ from tapeline.alerts.scale.tick_streams import StreamReader
 from tapeline.alerts.series import History
 from tapeline.alerts.store.group_commit import GroupCommit
 from tapeline.alerts.store.sql_store import SqlStore
+from tapeline.alerts.store.store import Endpoint
 from tapeline.core.errors import ConfigurationError, TemporaryError
+from tapeline.monitoring.notification import Notification
 
 _log = logging.getLogger(__name__)
 HUNG_SECONDS: Final = 30.0
@@ -68,8 +70,8 @@ class ShardEngine:
         Of the streams, with a connection of its own.
     watch:
         Sees what is in force; stays the caller's to stop.
-    channels:
-        How people are told.
+    channels, notice:
+        How people are told; who is told of endpoints that were switched off.
     history:
         Closed bars of the past.
     """
@@ -82,6 +84,7 @@ class ShardEngine:
         *,
         shards: int,
         channels: Iterable[Channel] = (),
+        notice: Callable[[Endpoint, Notification], object] | None = None,
         history: History | None = None,
         options: ShardEngineOptions | None = None,
         clock: Callable[[], int] = time.time_ns,
@@ -93,7 +96,7 @@ class ShardEngine:
         self._reader, self._watch, self._count = reader, watch, shards
         self._history, self._clock = history, clock
         self.router = Router({}, render)
-        self._notifications = NotificationManager(store, list(channels), clock=clock)
+        self._notifications = NotificationManager(store, list(channels), clock=clock, notice=notice)
         self._acknowledged = -1
         self._snapshots = SnapshotWriter(store.database, self._kept)
         self._group = GroupCommit(self._store, gather=self.options.gather, on_problem=self._told)

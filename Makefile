@@ -31,12 +31,12 @@ $(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
 demo: $(VENV)/.run ## run the whole chain on the packaged real bars: ingest -> ... -> score, with a report
 	$(BIN)/tapeline run --source sample --symbols EURUSD --timeframe H1
 
-# Two processes, a file to one of them: tests of a file share what is slow to make.
+# A file to one process: tests of a file share what is slow to make. One process more than two cores: some wait for servers.
 test: $(VENV)/.dev ## install what the tests need and run them all
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 explore: $(VENV)/.dev ## run the tests on random cases that no run has drawn before, to find what the fixed ones miss
-	TAPELINE_PROPERTIES=explore $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	TAPELINE_PROPERTIES=explore $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 explore-api: $(VENV)/.dev ## draw fifty requests for each operation from the API's own description: none may make it fail
 	TAPELINE_API_EXAMPLES=50 $(BIN)/python -m pytest tests/gateway/test_schemathesis.py

@@ -3,8 +3,8 @@
 Each is audited on rough random bars and on real ones. A fault on either fails it; and on at least one of the two every
 check must have had something to compare, because a check that can show nothing shows nothing.
 
-130 cuts a component, each made twice (history cut short, another future), find a leak that shows at 2 bars in 170 with
-a chance of 79 percent, and any that shows at more than 6 in 170 with one of 99; `tapeline audit` cuts 400 times.
+130 cuts a component, at every second one another future as well, find a leak that shows at 2 bars in 170 with a chance
+of 79 percent, and any that shows at more than 6 in 170 with one of 99; `tapeline audit` cuts 400 times.
 """
 
 from __future__ import annotations

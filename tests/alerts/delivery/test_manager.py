@@ -422,7 +422,7 @@ def test_under_any_faults_every_delivery_ends_with_a_whole_log_and_each_id_has_o
     for position in range(2):
         id = f"{channel.name}.{position}"
         keys[f"/{position}"] = book.register(
-            "me", channel.name, f"{hooks.url}/{position}", name="hook", id=id, secret=new_secret()
+            "me", channel.name, f"{hooks.url}/{position}", name=channel.name, id=id, secret=new_secret()
         ).secret
         made += put(delivery_store, channel.name, id, range(count), order=f"{id}/rule" if ordered else "")
     hooks.got.clear()

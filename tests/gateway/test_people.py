@@ -12,11 +12,11 @@ from fastapi.testclient import TestClient
 from pydantic import SecretStr
 
 from tapeline.alerts.access.access_control import AccessControl
+from tapeline.alerts.client_address import client_address, trusted_networks
 from tapeline.alerts.log import close_log, open_log
 from tapeline.core.errors import ConfigurationError
 from tapeline.core.settings import AlertGatewaySettings, AlertSettings, Settings
 from tapeline.gateway.app import create_app
-from tapeline.gateway.client_address import client_address, trusted_networks
 from tests.alerts.access.support import KEY, PASSWORD, Clock, make_access
 from tests.gateway.conftest import open_context
 

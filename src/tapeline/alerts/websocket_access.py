@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hmac
 import ipaddress
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -23,7 +23,6 @@ PROTOCOL: Final = "tapeline.v1"
 """The subprotocol of the stream; the only one that is ever answered, so that no token stands in a response."""
 _BEARER: Final = "bearer."
 _TICKET: Final = "ticket."
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 @dataclass(frozen=True)
@@ -190,55 +189,9 @@ def offered_protocols(headers: Headers) -> list[str]:
     return [name.strip() for line in lines for name in line.split(",")]
 
 
-def read_networks(texts: Iterable[str]) -> tuple[Network, ...]:
-    """Networks such as ``10.0.0.0/8``.
-
-    Raises
-    ------
-    ConfigurationError
-        One of them is none.
-    """
-    try:
-        return tuple(ipaddress.ip_network(text) for text in texts)
-    except ValueError as error:
-        raise ConfigurationError(f"a network of proxies cannot be read: {error}", hint="10.0.0.0/8") from None
-
-
-def client_address(peer: str, forwarded: Sequence[str], proxies: Sequence[Network]) -> str:
-    """The address that a client came from: the peer's, or what our own proxies say of it.
-
-    ``X-Forwarded-For`` is read from its end, and only as long as the one who wrote it is a proxy of ours: what stands
-    further in front the client may have written himself.
-
-    Examples
-    --------
-    >>> ours = read_networks(["10.0.0.0/8"])
-    >>> client_address("10.0.0.1", ["1.1.1.1, 203.0.113.9"], ours)
-    '203.0.113.9'
-    >>> client_address("203.0.113.9", ["1.1.1.1"], ours)
-    '203.0.113.9'
-    """
-    chain = [each.strip() for line in forwarded for each in line.split(",")]
-    address = peer
-    while chain and _inside(address, proxies):
-        try:
-            address = str(ipaddress.ip_address(chain.pop()))
-        except ValueError:
-            break
-    return address
-
-
 def is_loopback(host: str) -> bool:
     """Whether only this machine reaches a server on this host."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
-
-
-def _inside(address: str, networks: Sequence[Network]) -> bool:
-    try:
-        found = ipaddress.ip_address(address)
-    except ValueError:
-        return False
-    return any(found in network for network in networks)

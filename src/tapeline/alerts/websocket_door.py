@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 from weakref import WeakKeyDictionary
 
+from tapeline.alerts.client_address import client_address, trusted_networks
 from tapeline.alerts.delivery.limits import Limiter, Rate
-from tapeline.alerts.websocket_access import PROTOCOL, Access, Gate, client_address, read_networks, read_offer
+from tapeline.alerts.websocket_access import PROTOCOL, Access, Gate, read_offer
 
 if TYPE_CHECKING:
     from websockets.asyncio.server import ServerConnection
@@ -74,7 +75,7 @@ class Door:
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._gate, self._limits = gate, limits
-        self._origins, self._proxies = frozenset(origins), read_networks(proxies)
+        self._origins, self._proxies = frozenset(origins), trusted_networks(proxies)
         self._connects = Limiter(monotonic)
         self._admitted: WeakKeyDictionary[ServerConnection, tuple[Access, str]] = WeakKeyDictionary()
         self._users: Counter[str] = Counter()

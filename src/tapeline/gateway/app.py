@@ -18,10 +18,10 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.staticfiles import StaticFiles
 
+from tapeline.alerts.client_address import trusted_networks
 from tapeline.gateway import routes
 from tapeline.gateway.answers import API_VERSION
 from tapeline.gateway.bounds import Bounds
-from tapeline.gateway.client_address import trusted_networks
 from tapeline.gateway.context import GatewayContext
 from tapeline.gateway.door import Door
 from tapeline.gateway.envelope import Envelope

@@ -15,9 +15,9 @@ from starlette.concurrency import run_in_threadpool
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tapeline.alerts.access.principal import NotAuthenticatedError, Principal
+from tapeline.alerts.client_address import Network, client_address
 from tapeline.alerts.limits.limiter import Rate, Verdict
 from tapeline.core.errors import TapelineError
-from tapeline.gateway.client_address import Network, client_address
 from tapeline.gateway.context import GatewayContext
 from tapeline.gateway.problems import ProblemError, problem_of, problem_response, retry_after
 

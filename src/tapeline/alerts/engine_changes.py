@@ -27,9 +27,9 @@ from tapeline.alerts.store.store import Endpoint, Store
 from tapeline.alerts.symbol_manager import Reference, SymbolManager
 from tapeline.alerts.symbol_subscriptions import Subscriptions
 from tapeline.core.errors import ConfigurationError, TapelineError
+from tapeline.core.nanoseconds import SECOND
 
 _log = logging.getLogger(__name__)
-NANOSECONDS: Final = 1_000_000_000
 RULES_A_PIECE: Final = 8
 """Rules that change between two batches: each costs a tenth of a millisecond for each set of rules it changes."""
 SYMBOLS_A_PIECE: Final = 50
@@ -96,7 +96,7 @@ class EngineChanges:
         self._references: tuple[Reference, ...] = ()
         self._numbers: tuple[int, ...] = ()
         self._source = RuleSource(rules, store, knows=self._knows)
-        self._followed = Subscriptions(grace=int(self.options.grace * NANOSECONDS))
+        self._followed = Subscriptions(grace=int(self.options.grace * SECOND))
         self._waiting: deque[Change] = deque()
         self._begun = Change()
         self._endpoints: tuple[int, ...] | None = None
@@ -274,7 +274,7 @@ def routes_of(endpoints: Iterable[Endpoint]) -> dict[tuple[str, str], Route]:
             _log.warning("endpoint %s is left out: the channel %s of %s is %s", one.id, name, one.owner, before.kind)
             continue
         lasting = one.settings.get("ttl" if one.channel == BOT else "lifetime_seconds", 0)
-        lifetime = int(lasting * NANOSECONDS) if isinstance(lasting, int | float) and lasting > 0 else 0
+        lifetime = int(lasting * SECOND) if isinstance(lasting, int | float) and lasting > 0 else 0
         ids = (*(before.endpoints if before is not None else ()), one.id)
         found[one.owner, name] = Route(name, one.channel, ids, lifetime)
     return found

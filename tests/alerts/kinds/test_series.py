@@ -15,9 +15,10 @@ from tapeline.alerts.engine.layout import TIMEFRAMES
 from tapeline.alerts.external import External, external_batch
 from tapeline.alerts.kinds.pattern import DETECTOR_OF, PatternFeed, pattern_events
 from tapeline.alerts.kinds.portfolio import ACCOUNT, portfolio_records
-from tapeline.alerts.kinds.sentiment import CHANGE, HOUR, IMPACT, LEVEL, Headline, SentimentFeed
+from tapeline.alerts.kinds.sentiment import CHANGE, IMPACT, LEVEL, Headline, SentimentFeed
 from tapeline.alerts.rule import Rule
 from tapeline.core.errors import ConfigurationError, DataError
+from tapeline.core.nanoseconds import HOUR
 from tests.support import make_bars
 
 

@@ -6,6 +6,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -98,3 +99,10 @@ def shared_store(shared_address: str) -> Iterator[SqlStore]:
     assert isinstance(store, SqlStore)
     yield store
     store.close()
+
+
+@pytest.fixture
+def stack() -> Iterator[ExitStack]:
+    """What a test started, ended in the opposite order whatever happens."""
+    with ExitStack() as held:
+        yield held

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -34,12 +33,6 @@ TRADES = 900
 def expected(tmp_path_factory: pytest.TempPathFactory) -> Found:
     """What one engine without shards finds."""
     return undisturbed(tmp_path_factory.mktemp("alone"), tape(TRADES))
-
-
-@pytest.fixture
-def stack() -> Iterator[ExitStack]:
-    with ExitStack() as held:
-        yield held
 
 
 @pytest.mark.parametrize("loss", ["emptied", "killed", "one stream", "a hole"])

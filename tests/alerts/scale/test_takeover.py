@@ -6,7 +6,6 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -39,12 +38,6 @@ NAMES = ("ann", "cat", "dan")
 def expected(tmp_path_factory: pytest.TempPathFactory) -> Found:
     """What one engine without shards finds."""
     return undisturbed(tmp_path_factory.mktemp("alone"), tape(TRADES))
-
-
-@pytest.fixture
-def stack() -> Iterator[ExitStack]:
-    with ExitStack() as held:
-        yield held
 
 
 def test_two_engines_find_what_one_finds_and_hand_shards_over_when_one_joins_and_leaves(

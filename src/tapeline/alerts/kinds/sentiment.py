@@ -16,11 +16,11 @@ from tapeline.alerts.catalogue import Built, Context, Function, Parameter, decla
 from tapeline.alerts.external import External
 from tapeline.alerts.operands import compare, external
 from tapeline.core.errors import ConfigurationError, DataError
+from tapeline.core.nanoseconds import HOUR
 
 LEVEL: Final = "sentiment:level"
 CHANGE: Final = "sentiment:change"
 IMPACT: Final = "sentiment:impact"
-HOUR: Final = 3_600_000_000_000
 
 
 @dataclass(frozen=True, slots=True)

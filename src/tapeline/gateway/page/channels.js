@@ -1,7 +1,7 @@
 // Channels: where alerts are sent, how each place does, and a test of it.
 
 import { ask, create, get, list } from "./api.js";
-import { button, element, field, instant, notice, number, show, table } from "./dom.js";
+import { button, element, field, figure, instant, notice, number, show, table } from "./dom.js";
 
 const KINDS = {
   telegram: ["Telegram", "tgram://<bot token>/<chat id>", "Make a bot with @BotFather, write to it once, and take the chat's id."],
@@ -45,7 +45,7 @@ export async function channels(stage) {
     const found = await get(`endpoints/${encodeURIComponent(one.id)}/health`);
     show(detail, element("section", { class: "card" }, element("h2", {}, `${one.name}: ${found.state.replace("_", " ")}`), element("div", { class: "figures" },
       [[`${found.successes} of ${found.attempts}`, "tries succeeded"], [found.latency_seconds === null ? "–" : `${number(found.latency_seconds, 2)} s`, "median answer"], [found.latency_p95_seconds === null ? "–" : `${number(found.latency_p95_seconds, 2)} s`, "95th percentile"], [instant(found.last_success_at), "last success"]]
-        .map(([value, text]) => element("div", { class: "figure" }, element("b", {}, value), element("span", {}, text)))),
+        .map(([value, text]) => figure(value, text))),
     table([["Begun", "time", (row) => instant(row.started_at)], ["Delivery", "", (row) => row.delivery], ["Outcome", "", (row) => row.outcome], ["Status", "number", (row) => row.status || "–"], ["", "", (row) => row.detail]],
       found.recent.map((row) => ({ ...row, id: `${row.delivery}/${row.number}` })), "Nothing was sent there yet.")));
   };

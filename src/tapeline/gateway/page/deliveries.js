@@ -1,10 +1,8 @@
 // Deliveries: what was sent, what waits, and what was given up and may be sent again.
 
 import { create, get, list } from "./api.js";
-import { button, element, field, instant, notice, show, table } from "./dom.js";
+import { TONE, button, element, field, instant, notice, show, table } from "./dom.js";
 import { delivery } from "./firings.js";
-
-const TONE = { sent: "good", dead: "bad", expired: "bad", waiting: "warn", inflight: "warn" };
 
 export async function deliveries(stage, [...id]) {
   if (id.length) {

@@ -76,6 +76,14 @@ export function field(text, control, hint, kind = "") {
   return element("label", { class: kind }, text, control, hint ? element("small", {}, hint) : null);
 }
 
+/** A value with what it is below it. */
+export function figure(value, text) {
+  return element("div", { class: "figure" }, element("b", {}, value), element("span", {}, text));
+}
+
+/** How a delivery's state is coloured. */
+export const TONE = { sent: "good", dead: "bad", expired: "bad", waiting: "warn", inflight: "warn" };
+
 /** A number as people read it. */
 export function number(value, digits = 2) {
   return value === null || value === undefined || Number.isNaN(Number(value)) ? "–" :

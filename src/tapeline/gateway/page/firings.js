@@ -1,7 +1,7 @@
 // Firings: the newest first, live, each with what explains it.
 
 import { create, get, list } from "./api.js";
-import { button, element, field, instant, notice, number, show, table } from "./dom.js";
+import { TONE, button, element, field, figure, instant, notice, number, show, table } from "./dom.js";
 import { follow } from "./stream.js";
 
 const MOST = 300;
@@ -72,7 +72,7 @@ async function one(stage, id) {
   show(stage, element("h1", {}, `${found.symbol}: ${found.rule}`), element("p", { class: "quiet" }, found.id),
     element("div", { class: "figures" },
       [[number(found.price, 8), "price"], [instant(found.ts), "happened"], [instant(found.detected_at), "found"], [found.sequence >= 0 ? String(found.sequence) : "–", "number of the tick"], [found.bar_state, "bar"]]
-        .map(([value, text]) => element("div", { class: "figure" }, element("b", {}, value), element("span", {}, text)))),
+        .map(([value, text]) => figure(value, text))),
     element("h2", {}, "Why"),
     table([["Condition", "", (side) => element("code", {}, side.text)], ["Left", "number", (side) => number(side.left, 8)], ["Right", "number", (side) => number(side.right, 8)],
       ["", "", (side) => element("span", { class: `tag ${side.held ? "good" : ""}` }, side.held === null ? "not known" : side.held ? "held" : "did not hold")]],
@@ -86,7 +86,7 @@ async function one(stage, id) {
 /** One delivery with its attempts. */
 export function delivery(found) {
   return element("div", { class: "card" }, element("div", { class: "row" }, element("strong", {}, `${found.channel} · ${found.endpoint}`),
-    element("span", { class: `tag ${{ sent: "good", dead: "bad", expired: "bad", waiting: "warn", inflight: "warn", held: "" }[found.state] ?? ""}` }, found.state)),
+    element("span", { class: `tag ${TONE[found.state] ?? ""}` }, found.state)),
   table([["Try", "number", (one_) => one_.number], ["Begun", "time", (one_) => instant(one_.started_at)], ["Outcome", "", (one_) => one_.outcome], ["Status", "number", (one_) => one_.status || "–"],
     ["", "", (one_) => one_.detail], ["Again at", "time", (one_) => instant(one_.retry_at)]], found.tried.map((one_) => ({ ...one_, id: one_.number })), "Not tried yet."),
   element("details", {}, element("summary", {}, "What is sent"), element("pre", {}, pretty(found.body))));

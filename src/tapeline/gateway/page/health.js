@@ -1,7 +1,7 @@
 // Health: engines, their latencies, and what waits to be told.
 
 import { get } from "./api.js";
-import { element, instant, number, show, table } from "./dom.js";
+import { element, figure, instant, number, show, table } from "./dom.js";
 
 export async function health(stage, _, me) {
   const place = element("div");
@@ -18,9 +18,9 @@ function draw(place, status, me) {
   const tone = (good) => (good ? "good" : "bad");
   show(place,
     element("div", { class: "figures" },
-      element("div", { class: "figure" }, element("b", {}, element("span", { class: `tag ${tone(status.ready)}` }, status.ready ? "yes" : "no")), element("span", {}, "alerts are looked after")),
-      element("div", { class: "figure" }, element("b", {}, element("span", { class: `tag ${tone(status.database === "ok")}` }, status.database)), element("span", {}, "database")),
-      element("div", { class: "figure" }, element("b", {}, element("span", { class: `tag ${tone(status.engine === "ok")}` }, status.engine)), element("span", {}, "engine"))),
+      figure(element("span", { class: `tag ${tone(status.ready)}` }, status.ready ? "yes" : "no"), "alerts are looked after"),
+      figure(element("span", { class: `tag ${tone(status.database === "ok")}` }, status.database), "database"),
+      figure(element("span", { class: `tag ${tone(status.engine === "ok")}` }, status.engine), "engine")),
     status.engine === "none" ? element("p", {}, "No engine has reported itself. ", element("code", {}, "tapeline alerts serve"), " starts one.") : null,
     status.engines.map(engine),
     status.deliveries.length ? [element("h2", {}, "Deliveries by channel"), table([["Channel", "", (one) => one.channel], ["State", "", (one) => one.state], ["How many", "number", (one) => number(one.count, 0)],
@@ -35,7 +35,7 @@ function engine(one) {
     element("div", { class: "row" }, element("strong", {}, one.instance), element("span", { class: `tag ${one.state === "ok" ? "good" : "bad"}` }, one.state),
       element("span", { class: "quiet" }, "since ", instant(one.started_at), ", last heard of ", instant(one.beat_at))),
     one.reasons.map((reason) => element("p", { class: "fault" }, reason)),
-    element("div", { class: "figures" }, plain(said).map(([name, value]) => element("div", { class: "figure" }, element("b", {}, number(value, 2)), element("span", {}, name.replaceAll("_", " "))))),
+    element("div", { class: "figures" }, plain(said).map(([name, value]) => figure(number(value, 2), name.replaceAll("_", " ")))),
     stages.length ? table([["Stage", "", (row) => row.id], ["Count", "number", (row) => number(row.count, 0)], ["Median", "number", (row) => `${number(1e3 * row.p50, 3)} ms`], ["99th percentile", "number", (row) => `${number(1e3 * row.p99, 3)} ms`]],
       stages.map(([id, row]) => ({ id, ...row })).filter((row) => row.count), "No alert has passed yet.") : null,
     element("details", {}, element("summary", {}, "All it says"), element("pre", {}, JSON.stringify(said, null, 2))));

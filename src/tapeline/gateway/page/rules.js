@@ -1,7 +1,7 @@
 // Rules: the list, and the editor with its checks and a trial on stored bars.
 
 import { ask, create, get, list } from "./api.js";
-import { button, element, field, instant, notice, number, shape, show, table } from "./dom.js";
+import { button, element, field, figure, instant, notice, number, shape, show, table } from "./dom.js";
 
 const TIMEFRAMES = ["1m", "5m", "15m", "1h", "4h", "1d"];
 const FREQUENCIES = { every_time: "whenever it becomes true", once: "once, then never again", once_per_bar: "once in each bar", once_per_bar_close: "at each bar's close" };
@@ -163,8 +163,6 @@ function told(found) {
     found.last.slice(-20).reverse().map((one, place) => ({ ...one, id: place })), "It would never have fired."),
     (found.notes ?? []).map((one) => element("p", { class: "quiet" }, one)));
 }
-
-function figure(value, text) { return element("div", { class: "figure" }, element("b", {}, value), element("span", {}, text)); }
 
 /** Prices of the firings over time. */
 function plot(points) {

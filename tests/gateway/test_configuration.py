@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from tapeline.alerts.access import quotas
+from tapeline.alerts.records import Silence
 from tapeline.alerts.rule import Rule
+from tests.gateway.conftest import NOW
 
 RULE = {"id": "btc", "condition": "close > 1", "symbols": ["BTCUSDT"]}
 
@@ -68,6 +71,21 @@ def test_quotas_hold_for_documents_too(as_user, context) -> None:
     assert (answer.status_code, answer.json()["type"].rsplit("/", 1)[-1]) == (403, "quota-exceeded")
     assert context.store.rules() == ()
     assert as_user("ann").put("/v1/configuration/main", json={"document": {"rules": many[:500]}}).status_code == 200
+
+
+def test_silences_that_have_ended_take_no_room(as_user, context, monkeypatch) -> None:
+    monkeypatch.setattr(quotas, "QUOTAS", {**quotas.QUOTAS, "silences": 2})
+    for number in range(2):
+        context.store.save_silence(Silence(f"past{number}", "ann", {"rule": "*"}, 0, NOW))
+    ann = as_user("ann")
+    ends = {"matchers": {"rule": "*"}, "begins_at": "2026-01-01T00:00:00Z", "ends_at": "2026-01-02T00:00:00Z"}
+    two, three = ([{**ends, "id": f"s{number}"} for number in range(count)] for count in (2, 3))
+    refused = ann.put("/v1/configuration/main", json={"document": {"silences": three}})
+    assert (refused.status_code, refused.json()["detail"]) == (403, "'ann' may have 2 silences")
+    assert ann.put("/v1/configuration/main", json={"document": {"silences": two}}).status_code == 200
+    # Those that a document no longer names end, and may be named again.
+    assert ann.put("/v1/configuration/main", json={"document": {"silences": []}}).status_code == 200
+    assert ann.post("/v1/configuration/main/rollback", json={"version": 2}).status_code == 200
 
 
 def test_nobody_sees_or_changes_anothers(as_user) -> None:

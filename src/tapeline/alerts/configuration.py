@@ -24,7 +24,6 @@ from tapeline.alerts.configuration_state import (
     alias_faults,
     aliases_of,
     endpoint_faults,
-    holds,
     parts_of,
     taken_ids,
     write_endpoint,
@@ -34,6 +33,7 @@ from tapeline.alerts.rule import Rule
 from tapeline.alerts.store import metadata as tables
 from tapeline.alerts.store import rows
 from tapeline.alerts.store.configuration_tables import alias, configuration
+from tapeline.alerts.store.queries import still_holds
 from tapeline.alerts.store.sql_store import SqlStore
 from tapeline.alerts.store.store import RevisionConflictError, StoredRule, UnknownRecordError
 from tapeline.core.versions import digest
@@ -232,14 +232,14 @@ class AlertConfigManager:
 
     def _over(self, owner: str) -> frozenset[str]:
         """The silences of an owner that have ended."""
-        mine = tables.silence.c.owner == owner, ~holds(self._clock())
+        mine = tables.silence.c.owner == owner, ~still_holds(self._clock())
         statement = select(tables.silence.c.id).where(*mine)
         return self._database.read(lambda db: frozenset(db.execute(statement).scalars()))
 
     def _standing(self, db: Connection, owner: str) -> Standing:
         ruled = db.execute(select(tables.rule).where(tables.rule.c.owner == owner)).mappings().all()
         rules = {row["id"]: rows.rule_of({**row, "deleted": False}) for row in ruled}
-        silenced = select(tables.silence).where(tables.silence.c.owner == owner, holds(self._clock()))
+        silenced = select(tables.silence).where(tables.silence.c.owner == owner, still_holds(self._clock()))
         silences = {row["id"]: rows.silence_of(row) for row in db.execute(silenced).mappings()}
         ended = select(tables.endpoint).where(tables.endpoint.c.owner == owner)
         endpoints = {row["id"]: rows.endpoint_of(row) for row in db.execute(ended).mappings()}

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, delete, insert, select, update
+from sqlalchemy import Connection, delete, insert, select, update
 
 from tapeline.alerts.configuration_document import AliasEntry, Document, EndpointEntry, Fault, SilenceEntry
 from tapeline.alerts.records import Silence
@@ -28,11 +28,6 @@ class Standing:
     silences: Mapping[str, Silence]
     endpoints: Mapping[str, Endpoint]
     document: Document
-
-
-def holds(now: int) -> ColumnElement[bool]:
-    """A silence that has not ended; one that was ended before it began ends as it begins."""
-    return (tables.silence.c.ends_at > now) & (tables.silence.c.ends_at > tables.silence.c.begins_at)
 
 
 def parts_of(ids: Sequence[str]) -> Iterable[Sequence[str]]:

@@ -16,6 +16,7 @@ from sqlalchemy import Connection, delete, insert, select, update
 from tapeline.alerts.exchange_listings import Listing
 from tapeline.alerts.store.configuration_tables import alias, reference, symbol
 from tapeline.alerts.store.database import Database
+from tapeline.alerts.store.queries import still_held
 from tapeline.alerts.store.store import Page, UnknownRecordError
 from tapeline.core.errors import ConfigurationError, DataError
 from tapeline.core.symbol import Symbol
@@ -411,7 +412,7 @@ def _source(name: str) -> str:
 
 
 def _held(now: int) -> Any:
-    return select(reference).where((reference.c.held_until == 0) | (reference.c.held_until > now))
+    return select(reference).where(still_held(now))
 
 
 def _known(db: Connection, names: Collection[str]) -> set[str]:

@@ -13,9 +13,8 @@ from sqlalchemy import select
 
 from tapeline.alerts.access.passwords import check_new_password
 from tapeline.alerts.access.principal import NotAuthenticatedError
-from tapeline.alerts.access.quotas import QUOTAS, QuotaExceededError
+from tapeline.alerts.access.quotas import COUNTED, QUOTAS, QuotaExceededError
 from tapeline.alerts.access.user_manager import LastAdministratorError, NameTakenError
-from tapeline.alerts.store.metadata import silence
 from tapeline.alerts.store.people_tables import user
 from tapeline.alerts.store.store import RevisionConflictError, UnknownRecordError
 from tapeline.core.errors import DataError
@@ -241,17 +240,30 @@ class TestQuotas:
             with pytest.raises(QuotaExceededError):
                 store.save_rule(make_rule("r2", "nobody"), by="x", at=1)
 
-    def test_a_room_counts_its_own(self, people, store) -> None:
-        from sqlalchemy import func
-
+    def test_what_has_ended_takes_no_room(self, people, store, clock) -> None:
         from tapeline.alerts.records import Silence
+        from tapeline.alerts.symbol_manager import Instrument, SymbolManager
 
-        people.users.change("ann", quotas={"symbols": 1})
-        counted = lambda owner: select(func.count()).where(silence.c.owner == owner)  # noqa: E731
-        with people.quotas.within("ann", "symbols", counted):
-            store.save_silence(Silence("s1", "ann", {}, 0, 9))
-            with pytest.raises(QuotaExceededError):
-                store.save_silence(Silence("s2", "ann", {}, 0, 9))
+        now = clock()
+        people.users.change("ann", quotas={"silences": 1, "symbols": 1})
+        # One that ended, one that was ended before it began, and one that holds.
+        store.save_silence(Silence("s1", "ann", {}, 0, now))
+        store.save_silence(Silence("s2", "ann", {}, now + 9, now + 9))
+        with people.quotas.within("ann", "silences"):
+            store.save_silence(Silence("s3", "ann", {}, 0, now + 1))
+            with pytest.raises(QuotaExceededError, match="1 silences"):
+                store.save_silence(Silence("s4", "ann", {}, 0, now + 1))
+        symbols = SymbolManager(store.database, clock=lambda: now - 10)
+        symbols.add([Instrument("A"), Instrument("B")], by="ann")
+        symbols.hold("client", "c", "ann", ["A"], until=now)
+        with people.quotas.within("ann", "symbols"):
+            symbols.hold("watchlist", "w", "ann", ["A"])
+            with pytest.raises(QuotaExceededError, match="1 symbols"):
+                symbols.hold("watchlist", "w", "ann", ["A", "B"])
+
+    def test_there_is_no_other_quota(self, people) -> None:
+        assert COUNTED.keys() == QUOTAS.keys()
         with pytest.raises(DataError, match="no quota"), people.quotas.within("ann", "rulez"):
             pass
+        people.users.change("ann", quotas={"symbols": 1})
         assert json.dumps(dict(people.users.get("ann").own_quotas)) == '{"symbols": 1}'

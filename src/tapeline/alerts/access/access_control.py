@@ -142,7 +142,7 @@ class AccessControl:
         self._limits = LoginLimits(database, clock)
         self._standing: Standing[_Known] = Standing(settings.standing_seconds, timer)
         self.audit = AuditLog(database, settings.signing_keys, clock)
-        self.quotas = QuotaGuard(database)
+        self.quotas = QuotaGuard(database, clock)
         self.users = UserManager(database, self._passwords, clock, self._standing.forget)
         self.keys = ApiKeys(database, self.quotas, clock, self._standing.forget)
         self.tickets = Tickets(database, clock)

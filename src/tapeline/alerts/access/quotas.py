@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,13 +12,15 @@ from typing import Any, Final
 from sqlalchemy import ColumnElement, Connection, Select, func, select
 
 from tapeline.alerts.store.companions import accompanied
+from tapeline.alerts.store.configuration_tables import reference
 from tapeline.alerts.store.database import Database
 from tapeline.alerts.store.metadata import endpoint, rule, silence
 from tapeline.alerts.store.people_tables import api_key, user
+from tapeline.alerts.store.queries import still_held, still_holds
 from tapeline.core.errors import DataError, TapelineError
 
-Counted = Callable[[str], "Select[int]"]
-"""An owner's name -> the statement that counts what he has."""
+Counted = Callable[[str, int], "Select[int]"]
+"""An owner's name and the time (nanoseconds) -> the statement that counts what he has then."""
 LARGEST: Final = 1_000_000
 QUOTAS: Final[Mapping[str, int]] = {"rules": 500, "endpoints": 50, "api_keys": 20, "symbols": 1_000, "silences": 200}
 """What a user may have where an administrator gave him no other number."""
@@ -32,19 +35,20 @@ def _count(where: ColumnElement[bool]) -> Select[int]:
 
 
 COUNTED: Final[Mapping[str, Counted]] = {
-    "rules": lambda owner: _count(rule.c.owner == owner),
-    "endpoints": lambda owner: _count(endpoint.c.owner == owner),
-    "silences": lambda owner: _count(silence.c.owner == owner),
-    "api_keys": lambda owner: _count((api_key.c.owner == owner) & api_key.c.revoked_at.is_(None)),
+    "rules": lambda owner, now: _count(rule.c.owner == owner),
+    "endpoints": lambda owner, now: _count(endpoint.c.owner == owner),
+    "silences": lambda owner, now: _count((silence.c.owner == owner) & still_holds(now)),
+    "symbols": lambda owner, now: _count((reference.c.owner == owner) & still_held(now)),
+    "api_keys": lambda owner, now: _count((api_key.c.owner == owner) & api_key.c.revoked_at.is_(None)),
 }
-"""How each is counted; a room with tables of its own gives its statement to :meth:`QuotaGuard.within`."""
+"""How each is counted. What has ended takes no room: it stays readable, and there is no way to remove it."""
 
 
 @dataclass(slots=True)
 class _Check:
     owner: str
     name: str
-    counted: Counted
+    now: int
     last: bool = False
     found: int = 0
 
@@ -70,7 +74,7 @@ class _Check:
         """Nothing is kept."""
 
     def _count(self, connection: Connection) -> int:
-        return int(connection.execute(self.counted(self.owner)).scalar_one())
+        return int(connection.execute(COUNTED[self.name](self.owner, self.now)).scalar_one())
 
 
 class QuotaGuard:
@@ -80,13 +84,15 @@ class QuotaGuard:
     ----------
     database:
         Where users and what they have are kept.
+    clock:
+        Nanoseconds since 1970: by it silences and watched symbols have ended.
     """
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    def __init__(self, database: Database, clock: Callable[[], int] = time.time_ns) -> None:
+        self._database, self._clock = database, clock
 
     @contextmanager
-    def within(self, owner: str, name: str, counted: Counted | None = None) -> Iterator[None]:
+    def within(self, owner: str, name: str) -> Iterator[None]:
         """While the block runs, a write after which ``owner`` has more than he may is taken back.
 
         The count is taken in the write's own transaction, in which the user's row is held: of a hundred requests at
@@ -99,8 +105,6 @@ class QuotaGuard:
             Whose it will be.
         name:
             One of :data:`QUOTAS`.
-        counted:
-            Counts what he has, where :data:`COUNTED` does not know.
 
         Raises
         ------
@@ -109,8 +113,8 @@ class QuotaGuard:
         """
         if name not in QUOTAS:
             raise DataError(f"there is no quota {name!r}", hint=f"there are {', '.join(QUOTAS)}")
-        statement = counted if counted is not None else COUNTED[name]
-        with accompanied(self._database, _Check(owner, name, statement)):
+        # One time for both counts: what ends between them must not make room for one more.
+        with accompanied(self._database, _Check(owner, name, self._clock())):
             yield
 
 

@@ -59,7 +59,7 @@ class CallerQueries:
         """Silences whose id comes after ``after``, by id; with ``at`` those that have not ended by then."""
         statement = select(silence).where(silence.c.id > after, *_of(silence.c.owner, owner))
         if at is not None:
-            statement = statement.where(silence.c.ends_at > at)
+            statement = statement.where(queries.still_holds(at))
         statement = statement.order_by(silence.c.id).limit(queries.page_size(limit) + 1)
         return self._database.read(lambda db: tuple(map(rows.silence_of, db.execute(statement).mappings())))
 

@@ -8,7 +8,8 @@ from typing import Any, Final
 
 from sqlalchemy import ColumnElement, FromClause, Select, and_, func, literal_column, or_, select, tuple_
 
-from tapeline.alerts.store.metadata import acknowledgement, delivery, firing
+from tapeline.alerts.store.configuration_tables import reference
+from tapeline.alerts.store.metadata import acknowledgement, delivery, firing, silence
 from tapeline.alerts.store.store import LARGEST_PAGE, FiringQuery
 from tapeline.core.errors import DataError
 
@@ -28,6 +29,16 @@ def page_size(limit: int) -> int:
     if not 1 <= limit <= LARGEST_PAGE:
         raise DataError(f"limit = {limit} is not between 1 and {LARGEST_PAGE}")
     return limit
+
+
+def still_holds(now: int) -> ColumnElement[bool]:
+    """Of a silence, that it has not ended; one that was ended before it began ends as it begins."""
+    return (silence.c.ends_at > now) & (silence.c.ends_at > silence.c.begins_at)
+
+
+def still_held(now: int) -> ColumnElement[bool]:
+    """Of a symbol's reference, that its holder has not let go and his time is not over."""
+    return (reference.c.held_until == 0) | (reference.c.held_until > now)
 
 
 def cursor_of(time: int, number: int) -> str:

@@ -6,11 +6,9 @@ from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Depends, Path, Query, Response
 from pydantic import ConfigDict, Field
-from sqlalchemy import Select, func, select
 
 from tapeline.alerts.access.principal import Principal
 from tapeline.alerts.rule import Name, SymbolName
-from tapeline.alerts.store.configuration_tables import reference
 from tapeline.alerts.store.store import UnknownRecordError
 from tapeline.alerts.symbol_manager import Instrument, Status, SymbolConflictError, SymbolManager
 from tapeline.gateway.answers import Body, answered, problems
@@ -146,14 +144,10 @@ def put_watch_list(
 ) -> Response:
     """It holds these symbols and no others; an empty one holds none. 404 where one of them is not known."""
     holder, manager = _holder(caller, name), _manager(context)
-
-    def counted(owner: str) -> Select[int]:
-        return select(func.count()).where(reference.c.owner == owner)
-
     audit, quotas = context.access.audit, context.access.quotas
     said = {"symbols": sorted(set(body.symbols))}
     with (
-        quotas.within(caller.owner, "symbols", counted),
+        quotas.within(caller.owner, "symbols"),
         audit.entry(caller, "watchlist.put", "watchlist", holder, after=said, **trace.said),
     ):
         manager.hold("watchlist", holder, caller.owner, body.symbols)

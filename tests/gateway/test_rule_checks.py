@@ -78,7 +78,16 @@ def test_checks_find_what_lint_finds(ann) -> None:
     assert {one["code"] for one in silent["findings"]} == {"never", "no_channel"}
     wrong = ann.post("/v1/rules/validate", json={**RULE, "condition": "close >"}).json()
     assert (wrong["valid"], wrong["findings"][0]["code"]) == (False, "condition")
+    where = {text: _fault(ann, text) for text in ("close > rsii(14)", "close >", 'sma("x") > 1', "close # 1")}
+    assert [(one["position"], one["length"]) for one in where.values()] == [(8, 4), (7, 0), (4, 3), (6, 1)]
+    named = ann.post("/v1/rules", json={**RULE, "condition": "close > rsii(14)"}).json()["errors"]
+    assert [(one["pointer"], one["position"], one["length"]) for one in named] == [("/condition", 8, 4)]
     assert ann.post("/v1/rules/validate", json={**RULE, "condition": 'sma(20, "1h") > 1'}).json()["needs"] == {"1h": 19}
+
+
+def _fault(ann, condition):
+    (found,) = ann.post("/v1/rules/validate", json={**RULE, "condition": condition}).json()["findings"]
+    return found
 
 
 def test_what_is_costly_is_asked_for_less_often(ann) -> None:

@@ -90,6 +90,19 @@ class RuleExpressionError(ConfigurationError):
         self.reason, self.text, self.position = reason, text, position
         super().__init__(f"{reason}\n{_pointed(text, position)}", hint=hint)
 
+    @property
+    def length(self) -> int:
+        """How many characters of the text are at fault: the word, number or sign there; 0 behind its end.
+
+        Examples
+        --------
+        >>> error = RuleExpressionError("unknown name", "close > rsii(14)", 8)
+        >>> error.text[error.position : error.position + error.length]
+        'rsii'
+        """
+        found = _TOKEN.match(self.text, self.position)
+        return found.end() - self.position if found else int(self.position < len(self.text))
+
     def __str__(self) -> str:
         return f"{self.message}\n{self.hint}" if self.hint else self.message
 

@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -42,6 +42,16 @@ _log = logging.getLogger(__name__)
 _UNPRINTABLE: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
+class Fault(NamedTuple):
+    """Where a request is wrong; ``position`` and ``length`` (characters) within a text that is read, -1 of no text."""
+
+    place: str
+    pointer: str
+    detail: str
+    position: int = -1
+    length: int = 0
+
+
 class FieldError(BaseModel):
     """One thing that is wrong with a request."""
 
@@ -50,6 +60,8 @@ class FieldError(BaseModel):
     place: str = Field(description="body, query, path or header", examples=["body"])
     pointer: str = Field(description="a JSON pointer into the body, or the parameter's name", examples=["/condition"])
     detail: str = Field(examples=["unknown name 'rsii'"])
+    position: int | None = Field(None, description="of a condition: the first character at fault, from 0")
+    length: int | None = Field(None, description="of a condition: how many characters are at fault")
 
 
 class Problem(BaseModel):
@@ -87,7 +99,7 @@ class ProblemError(TapelineError):
     detail, hint:
         In words.
     errors:
-        Where the request is wrong: (place, pointer, detail).
+        Where the request is wrong: faults, or (place, pointer, detail).
     headers:
         Further headers of the answer.
     """
@@ -99,11 +111,12 @@ class ProblemError(TapelineError):
         detail: str,
         *,
         hint: str | None = None,
-        errors: Sequence[tuple[str, str, str]] = (),
+        errors: Sequence[Fault | tuple[str, str, str]] = (),
         headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(detail, hint=hint)
-        self.status, self.kind, self.errors, self.headers = status, kind, tuple(errors), dict(headers or {})
+        self.status, self.kind, self.headers = status, kind, dict(headers or {})
+        self.errors = tuple(Fault(*one) for one in errors)
 
 
 def not_found(what: str) -> ProblemError:
@@ -130,8 +143,7 @@ def blamed_on(pointer: str, *, place: str = "body") -> Iterator[None]:
     except (UnknownRecordError, RevisionConflictError):
         raise
     except RuleExpressionError as error:
-        told = f"{error.reason} (character {error.position})"
-        raise wrong_field(pointer, told, place=place, hint=error.hint) from None
+        raise _wrong_condition(error, place, pointer) from None
     except (ConfigurationError, DataError) as error:
         if error.__cause__ is not None:
             raise
@@ -163,10 +175,7 @@ def problem_body(error: ProblemError, request_id: str) -> bytes:
     if error.hint:
         body["hint"] = plain_text(error.hint)
     if error.errors:
-        body["errors"] = [
-            {"place": place, "pointer": plain_text(pointer), "detail": plain_text(detail)}
-            for place, pointer, detail in error.errors[:MOST_ERRORS]
-        ]
+        body["errors"] = [_told(one) for one in error.errors[:MOST_ERRORS]]
     text = json.dumps(body, ensure_ascii=True, separators=(",", ":"))
     # A browser that is made to take it for a page finds no mark-up in it.
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026").encode()
@@ -210,7 +219,7 @@ def _known(error: Exception) -> ProblemError | None:
         case RevisionConflictError():
             return ProblemError(412, "changed-meanwhile", error.message, hint=error.hint)
         case RuleExpressionError():
-            return wrong_field("/condition", f"{error.reason} (character {error.position})", hint=error.hint)
+            return _wrong_condition(error, "body", "/condition")
         case ThrottledError():
             return ProblemError(429, "too-many-requests", error.message, headers=retry_after(error.retry_after or 1.0))
         case TemporaryError():
@@ -242,6 +251,22 @@ def add_handlers(app: FastAPI) -> None:
 
     for kind in (TapelineError, RequestValidationError, HTTPException):
         app.add_exception_handler(kind, answer)
+
+
+def _wrong_condition(error: RuleExpressionError, place: str, pointer: str) -> ProblemError:
+    told = f"{error.reason} (character {error.position})"
+    fault = Fault(place, pointer, told, error.position, error.length)
+    return ProblemError(422, "invalid", "the request is not valid", hint=error.hint, errors=[fault])
+
+
+def _told(fault: Fault) -> dict[str, Any]:
+    where = {"position": fault.position, "length": fault.length} if fault.position >= 0 else {}
+    return {
+        "place": fault.place,
+        "pointer": plain_text(fault.pointer),
+        "detail": plain_text(fault.detail),
+        **where,
+    }
 
 
 def _of_http(error: HTTPException) -> ProblemError:

@@ -39,7 +39,9 @@ class FindingBody(Body):
     code: str = Field(description="for programs", examples=["no_channel"])
     severity: Literal["error", "warning", "info"]
     message: str
-    position: int = Field(description="in the condition; -1: of the whole rule")
+    hint: str | None = Field(None, description="what can be done about it")
+    position: int = Field(-1, description="the first character of the condition that is meant; -1: of the whole rule")
+    length: int = Field(0, description="how many characters of the condition are meant")
 
 
 class Findings(Body):
@@ -55,6 +57,7 @@ class Findings(Body):
                         "severity": "warning",
                         "message": "no channel is named: firings are stored and nobody is told",
                         "position": -1,
+                        "length": 0,
                     }
                 ],
                 "needs": {"1h": 14},
@@ -196,9 +199,14 @@ def validate_rule(body: RuleBody, context: Context, caller: Reader) -> Response:
     except ProblemError as error:
         told = [
             FindingBody(
-                code=pointer.strip("/").replace("/", "_") or "rule", severity="error", message=detail, position=-1
+                code=one.pointer.strip("/").replace("/", "_") or "rule",
+                severity="error",
+                message=one.detail,
+                hint=error.hint,
+                position=one.position,
+                length=one.length,
             )
-            for _, pointer, detail in error.errors
+            for one in error.errors
         ]
         return answered(Findings(valid=False, findings=told, needs={}))
     found = [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Query, Response
@@ -13,7 +14,7 @@ from tapeline.alerts.limits.limiter import Rate
 from tapeline.alerts.store.store import Endpoint
 from tapeline.alerts.webhook_manager import Registered, WebhookManager
 from tapeline.gateway.answers import answered, problems
-from tapeline.gateway.callers import Traced, limited, owner_of, require
+from tapeline.gateway.callers import Trace, Traced, limited, owner_of, require
 from tapeline.gateway.context import Context, GatewayContext
 from tapeline.gateway.endpoint_bodies import (
     KINDS,
@@ -40,6 +41,30 @@ Writer = Annotated[Principal, Depends(require("user", "endpoints:write"))]
 EndpointId = Annotated[str, Path(min_length=1, max_length=130, examples=["ep_0J5QGZ3T9W1K7M8N2P4R6S"])]
 TESTS = Rate(20, 60.0)
 """Test events of one user, whatever endpoints he has."""
+
+
+@dataclass(frozen=True, slots=True)
+class Meant:
+    """The endpoint that a request means to change, as it stands: the caller's, and at the revision that he names."""
+
+    context: GatewayContext
+    caller: Principal
+    trace: Trace
+    endpoint: Endpoint
+    revision: int
+
+    @property
+    def manager(self) -> WebhookManager:
+        """The manager of all endpoints."""
+        return self.context.part(manager_of)
+
+
+def _meant(id: EndpointId, context: Context, caller: Writer, trace: Traced, if_match: IfMatch = None) -> Meant:
+    found = _standing(context, caller, id)
+    return Meant(context, caller, trace, found, matched_revision(if_match, standing=found.revision, required=False))
+
+
+Named = Annotated[Meant, Depends(_meant)]
 
 
 def manager_of(context: GatewayContext) -> WebhookManager:
@@ -127,7 +152,7 @@ def change_endpoint(
                 lifetime=body.lifetime_seconds,
             )
 
-    return _changed(context, caller, trace, before, "endpoint.change", said, change)
+    return _changed(Meant(context, caller, trace, before, revision), "endpoint.change", said, change)
 
 
 @router.delete("/endpoints/{id}", summary="Remove an endpoint", status_code=204, responses=problems(404, 409, 412))
@@ -146,74 +171,51 @@ def delete_endpoint(
 @router.post(
     "/endpoints/{id}/rotate", summary="A new secret", response_model=ShownEndpoint, responses=problems(404, 409, 412)
 )
-def rotate_secret(
-    id: EndpointId, body: Rotation, context: Context, caller: Writer, trace: Traced, if_match: IfMatch = None
-) -> Response:
+def rotate_secret(body: Rotation, meant: Named) -> Response:
     """Requests are signed by the old one too until the grace has passed. The answer shows the new one, this once."""
-    before = _standing(context, caller, id)
-    revision = matched_revision(if_match, standing=before.revision, required=False)
-    manager = context.part(manager_of)
-    said = {"grace_seconds": body.grace_seconds}
-    audit = context.access.audit
+    said, id = {"grace_seconds": body.grace_seconds}, meant.endpoint.id
+    told, audit = _told(meant.endpoint), meant.context.access.audit
     with (
         blamed_on("/grace_seconds"),
-        audit.entry(caller, "endpoint.rotate", "endpoint", id, before=_told(before), after=said, **trace.said),
+        audit.entry(meant.caller, "endpoint.rotate", "endpoint", id, before=told, after=said, **meant.trace.said),
     ):
-        made = manager.rotate(id, revision=revision, grace=body.grace_seconds)
-    return _shown(context, made, 200)
+        made = meant.manager.rotate(id, revision=meant.revision, grace=body.grace_seconds)
+    return _shown(meant.context, made, 200)
 
 
 @router.post(
     "/endpoints/{id}/retire", summary="End a rotation now", response_model=EndpointBody, responses=problems(404, 412)
 )
-def retire_secrets(
-    id: EndpointId, context: Context, caller: Writer, trace: Traced, if_match: IfMatch = None
-) -> Response:
+def retire_secrets(meant: Named) -> Response:
     """From now on the newest secret signs alone."""
-    before = _standing(context, caller, id)
-    revision = matched_revision(if_match, standing=before.revision, required=False)
-    manager = context.part(manager_of)
     return _changed(
-        context, caller, trace, before, "endpoint.retire", {}, lambda: manager.retire(id, revision=revision)
+        meant, "endpoint.retire", {}, lambda: meant.manager.retire(meant.endpoint.id, revision=meant.revision)
     )
 
 
 @router.post(
     "/endpoints/{id}/enable", summary="Switch it on", response_model=EndpointBody, responses=problems(404, 412)
 )
-def enable_endpoint(
-    id: EndpointId, context: Context, caller: Writer, trace: Traced, if_match: IfMatch = None
-) -> Response:
+def enable_endpoint(meant: Named) -> Response:
     """Where it leads is checked again, and its failures are counted anew. Dead letters are sent again on request."""
-    before = _standing(context, caller, id)
-    revision = matched_revision(if_match, standing=before.revision, required=False)
-    manager = context.part(manager_of)
 
     def enable() -> Endpoint:
         with blamed_on("/address"):
-            return manager.enable(id, revision=revision)
+            return meant.manager.enable(meant.endpoint.id, revision=meant.revision)
 
-    return _changed(context, caller, trace, before, "endpoint.enable", {"enabled": True}, enable)
+    return _changed(meant, "endpoint.enable", {"enabled": True}, enable)
 
 
 @router.post(
     "/endpoints/{id}/disable", summary="Switch it off", response_model=EndpointBody, responses=problems(404, 412)
 )
-def disable_endpoint(
-    id: EndpointId, context: Context, caller: Writer, trace: Traced, if_match: IfMatch = None
-) -> Response:
+def disable_endpoint(meant: Named) -> Response:
     """What is for it becomes dead letters, until it is switched on."""
-    before = _standing(context, caller, id)
-    revision = matched_revision(if_match, standing=before.revision, required=False)
-    manager = context.part(manager_of)
     return _changed(
-        context,
-        caller,
-        trace,
-        before,
+        meant,
         "endpoint.disable",
         {"enabled": False},
-        lambda: manager.disable(id, revision=revision),
+        lambda: meant.manager.disable(meant.endpoint.id, revision=meant.revision),
     )
 
 
@@ -263,19 +265,12 @@ def _own(endpoint: Endpoint) -> Endpoint:
     return endpoint
 
 
-def _changed(
-    context: GatewayContext,
-    caller: Principal,
-    trace: Traced,
-    before: Endpoint,
-    action: str,
-    said: dict[str, Any],
-    change: Callable[[], Endpoint],
-) -> Response:
-    audit = context.access.audit
-    with audit.entry(caller, action, "endpoint", before.id, before=_told(before), after=said, **trace.said):
+def _changed(meant: Meant, action: str, said: dict[str, Any], change: Callable[[], Endpoint]) -> Response:
+    """Change an endpoint, with its entry in the audit log, and answer it as it stands then."""
+    audit, told = meant.context.access.audit, _told(meant.endpoint)
+    with audit.entry(meant.caller, action, "endpoint", meant.endpoint.id, before=told, after=said, **meant.trace.said):
         after = change()
-    return answered(_body(context, after), etag=etag_of(after.revision))
+    return answered(_body(meant.context, after), etag=etag_of(after.revision))
 
 
 def _told(endpoint: Endpoint) -> dict[str, Any]:

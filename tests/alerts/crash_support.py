@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Mapping
-from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
@@ -21,10 +20,10 @@ from tapeline.alerts.feeds.batcher import Tick
 from tapeline.alerts.feeds.data_manager import DataManager
 from tapeline.alerts.feeds.source_names import SourceName
 from tapeline.alerts.routing import Route
-from tapeline.alerts.rule import Escalation, Rule
 from tapeline.alerts.service import AlertEngine, EngineOptions
 from tapeline.alerts.store.opening import open_store
 from tapeline.alerts.webhook_manager import WebhookManager
+from tests.alerts.rules_with_memory import rules_with_memory
 
 SECOND = 1_000_000_000
 BEGIN = 1_700_000_000 * SECOND
@@ -45,28 +44,6 @@ def tape(trades: int = TRADES) -> list[Tick]:
         price = round(float(prices[at, symbol]), 2)
         found.append(Tick(SYMBOLS[symbol], BEGIN + at * SECOND // 5, price, 1.0, numbers[symbol]))
     return found
-
-
-def rules() -> list[Rule]:
-    """Rules of every kind of memory: edges, bars, indicators, waits, ends, escalations, cooldowns."""
-    common = {"owner": "me", "symbols": ("*",), "channels": ("hook",)}
-    seconds = timedelta(seconds=1)
-    return [
-        Rule(id="cross", condition="crosses_up(close, 100)", **common),
-        Rule(id="every-bar", condition="close > 99", frequency="once_per_bar", **common),
-        Rule(id="closes", condition="close > open", frequency="once_per_bar_close", **common),
-        Rule(id="mean", condition="close > sma(3)", cooldown=30 * seconds, **common),
-        Rule(
-            id="waits",
-            condition="close > 100.5",
-            pending=5 * seconds,
-            keep_firing=3 * seconds,
-            notify_resolved=True,
-            escalation=(Escalation(after=20 * seconds, channels=("hook",)),),
-            **common,
-        ),
-        Rule(id="silence", condition="close > 1000", no_data="nodata", no_data_after=5 * seconds, **common),
-    ]
 
 
 class TapeSource:
@@ -113,7 +90,7 @@ async def serve(folder: Path, url: str, pace: float, stop_at_end: bool) -> None:
         store,
         folder / "engine",
         {symbol: [SourceName("tape", symbol, stale_after=3_600)] for symbol in SYMBOLS},
-        rules=rules(),
+        rules=rules_with_memory(("hook",)),
         sources=lambda manager, positions: [TapeSource(manager, positions, done, pace)],
         routes={("me", "hook"): Route("hook", "webhook", ("hook-1",))},
         channels=[channel(port)],

@@ -22,7 +22,8 @@ import pytest
 from tapeline.alerts.availability import Arrival, availability
 from tapeline.alerts.delivery.manager import NotificationManager
 from tapeline.alerts.store.opening import open_store
-from tests.alerts.crash_support import channel, rules, serve
+from tests.alerts.crash_support import channel, serve
+from tests.alerts.rules_with_memory import rules_with_memory
 
 ROOT = Path(__file__).parents[2]
 KILLS = int(os.environ.get("TAPELINE_ALERT_KILLS", "2"))
@@ -123,7 +124,7 @@ def test_killed_at_random_instants_nothing_is_lost_and_nothing_is_doubled(tmp_pa
     undisturbed.shutdown()
     undisturbed.server_close()
     expected = stored(quiet)
-    assert {one[0] for one in expected.values()} == {rule.id for rule in rules()}
+    assert {one[0] for one in expected.values()} == {rule.id for rule in rules_with_memory()}
     assert {one[2] for one in expected.values()} == {"firing", "resolved", "no_data", "escalation"}
     choose, replayed, kills = random.Random(KILLS), 0, 0
     with ExitStack() as processes:

@@ -10,7 +10,6 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from datetime import timedelta
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ from tapeline.alerts.feeds.source_names import SourceName
 from tapeline.alerts.pipeline import AlertPipeline
 from tapeline.alerts.records import Commit
 from tapeline.alerts.routing import Router
-from tapeline.alerts.rule import Escalation, Rule
+from tapeline.alerts.rule import Rule
 from tapeline.alerts.scale.event_queue import EventReader
 from tapeline.alerts.scale.feed_publisher import FeedPublisher, PublisherOptions
 from tapeline.alerts.scale.membership import Membership
@@ -35,6 +34,7 @@ from tapeline.alerts.scale.supply import InForce, Watch
 from tapeline.alerts.scale.tick_streams import StreamReader, StreamWriter
 from tapeline.alerts.store.opening import open_store
 from tapeline.alerts.store.sql_store import SqlStore
+from tests.alerts.rules_with_memory import rules_with_memory
 
 SECOND = 1_000_000_000
 BEGIN = 1_700_000_000 * SECOND
@@ -65,26 +65,8 @@ def tape(trades: int) -> list[Tick]:
 
 
 def rules() -> list[Rule]:
-    """Rules of every kind of memory: edges, bars, indicators, waits, ends, escalations, cooldowns, silence."""
-    common: dict[str, Any] = {"owner": "me", "symbols": ("*",)}
-    seconds = timedelta(seconds=1)
-    return [
-        Rule(id="cross", condition="crosses_up(close, 100)", **common),
-        Rule(id="every-bar", condition="close > 99", frequency="once_per_bar", **common),
-        Rule(id="closes", condition="close > open", frequency="once_per_bar_close", **common),
-        Rule(id="mean", condition="close > sma(3)", cooldown=30 * seconds, **common),
-        Rule(
-            id="waits",
-            condition="close > 100.5",
-            pending=5 * seconds,
-            keep_firing=3 * seconds,
-            notify_resolved=True,
-            escalation=(Escalation(after=20 * seconds, channels=("hook",)),),
-            **common,
-        ),
-        Rule(id="silence", condition="close > 1000", no_data="nodata", no_data_after=5 * seconds, **common),
-        Rule(id="two", condition="close > 101", owner="me", symbols=SYMBOLS[:3]),
-    ]
+    """Rules of every kind of memory, and one that only some symbols have."""
+    return [*rules_with_memory(), Rule(id="two", condition="close > 101", owner="me", symbols=SYMBOLS[:3])]
 
 
 def undisturbed(folder: Path, trades: Sequence[Tick]) -> Found:

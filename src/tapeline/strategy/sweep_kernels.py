@@ -8,6 +8,7 @@ from typing import Any, Final
 import numpy as np
 from numba import njit
 
+from tapeline.core.kernel_options import INNER
 from tapeline.strategy.account_kernels import (
     FILL_AMOUNT_COLUMNS,
     FILL_CODE_COLUMNS,
@@ -23,7 +24,7 @@ from tapeline.strategy.account_kernels import (
     Log,
     begin_state,
 )
-from tapeline.strategy.simulator_kernels import Decisions, advance
+from tapeline.strategy.simulator_kernels import STRETCH, Decisions, advance
 
 SWEEP_COLUMNS: Final = ("equity", "drawdown", "fills", "commission", "mean", "deviation")
 
@@ -87,18 +88,43 @@ def make_room(counts: Any, log: Any) -> None:
     counts[FILL_COUNT], counts[ORDER_COUNT] = 0, kept
 
 
-@njit(cache=True, nogil=True)
+@njit(**INNER)
 def figures(equity: Any, capital: Any) -> Any:
     """Drawdown, and mean and standard deviation of the changes from close to close."""
-    highest, before, drawdown, total, squares = capital, capital, 0.0, 0.0, 0.0
-    for value in equity:
-        change = value - before
-        before = value
-        total += change
-        squares += change * change
-        if value > highest:
-            highest = value
-        elif highest - value > drawdown * highest:
-            drawdown = (highest - value) / highest
-    mean = total / max(equity.size, 1)
-    return drawdown, mean, math.sqrt(max(squares / max(equity.size, 1) - mean * mean, 0.0))
+    rows = equity.size
+    if rows == 0:
+        return 0.0, 0.0, 0.0
+    drawdown, highest, row = 0.0, capital, 0
+    while row < rows:
+        # A stretch with neither a new high nor a deeper fall, which most are, is only looked through.
+        until, fall, news = min(row + STRETCH, rows), drawdown * highest, 0
+        for at in range(np.uint64(row), np.uint64(until)):
+            news |= np.int64(equity[at] > highest) | np.int64(highest - equity[at] > fall)
+        if news:
+            for at in range(row, until):
+                value = equity[at]
+                if value > highest:
+                    highest = value
+                elif highest - value > drawdown * highest:
+                    drawdown = (highest - value) / highest
+        row = until
+    mean = (equity[rows - 1] - capital) / rows
+    return drawdown, mean, math.sqrt(max(squared_changes(equity, capital) / rows - mean * mean, 0.0))
+
+
+@njit(**INNER)
+def squared_changes(equity: Any, capital: Any) -> Any:
+    """The sum of the squared changes from close to close, in four sums that do not wait for each other."""
+    first = equity[0] - capital
+    one, two, three, four = first * first, 0.0, 0.0, 0.0
+    last = np.uint64(equity.size - (equity.size - 1) % 4)
+    for at in range(np.uint64(1), last, np.uint64(4)):
+        a = equity[at] - equity[at - np.uint64(1)]
+        b = equity[at + np.uint64(1)] - equity[at]
+        c = equity[at + np.uint64(2)] - equity[at + np.uint64(1)]
+        d = equity[at + np.uint64(3)] - equity[at + np.uint64(2)]
+        one, two, three, four = one + a * a, two + b * b, three + c * c, four + d * d
+    for at in range(last, np.uint64(equity.size)):
+        a = equity[at] - equity[at - np.uint64(1)]
+        one += a * a
+    return (one + two) + (three + four)

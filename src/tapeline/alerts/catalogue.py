@@ -89,10 +89,11 @@ class Parameter:
 
 
 class Context(NamedTuple):
-    """What a builder knows of the rule: its timeframe in nanoseconds, and the id that its extremes belong to."""
+    """What a builder knows of the rule: its timeframe in nanoseconds, the id that its extremes belong to, its owner."""
 
     timeframe: int
     rule: str
+    owner: str = ""
 
 
 Built = Operand | Truth | tuple[Truth, ...]

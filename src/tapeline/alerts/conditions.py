@@ -125,7 +125,7 @@ class _Compiler:
 
     def __init__(self, rule: Rule, functions: Catalogue) -> None:
         self.rule, self.functions, self.text = rule, functions, rule.condition
-        self.context = Context(TIMEFRAMES[rule.timeframe], _id(rule))
+        self.context = Context(TIMEFRAMES[rule.timeframe], _id(rule), rule.owner)
 
     def whole(self) -> Truth:
         return self.truth(parse_condition(self.text))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from tapeline.alerts.bots.configured import DeskUpkeep, bot_channel, bot_settings
 from tapeline.alerts.bots.desk import BotDesk
+from tapeline.alerts.bots.inbound_feed import InboundFeed
 from tapeline.alerts.bots.signal import CHANNEL as BOT
 from tapeline.alerts.catalogue import NAME_OF
 from tapeline.alerts.channel_settings import (
@@ -114,6 +115,7 @@ def make_engine(settings: Settings, store: SqlStore) -> tuple[AlertEngine, WebSo
             *news_sources(settings, manager),
             *([EndpointUpkeep(endpoints)] if endpoints is not None else []),
             DeskUpkeep(lambda: BotDesk(store, engine.router, wake=engine.wake)),
+            InboundFeed(store, manager, positions),
         ],
         routes=channel_routes(alerts),
         channels=channels,

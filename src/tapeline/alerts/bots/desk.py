@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Final
 
 from tapeline.alerts.bots.bot_settings import read_settings
-from tapeline.alerts.bots.inbound_alert import InboundAlert, read_alert
+from tapeline.alerts.bots.inbound_alert import RULE, VERSION, InboundAlert, read_alert
 from tapeline.alerts.bots.inbound_queue import InboundQueue, QueuedAlert, check_alert
 from tapeline.alerts.bots.inbound_tokens import InboundSettings, InboundSource
 from tapeline.alerts.bots.signal import CHANNEL
@@ -196,7 +196,7 @@ def inbound_firing(queued: QueuedAlert) -> tuple[Firing, Rule]:
         if value:
             labels[name] = value[:_LABEL]
     rule = Rule(
-        id=f"tradingview:{queued.source}"[:64],
+        id=f"{RULE}{queued.source}"[:64],
         owner=queued.owner,
         name=shorten(words, 200) or alert.strategy,
         condition="inbound",
@@ -208,7 +208,7 @@ def inbound_firing(queued: QueuedAlert) -> tuple[Firing, Rule]:
     firing = Firing(
         dedupe_key=dedupe_key(rule.id, queued.id, symbol, "firing", alert.ts),
         rule=rule.id,
-        rule_version="1",
+        rule_version=VERSION,
         owner=queued.owner,
         symbol=symbol,
         kind="firing",

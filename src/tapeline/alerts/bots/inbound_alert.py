@@ -20,12 +20,16 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from tapeline.alerts.kinds.inbound import Said
 from tapeline.alerts.rule import Line, Name
 from tapeline.alerts.signal_intent import SignalIntent
 from tapeline.core.errors import DataError
 
 LARGEST_BODY: Final = 8 << 10
 LONGEST_MESSAGE: Final = 500
+RULE: Final = "tradingview:"
+VERSION: Final = "1"
+"""Of the rule under which an alert is told; a rule that somebody wrote has a longer one, whatever its id is."""
 _EPOCH: Final = datetime.fromisoformat("1970-01-01T00:00:00+00:00")
 
 
@@ -95,6 +99,11 @@ class InboundAlert(BaseModel):
         return (span.days * 86_400 + span.seconds) * 1_000_000_000 + span.microseconds * 1_000
 
     @property
+    def said(self) -> Said | None:
+        """What it says: ``close`` where nothing is held afterwards, else its action."""
+        return said_by(self.action, self.position)
+
+    @property
     def intent(self) -> SignalIntent:
         """What a bot is to do: by the position that is held afterwards, or else by the order.
 
@@ -145,6 +154,19 @@ def read_alert(body: bytes) -> InboundAlert:
         where = ".".join(str(part) for part in first["loc"]) or "alert"
         told = where if where in InboundAlert.model_fields else "alert"
         raise DataError(f"the alert cannot be read: {told}: {first['msg']}") from None
+
+
+def said_by(action: str | None, position: str | None) -> Said | None:
+    """What an action and the position afterwards come to.
+
+    Examples
+    --------
+    >>> said_by("sell", "flat"), said_by("sell", None), said_by(None, "long")
+    ('close', 'sell', None)
+    """
+    if position == "flat" or action == "close":
+        return "close"
+    return "buy" if action == "buy" else "sell" if action == "sell" else None
 
 
 def alert_id(owner: str, source: str, alert: InboundAlert, body: bytes) -> str:

@@ -150,11 +150,8 @@ def check_alert(source: InboundSource, alert: InboundAlert, now: int) -> SymbolN
     settings = source.settings
     if abs(now - alert.ts) > settings.fresh_seconds * SECOND:
         raise NotPermittedAlertError(f"its time is more than {settings.fresh_seconds:g} s from ours")
-    if settings.sides:
-        closes = alert.position == "flat" or alert.action == "close"
-        side = "close" if closes else alert.action
-        if side is None or side not in settings.sides:
-            raise NotPermittedAlertError("this token may not say this side")
+    if settings.sides and (alert.said is None or alert.said not in settings.sides):
+        raise NotPermittedAlertError("this token may not say this side")
     if settings.most_contracts is not None and (alert.contracts or 0.0) > settings.most_contracts:
         raise NotPermittedAlertError(f"this token may not say more than {settings.most_contracts:g} contracts")
     bare = alert.ticker.rpartition(":")[2]

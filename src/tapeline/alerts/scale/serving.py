@@ -18,6 +18,7 @@ from sqlalchemy import select
 
 from tapeline.alerts.bots.configured import DeskUpkeep
 from tapeline.alerts.bots.desk import BotDesk
+from tapeline.alerts.bots.inbound_feed import InboundFeed
 from tapeline.alerts.channel_settings import EndpointUpkeep, make_notices
 from tapeline.alerts.delivery.messages import render
 from tapeline.alerts.engine_changes import EngineChanges
@@ -131,6 +132,7 @@ class Member:
                         # What must run once of all processes runs where the feed is.
                         *([EndpointUpkeep(endpoints)] if endpoints is not None else []),
                         DeskUpkeep(lambda: BotDesk(store, router)),
+                        InboundFeed(store, manager, positions),
                     ]
 
                 self.feed = FeedPublisher(

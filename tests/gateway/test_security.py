@@ -8,6 +8,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from tapeline.alerts.access.principal import Principal
+from tapeline.alerts.store.caller_queries import CallerQueries
 from tapeline.core.settings import Settings
 from tapeline.gateway.app import create_app
 from tests.gateway.conftest import NOW, open_context
@@ -204,7 +205,7 @@ def test_an_error_of_the_inside_stays_inside(ann, context, monkeypatch, caplog) 
     def broken(*given, **options):
         raise KeyError("/srv/secret/path")
 
-    monkeypatch.setattr(context.store, "rule", broken)
+    monkeypatch.setattr(CallerQueries, "rule", broken)
     answer = ann.get("/v1/rules/r")
     assert answer.status_code == 500
     assert "secret" not in answer.text

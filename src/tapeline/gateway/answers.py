@@ -54,6 +54,16 @@ def answered_page(items: Iterable[Mapping[str, Any] | bytes], cursor: str | None
     return Response(msgspec.json.encode({"items": plain, "cursor": cursor}), media_type=JSON)
 
 
+def answered_plain(values: Mapping[str, Any]) -> Response:
+    """Plain values as an answer."""
+    return answered_json(msgspec.json.encode(values))
+
+
+def answered_json(content: bytes, *, etag: str | None = None) -> Response:
+    """What is JSON already, as an answer."""
+    return Response(content, headers={} if etag is None else {"ETag": etag}, media_type=JSON)
+
+
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """The problems of a route for its documentation: ``responses=problems(404, 412)``."""
     return {

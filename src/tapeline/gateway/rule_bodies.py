@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import msgspec
@@ -13,12 +14,16 @@ from tapeline.alerts.condition_json import condition_from_json
 from tapeline.alerts.conditions import compile_rule
 from tapeline.alerts.delivery.messages import check_template
 from tapeline.alerts.rule import Name, Rule, SymbolName
+from tapeline.alerts.store.caller_queries import RuleText
 from tapeline.alerts.store.store import StoredRule
 from tapeline.gateway.instants import Instant, instant
 from tapeline.gateway.problems import blamed_on
 
 MOST_SYMBOLS: Final = 1_000
 """Of one rule that comes through the API; ``*`` is all there are."""
+REMEMBERED: Final = 4_096
+LONGEST_REMEMBERED: Final = 4_096
+"""How many rules, of how many letters, are not made into an answer anew while they stay as they are."""
 _ALPHABET: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _EXAMPLE: Final[dict[str, Any]] = {
     "name": "Bitcoin above 60k while oversold",
@@ -139,14 +144,31 @@ def stored_json(stored: StoredRule) -> bytes:
     >>> stored = StoredRule(rule, 3, 17, 1_767_225_600_000_000_000, "ann")
     >>> stored_json(stored) == stored_body(stored).model_dump_json().encode()
     True
+    >>> stored_json(stored) == kept_json(RuleText("r", rule.model_dump_json(), 3, stored.changed_at, "ann"))
+    True
     """
-    own = {
-        "revision": stored.revision,
-        "changed_at": instant(stored.changed_at),
-        "changed_by": stored.changed_by,
-        "deleted": stored.deleted,
-    }
-    return Rule.__pydantic_serializer__.to_json(stored.rule)[:-1] + b"," + msgspec.json.encode(own)[1:]
+    told = Rule.__pydantic_serializer__.to_json(stored.rule)
+    return _with_change(told, stored.revision, stored.changed_at, stored.changed_by, stored.deleted)
+
+
+def kept_json(kept: RuleText) -> bytes:
+    """The same from a rule as the database keeps it."""
+    told = _remembered(kept.body) if len(kept.body) <= LONGEST_REMEMBERED else _as_told(kept.body)
+    return _with_change(told, kept.revision, kept.changed_at, kept.changed_by, False)
+
+
+def _with_change(told: bytes, revision: int, changed_at: int, changed_by: str, deleted: bool) -> bytes:
+    own = {"revision": revision, "changed_at": instant(changed_at), "changed_by": changed_by, "deleted": deleted}
+    return told[:-1] + b"," + msgspec.json.encode(own)[1:]
+
+
+def _as_told(body: str) -> bytes:
+    # Through the model: what an older version wrote lacks the fields that were added since.
+    return Rule.__pydantic_serializer__.to_json(Rule.model_validate_json(body))
+
+
+# The answer follows from the text alone, so there is nothing that could be out of date.
+_remembered = lru_cache(maxsize=REMEMBERED)(_as_told)
 
 
 def moment(nanoseconds: int) -> datetime:
@@ -154,4 +176,14 @@ def moment(nanoseconds: int) -> datetime:
     return datetime.fromtimestamp(nanoseconds // 1_000 / 1e6, UTC)
 
 
-__all__ = ["NewRule", "RuleBody", "StoredRuleBody", "moment", "new_id", "rule_of", "stored_body", "stored_json"]
+__all__ = [
+    "NewRule",
+    "RuleBody",
+    "StoredRuleBody",
+    "kept_json",
+    "moment",
+    "new_id",
+    "rule_of",
+    "stored_body",
+    "stored_json",
+]

@@ -1,4 +1,4 @@
-"""What one owner may see of what all owners share: rules, silences, deliveries and dead letters, in pages.
+"""What one owner may see of what all owners share: rules, firings, silences, deliveries and dead letters, in pages.
 
 Each question takes the owner into the statement itself, so that another's row is not found and then held back but never
 read. ``owner`` None is everybody: for administrators.
@@ -9,19 +9,62 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Sequence
-from typing import Any
+from functools import lru_cache
+from typing import Any, Final, NamedTuple
 
-from sqlalchemy import ColumnElement, Select, and_, exists, literal, or_, select, tuple_
+from sqlalchemy import ColumnElement, Integer, Select, and_, bindparam, exists, or_, select, tuple_
 
 from tapeline.alerts.records import Attempt, DeadLetter, Delivery, Silence
 from tapeline.alerts.store import queries, rows
 from tapeline.alerts.store.database import Database
+from tapeline.alerts.store.metadata import acknowledgement, delivery, firing, rule, silence
 from tapeline.alerts.store.metadata import attempt as tried
-from tapeline.alerts.store.metadata import delivery, firing, rule, silence
-from tapeline.alerts.store.store import LARGEST_PAGE, Page, StoredRule
+from tapeline.alerts.store.store import LARGEST_PAGE, FiringQuery, Page
 from tapeline.core.errors import DataError
 
-_RULE = select(rule, literal(False).label("deleted"))
+
+class RuleText(NamedTuple):
+    """A rule as it stands, its body as it is kept: the JSON of a :class:`~tapeline.alerts.rule.Rule`."""
+
+    id: str
+    body: str
+    revision: int
+    changed_at: int
+    changed_by: str
+
+
+class FiringLine(NamedTuple):
+    """A firing as it is kept: ``labels`` and ``sides`` are JSON, a price that is not known is None.
+
+    From ``sequence`` on stands what explains it, which is read for single firings only.
+    """
+
+    id: str
+    number: int
+    rule: str
+    rule_version: str
+    owner: str
+    symbol: str
+    kind: str
+    priority: str
+    ts: int
+    detected_at: int
+    price: float | None
+    late: bool
+    lateness: int
+    labels: str
+    acknowledged_by: str | None
+    acknowledged_at: int | None
+    sequence: int = -1
+    bar: int | None = None
+    at_close: bool = False
+    sides: str = "[]"
+
+
+_RULE: Final = tuple(rule.c[name] for name in RuleText._fields)
+_EXPLAINED: Final = tuple((firing if name in firing.c else acknowledgement).c[name] for name in FiringLine._fields)
+_LINE: Final = _EXPLAINED[: -len(FiringLine._field_defaults)]
+_FIRING: Final = queries.firings(*_EXPLAINED).where(firing.c.id == bindparam("id"))
 
 
 class CallerQueries:
@@ -38,14 +81,40 @@ class CallerQueries:
 
     def rules(
         self, owner: str | None, *, after: str = "", limit: int = 100, enabled: bool | None = None
-    ) -> tuple[StoredRule, ...]:
+    ) -> tuple[RuleText, ...]:
         """Rules whose id comes after ``after``, by id; one more than ``limit`` where there are more."""
-        statement = _RULE.where(rule.c.id > after).order_by(rule.c.id).limit(queries.page_size(limit) + 1)
-        if owner is not None:
-            statement = statement.where(rule.c.owner == owner)
-        if enabled is not None:
-            statement = statement.where(rule.c.enabled == enabled)
-        return self._database.read(lambda db: tuple(map(rows.rule_of, db.execute(statement).mappings())))
+        values = {"after": after, "most": queries.page_size(limit) + 1, "owner": owner, "enabled": enabled}
+        found = self._database.rows(_rules(owner is not None, enabled is not None), values)
+        return tuple(map(RuleText._make, found))
+
+    def rule(self, owner: str | None, id: str) -> RuleText | None:
+        """One rule as it stands."""
+        found = self._database.rows(_rule(owner is not None), {"id": id, "owner": owner})
+        return RuleText._make(found[0]) if found else None
+
+    def firings(
+        self,
+        query: FiringQuery,
+        *,
+        cursor: str | None = None,
+        limit: int = 100,
+        oldest_first: bool = False,
+        explained: bool = False,
+    ) -> Page[FiringLine]:
+        """Firings by the time of their event; the owner, where it is of one, stands in the query."""
+        size, columns = queries.page_size(limit), _EXPLAINED if explained else _LINE
+        # One more than asked for tells whether there is a next page without counting.
+        page = queries.firing_page(query, cursor, size + 1, oldest_first=oldest_first, columns=columns)
+        found = self._database.rows(*page)
+        items = tuple(FiringLine(*row) for row in found[:size])
+        return Page(items, queries.cursor_of(items[-1].ts, items[-1].number) if len(found) > size else None)
+
+    def firing(self, owner: str | None, id: str) -> FiringLine | None:
+        """One firing with what explains it."""
+        # By the id alone: with the owner in the statement SQLite would look through all that is his.
+        found = self._database.rows(_FIRING, {"id": id})
+        line = FiringLine._make(found[0]) if found else None
+        return line if line is not None and owner in (None, line.owner) else None
 
     def silence(self, owner: str | None, id: str) -> Silence | None:
         """One silence."""
@@ -141,6 +210,22 @@ class CallerQueries:
             select(delivery.c.id).where(*conditions).order_by(delivery.c.finished_at, delivery.c.number)
         )
         return self._database.read(lambda db: tuple(db.execute(statement.limit(LARGEST_PAGE)).scalars()))
+
+
+@lru_cache
+def _rule(owned: bool) -> Select[Any]:
+    statement = select(*_RULE).where(rule.c.id == bindparam("id"))
+    return statement.where(rule.c.owner == bindparam("owner")) if owned else statement
+
+
+@lru_cache
+def _rules(owned: bool, enabled: bool) -> Select[Any]:
+    statement = select(*_RULE).where(rule.c.id > bindparam("after")).order_by(rule.c.id)
+    if owned:
+        statement = statement.where(rule.c.owner == bindparam("owner"))
+    if enabled:
+        statement = statement.where(rule.c.enabled == bindparam("enabled"))
+    return statement.limit(bindparam("most", type_=Integer))
 
 
 def _of(column: Any, owner: str | None) -> tuple[ColumnElement[bool], ...]:

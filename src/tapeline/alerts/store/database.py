@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any, Final, Literal, TypeVar
 
 import sqlalchemy.exc
-from sqlalchemy import Connection, Table, bindparam, update
+from sqlalchemy import Connection, Select, Table, bindparam, update
 
 from tapeline.alerts.store.companions import companions_of, together
 from tapeline.alerts.store.metadata import counter
@@ -52,6 +52,19 @@ class Database(ABC):
     @abstractmethod
     def read(self, work: Callable[[Connection], Answer]) -> Answer:
         """Run ``work`` on one consistent state; it must not write."""
+
+    def rows(self, statement: Select[Any], values: Mapping[str, Any]) -> Sequence[Sequence[Any]]:
+        """The rows of one statement in the order of its columns: for what is asked again and again.
+
+        Parameters
+        ----------
+        statement:
+            Made once and kept, with a named parameter for each value: what it is in the database's words is kept by
+            the statement itself.
+        values:
+            Of its parameters. Truth comes back as the database's driver has it, as a number or not.
+        """
+        return self.read(lambda db: db.execute(statement, dict(values)).all())
 
     @abstractmethod
     def insert_new(self, connection: Connection, table: Table, rows: Values) -> int:

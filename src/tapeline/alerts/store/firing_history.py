@@ -18,9 +18,8 @@ class FiringHistory:
 
     def firing(self, id: str) -> StoredFiring | None:
         """One firing by its id."""
-        statement = queries.firings().where(told.c.id == id)
-        found = self._database.read(lambda db: db.execute(statement).mappings().first())
-        return None if found is None else rows.firing_of(found)
+        found = self._database.rows(queries.FIRING, {"id": id})
+        return rows.firing_of(found[0]) if found else None
 
     def firings(
         self,
@@ -33,9 +32,8 @@ class FiringHistory:
         """Firings by the time of their event, in pages."""
         size = queries.page_size(limit)
         # One more than asked for tells whether there is a next page without counting.
-        statement = queries.firing_page(query, cursor, size + 1, oldest_first=oldest_first)
-        found = self._database.read(lambda db: db.execute(statement).mappings().all())
-        items = tuple(rows.firing_of(row) for row in found[:size])
+        found = self._database.rows(*queries.firing_page(query, cursor, size + 1, oldest_first=oldest_first))
+        items = tuple(map(rows.firing_of, found[:size]))
         more = len(found) > size
         return Page(items, queries.cursor_of(items[-1].firing.ts, items[-1].number) if more else None)
 
@@ -49,9 +47,7 @@ class FiringHistory:
             .order_by(told.c.number)
             .limit(queries.page_size(limit))
         )
-        return self._database.read(
-            lambda db: tuple(rows.firing_of(row) for row in db.execute(statement).mappings().all())
-        )
+        return self._database.read(lambda db: tuple(map(rows.firing_of, db.execute(statement))))
 
     def last_number(self) -> int:
         """The number of the newest firing."""

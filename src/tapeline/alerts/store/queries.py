@@ -4,9 +4,23 @@ from __future__ import annotations
 
 import base64
 import binascii
+from functools import lru_cache
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, FromClause, Select, and_, func, literal_column, or_, select, tuple_
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    FromClause,
+    Integer,
+    Select,
+    and_,
+    bindparam,
+    func,
+    literal_column,
+    or_,
+    select,
+    tuple_,
+)
 
 from tapeline.alerts.store.configuration_tables import reference
 from tapeline.alerts.store.metadata import acknowledgement, delivery, firing, silence
@@ -91,25 +105,54 @@ def matching(query: FiringQuery | None) -> list[ColumnElement[bool]]:
     return conditions
 
 
-def firings() -> Select[Any]:
-    """Firings beside who acknowledged them."""
-    return select(firing, acknowledgement.c.acknowledged_by, acknowledgement.c.acknowledged_at).select_from(
+_ACKNOWLEDGED: Final = (acknowledgement.c.acknowledged_by, acknowledgement.c.acknowledged_at)
+
+
+def firings(*columns: ColumnElement[Any]) -> Select[Any]:
+    """Firings beside who acknowledged them: these columns, or all."""
+    return select(*(columns or (*firing.columns, *_ACKNOWLEDGED))).select_from(
         firing.outerjoin(acknowledgement, acknowledgement.c.firing == firing.c.id)
     )
 
 
-def firing_page(query: FiringQuery | None, cursor: str | None, limit: int, *, oldest_first: bool) -> Select[Any]:
-    """One page by time: it goes on from a row, not from a count, so that new rows shift nothing."""
+_ASKED: Final = {
+    "rule": firing.c.rule == bindparam("rule"),
+    "symbol": firing.c.symbol == bindparam("symbol"),
+    "owner": firing.c.owner == bindparam("owner"),
+    "since": firing.c.ts >= bindparam("since"),
+    "until": firing.c.ts < bindparam("until"),
+}
+FIRING: Final = firings().where(firing.c.id == bindparam("id"))
+
+
+def firing_page(
+    query: FiringQuery | None, cursor: str | None, limit: int, *, oldest_first: bool, columns: tuple[Any, ...] = ()
+) -> tuple[Select[Any], dict[str, Any]]:
+    """One page by time, as a statement and its values: it goes on from a row, so that new rows shift nothing."""
+    query = query or FiringQuery()
+    values: dict[str, Any] = {name: value for name in _ASKED if (value := getattr(query, name)) is not None}
+    asked = tuple(values)
+    values |= {f"kind_{n}": kind for n, kind in enumerate(query.kinds)} | {"most": limit}
+    if cursor is not None:
+        values["place_ts"], values["place_number"] = place_of(cursor)
+    return _firing_page(asked, len(query.kinds), cursor is not None, oldest_first, columns), values
+
+
+# To put a statement together costs ten times what SQLite takes to answer it: each form is made once.
+@lru_cache(maxsize=256)
+def _firing_page(
+    asked: tuple[str, ...], kinds: int, placed: bool, oldest_first: bool, columns: tuple[Any, ...]
+) -> Select[Any]:
     key = tuple_(firing.c.ts, firing.c.number)
-    statement = firings().where(*matching(query)).limit(limit)
+    statement = firings(*columns).where(*(_ASKED[name] for name in asked)).limit(bindparam("most", type_=Integer))
+    if kinds:
+        statement = statement.where(firing.c.kind.in_([bindparam(f"kind_{n}") for n in range(kinds)]))
+    if placed:
+        place = tuple_(bindparam("place_ts", type_=BigInteger), bindparam("place_number", type_=BigInteger))
+        statement = statement.where(key > place if oldest_first else key < place)
     if oldest_first:
-        statement = statement.order_by(firing.c.ts, firing.c.number)
-    else:
-        statement = statement.order_by(firing.c.ts.desc(), firing.c.number.desc())
-    if cursor is None:
-        return statement
-    place = tuple_(*place_of(cursor))
-    return statement.where(key > place if oldest_first else key < place)
+        return statement.order_by(firing.c.ts, firing.c.number)
+    return statement.order_by(firing.c.ts.desc(), firing.c.number.desc())
 
 
 def dead_page(channel: str | None, endpoint: str | None, cursor: str | None, limit: int) -> Select[Any]:

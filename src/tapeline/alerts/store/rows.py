@@ -59,29 +59,30 @@ def firing_row(id: str, firing: Firing, number: int) -> tuple[Any, ...]:
     )
 
 
-def firing_of(row: Row) -> StoredFiring:
-    """A firing from a row of its table joined with the acknowledgements."""
-    sides = tuple(Side(text, float(left), float(right), held) for text, left, right, held in _sides(row["sides"]))
+def firing_of(row: Sequence[Any]) -> StoredFiring:
+    """A firing from the columns of its table, in their order, and who acknowledged it and when."""
+    _, symbol, number, key, rule, version, owner, kind, ts, detected_at, price, sequence, late, lateness = row[:14]
+    bar, at_close, priority, sides, labels, acknowledged_by, acknowledged_at = row[14:]
     firing = Firing(
-        dedupe_key=row["dedupe_key"],
-        rule=row["rule"],
-        rule_version=row["rule_version"],
-        owner=row["owner"],
-        symbol=row["symbol"],
-        kind=row["kind"],
-        ts=row["ts"],
-        detected_at=row["detected_at"],
-        price=float("nan") if row["price"] is None else row["price"],
-        sequence=row["sequence"],
-        late=bool(row["late"]),
-        lateness=row["lateness"],
-        bar=row["bar"],
-        at_close=bool(row["at_close"]),
-        priority=row["priority"],
-        sides=sides,
-        labels=_labels(row["labels"]),
+        dedupe_key=key,
+        rule=rule,
+        rule_version=version,
+        owner=owner,
+        symbol=symbol,
+        kind=kind,
+        ts=ts,
+        detected_at=detected_at,
+        price=float("nan") if price is None else price,
+        sequence=sequence,
+        late=bool(late),
+        lateness=lateness,
+        bar=bar,
+        at_close=bool(at_close),
+        priority=priority,
+        sides=tuple(Side(text, float(left), float(right), held) for text, left, right, held in _sides(sides)),
+        labels=_labels(labels),
     )
-    return StoredFiring(row["number"], firing, row["acknowledged_by"], row["acknowledged_at"] or 0)
+    return StoredFiring(number, firing, acknowledged_by, acknowledged_at or 0)
 
 
 def delivery_row(delivery: Delivery, number: int) -> tuple[Any, ...]:

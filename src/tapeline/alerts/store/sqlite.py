@@ -10,14 +10,15 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import lru_cache
 from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
 import sqlalchemy.exc
-from sqlalchemy import Connection, Engine, Table, create_engine, event
+from sqlalchemy import Connection, Engine, Select, Table, create_engine, event
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.pool import QueuePool
 
@@ -29,6 +30,7 @@ from tapeline.alerts.store.sql_store import SqlStore
 from tapeline.core.errors import TemporaryError
 
 READERS: Final = 4
+_DIALECT: Final = sqlite.dialect(paramstyle="qmark")
 
 
 class SqliteDatabase(Database):
@@ -50,9 +52,8 @@ class SqliteDatabase(Database):
     def __init__(self, path: Path, *, lock_seconds: float = LOCK_SECONDS) -> None:
         self._where = str(path)
         self._closed = False
-        dialect = sqlite.dialect(paramstyle="qmark")
-        self._statements = {table: sqlite_statements(table, dialect) for table in (*NEW, *REPLACED)}
-        self._take = str(TAKE.compile(dialect=dialect))
+        self._statements = {table: sqlite_statements(table, _DIALECT) for table in (*NEW, *REPLACED)}
+        self._take = str(TAKE.compile(dialect=_DIALECT))
         with own_errors(self._where):
             path.parent.mkdir(parents=True, exist_ok=True)
             with suppress(FileExistsError):
@@ -79,6 +80,19 @@ class SqliteDatabase(Database):
         self._refuse_closed()
         with own_errors(self._where), self._reader.begin() as connection:
             return work(connection)
+
+    def rows(self, statement: Select[Any], values: Mapping[str, Any]) -> Sequence[Sequence[Any]]:
+        """The rows of one statement; without a transaction, for a statement alone sees one consistent state."""
+        self._refuse_closed()
+        text, parameters = _in_words(statement)
+        given = [values.get(name, own) for name, own in parameters]
+        with own_errors(self._where), _as_sqlalchemy(text):
+            lent = self._reader.raw_connection()
+            try:
+                found: list[tuple[Any, ...]] = lent.driver_connection.execute(text, given).fetchall()  # type: ignore[union-attr]
+            finally:
+                lent.close()
+        return found
 
     def insert_new(self, connection: Connection, table: Table, rows: Values) -> int:
         """Insert the rows whose key is not there yet; how many."""
@@ -152,6 +166,14 @@ def _connect(path: Path, lock_seconds: float, *, writes: bool) -> sqlite3.Connec
         connection.close()
         raise
     return connection
+
+
+@lru_cache(maxsize=512)
+def _in_words(statement: Select[Any]) -> tuple[str, tuple[tuple[str, Any], ...]]:
+    """A statement as SQLite reads it, and its parameters in their order: the name, and its value where it has one."""
+    compiled = statement.compile(dialect=_DIALECT)
+    own = compiled.construct_params(_check=False)
+    return str(compiled), tuple((name, own[name]) for name in compiled.positiontup or ())
 
 
 def _driver(connection: Connection) -> sqlite3.Connection:

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 from tapeline.alerts.backtest import backtest_rule, coarser, history_batch
-from tapeline.alerts.bar_series import LEAST, BarSeries, of_symbol
+from tapeline.alerts.bar_series import LEAST, BarSeries, Records
 from tapeline.alerts.conditions import compile_rule
 from tapeline.alerts.engine.evaluator import Batch, Evaluator
 from tapeline.alerts.feed_settings import news_sources
@@ -24,6 +24,7 @@ from tapeline.alerts.pipeline import AlertPipeline
 from tapeline.alerts.routing import Router
 from tapeline.alerts.rule import Rule
 from tapeline.alerts.series import History
+from tapeline.alerts.series_book import columns_of
 from tapeline.alerts.service import AlertEngine, EngineOptions, Source
 from tapeline.alerts.service_settings import lake_history
 from tapeline.alerts.store.opening import open_store
@@ -82,6 +83,12 @@ def pieces(batch: Batch, cuts: list[int]) -> list[tuple[Batch, Taken]]:
 def run(pipeline: AlertPipeline, some: list[tuple[Batch, Taken]]) -> None:
     for part in some:
         pipeline.take(*part)
+
+
+def of_symbol(batch: Batch, number: int) -> Records:
+    """The records of a batch that concern one symbol."""
+    columns = columns_of(batch, np.arange(number + 1) == number)
+    return columns.of(np.arange(columns.rows.size))
 
 
 def fired_at(found: Mapping[str, tuple[str, int, float]], rule: str) -> list[tuple[int, float]]:

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tapeline.alerts.engine.evaluator import Batch
-from tapeline.alerts.engine.kernel import CLOCK, EARLIEST, GAP, LATEST, TRADE
 from tapeline.alerts.external import External
 from tapeline.alerts.kinds.divergence import DivergenceFeed
-from tapeline.alerts.kinds.pattern import PatternFeed
+from tapeline.alerts.kinds.pattern import PatternFeed, pattern_reach
 
 LEAST: Final = 600
 """Closed bars that a series keeps at least; detectors that look further back keep more."""
@@ -117,11 +115,6 @@ class BarSeries:
             at = until
         return found
 
-    def begin(self, bars: Iterable[Bar]) -> None:
-        """Take bars of the past; nothing is told of them."""
-        self.closed = list(bars)[-self.kept :]
-        self._build()
-
     def state(self) -> dict[str, Any]:
         """All of it, as JSON keeps it; bars as the base64 of their numbers."""
         return self.still()()
@@ -187,23 +180,21 @@ class BarSeries:
         bars = pd.DataFrame(prices, index=index, columns=list(COLUMNS))
         bars["close_ts"] = index + pd.Timedelta(self.timeframe, unit="ns")
         self._feeds = [*(DivergenceFeed(self.symbol, one, self.timeframe, history=bars) for one in self._indicators)]
-        self.kept = LEAST
+        self.kept = kept_bars(self._kinds)
         if self._kinds:
             feed = PatternFeed(self.symbol, self._kinds, self.timeframe, history=bars if len(bars) else None)
             self._feeds.append(feed)
-            self.kept = max(LEAST, feed.reach)
 
 
-def of_symbol(batch: Batch, number: int) -> Records:
-    """What closes or moves a symbol's bars, without what the kernel refuses."""
-    mine = (batch.symbols == number) | ((batch.symbols == -1) & (batch.records == CLOCK))
-    rows = np.flatnonzero(mine & (batch.records != GAP) & (batch.times >= EARLIEST) & (batch.times <= LATEST))
-    prices, sizes, trades = batch.prices[rows], batch.sizes[rows], batch.records[rows] == TRADE
-    with np.errstate(invalid="ignore"):
-        whole = (prices > 0.0) & (prices < np.inf) & (sizes >= 0.0) & (sizes < np.inf)
-    good = ~trades | whole
-    rows = rows[good]
-    return Records(rows, batch.times[rows], prices[good], sizes[good], trades[good])
+def kept_bars(kinds: tuple[str, ...]) -> int:
+    """Closed bars that a series keeps at least for the detectors of some kinds of events.
+
+    Examples
+    --------
+    >>> kept_bars(("fair_value_gap",))
+    600
+    """
+    return max(LEAST, pattern_reach(kinds)) if kinds else LEAST
 
 
 def _packed(bars: Sequence[Bar], timeframe: int) -> str:

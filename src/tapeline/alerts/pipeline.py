@@ -64,6 +64,8 @@ class AlertPipeline:
         Bars of the past to begin indicators and detectors with.
     group:
         The way into the store, where several pipelines share one; else it has its own.
+    detectors_apart:
+        Whether detectors of patterns have a process of their own where they are many.
 
     Attributes
     ----------
@@ -85,6 +87,7 @@ class AlertPipeline:
         gather: float = 0.005,
         history: History | None = None,
         group: Commits | None = None,
+        detectors_apart: bool = False,
     ) -> None:
         self.store = store
         kept = FolderMemory(memory, journal) if isinstance(memory, Path) else memory
@@ -99,7 +102,7 @@ class AlertPipeline:
         if found is not None:
             self.processor.restore(found.processor)
         plain = found.processor.get("series") if found is not None else None
-        self.series = SeriesFeeds(self.evaluator, history, plain)
+        self.series = SeriesFeeds(self.evaluator, history, plain, apart=detectors_apart)
         self._last: Future[frozenset[str]] | None = None
         self.replayed = self.firings = 0
         self.problem: BaseException | None = None
@@ -259,6 +262,7 @@ class AlertPipeline:
     def close(self) -> None:
         """Write what waits and end the threads; the store stays the caller's to close."""
         self._writer.close()
+        self.series.close()
         self.journal.close()
         self.group.close(timeout=30.0)
 

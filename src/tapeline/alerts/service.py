@@ -355,6 +355,7 @@ class AlertEngine:
             journal=_JOURNAL,
             gather=self.options.gather,
             history=self._history,
+            detectors_apart=True,
         )
         count = pipeline.recover()
         if count:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import lru_cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
@@ -20,7 +21,7 @@ from tapeline.core.errors import ConfigurationError
 if TYPE_CHECKING:
     import pandas as pd
 
-    from tapeline.charts.scan import EventStream
+    from tapeline.charts.scan import Choice, EventStream
 
 _HARMONICS: Final = (
     *("gartley", "bat", "alternate_bat", "butterfly", "crab", "deep_crab", "shark", "cypher", "five_zero"),
@@ -140,10 +141,10 @@ def pattern_events(bars: pd.DataFrame, symbol: str, kinds: Iterable[str], timefr
     >>> [(record.key, record.value) for record in found if record.event]
     [('pattern:fair_value_gap:1h', 1.0)]
     """
-    from tapeline.charts.scan import choose, scan
+    from tapeline.charts.scan import scan
 
     wanted = frozenset(kinds)
-    events = scan(bars, choose(_detectors(wanted)))
+    events = scan(bars, _choices(wanted))
     times = events["confirmed_at"].dt.as_unit("ns").astype("int64") if len(events) else []
     rows = zip(times, events["kind"], events["direction"], events["score"], strict=True)
     return [
@@ -182,10 +183,10 @@ class PatternFeed:
     def __init__(
         self, symbol: str, kinds: Iterable[str], timeframe: int, *, history: pd.DataFrame | None = None
     ) -> None:
-        from tapeline.charts.scan import EventStream, choose
+        from tapeline.charts.scan import EventStream
 
         self.symbol, self.kinds, self.timeframe = symbol, frozenset(kinds), timeframe
-        choices = choose(_detectors(self.kinds))
+        choices = _choices(self.kinds)
         self._stream: EventStream = (
             EventStream(choices, follow=1) if history is None else EventStream.after(history, choices, follow=1)
         )
@@ -218,6 +219,26 @@ class PatternFeed:
 def _records(ts: int, symbol: str, kind: str, direction: int, score: float, timeframe: int) -> Iterator[External]:
     yield External(ts, symbol, score_key(kind, timeframe), score if math.isfinite(score) else math.nan)
     yield External(ts, symbol, pattern_key(kind, timeframe), float(direction), event=True)
+
+
+@lru_cache(maxsize=256)
+def pattern_reach(kinds: tuple[str, ...]) -> int:
+    """Bars that the detectors of some kinds of events look back.
+
+    Examples
+    --------
+    >>> pattern_reach(("fair_value_gap",)) < pattern_reach(("double_top",))
+    True
+    """
+    return max((choice.lookback for choice in _choices(frozenset(kinds))), default=1)
+
+
+@lru_cache(maxsize=256)
+def _choices(kinds: frozenset[str]) -> tuple[Choice, ...]:
+    """The detectors of some kinds of events; going through all that there are costs 20 ms."""
+    from tapeline.charts.scan import choose
+
+    return choose(_detectors(kinds))
 
 
 def _detectors(kinds: Iterable[str]) -> list[str]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 from hypothesis import given, settings
@@ -36,6 +38,33 @@ SOURCE = InboundSource("ann", "tv", InboundSettings())
 
 def body(**changes) -> bytes:
     return json.dumps({name: value for name, value in (SAID | changes).items() if value is not None}).encode()
+
+
+@contextmanager
+def flushes(store) -> Iterator[list[int]]:
+    """How many transactions of SQLite changed something within the block: each waits for the disk."""
+    database, made = store.database, [0]
+    transact = database._transact
+
+    def counted(work):
+        def both(db):
+            changes = "SELECT total_changes()"
+            before = db.exec_driver_sql(changes).scalar()
+            answer = work(db)
+            made[0] += db.exec_driver_sql(changes).scalar() > before
+            return answer
+
+        return transact(both)
+
+    database._transact = counted
+    try:
+        yield made
+    finally:
+        del database._transact
+
+
+def _body_of(desk, id: str) -> str:
+    return next(one.body for one in desk.queue.recent("ann") if one.id == id)
 
 
 class TestReading:
@@ -258,7 +287,7 @@ class TestDesk:
 
     def test_an_alert_becomes_a_firing_for_people_and_a_signal_for_bots(self, store, desk) -> None:
         self.put(desk, body(position="long", contracts="0.5", price="60001.5"))
-        assert desk.step() == 2
+        assert desk.step() == 1
         (found,) = store.firings(FiringQuery(rule="tradingview:tv")).items
         assert (found.firing.owner, found.firing.symbol, found.firing.price) == ("ann", "BTCUSDT", 60_001.5)
         deliveries = {one.channel: one for one in store.deliveries(found.firing.id)}
@@ -281,10 +310,10 @@ class TestDesk:
         by_rule = {one.rule: [each.channel for each in store.deliveries(one.id)] for one in told}
         assert by_rule == {"tradingview:quiet": ["telegram"], "tradingview:tv": []}
 
-    @pytest.mark.parametrize("dies", ["commit", "finish"])
+    @pytest.mark.parametrize("dies", ["commit", "place"])
     def test_killed_on_its_way_it_makes_the_same_firing_and_no_second_one(self, store, desk, dies, monkeypatch) -> None:
         self.put(desk)
-        where = {"commit": (store, "commit"), "finish": (desk.queue, "finish")}[dies]
+        where = {"commit": (store, "_committed"), "place": (desk.book, "place_all")}[dies]
 
         def gone(*_, **__):
             raise KeyboardInterrupt
@@ -299,6 +328,41 @@ class TestDesk:
         firing = store.firings().items[0].firing
         assert sorted(one.channel for one in store.deliveries(firing.id)) == ["bot", "telegram"]
         assert desk.queue.waiting() == ()
+
+    def test_any_number_costs_one_flush_and_one_that_cannot_be_stored_is_refused(self, own_store) -> None:
+        desk = BotDesk(own_store, Router({}, render), clock=FakeClock())
+        for number in range(5):
+            with flushes(own_store) as made:
+                self.put(desk, body(order_id=str(number)))
+            assert made == [1]
+        with flushes(own_store) as made:
+            self.put_again(desk)
+        assert made == [0]
+        with flushes(own_store) as made:
+            assert desk.step() == 5
+        assert made == [1]
+        with flushes(own_store) as made:
+            assert desk.step() == 0
+        assert made == [0]
+
+    def put_again(self, desk) -> None:
+        assert not desk.queue.put(SOURCE, read_alert(body(order_id="0")), body(order_id="0"), address="", now=START)
+
+    def test_one_that_cannot_be_stored_holds_up_no_other(self, store, desk, monkeypatch) -> None:
+        for order in "12":
+            self.put(desk, body(order_id=order))
+        bad = min(desk.queue.waiting(), key=lambda one: one.id).id
+        stored = store.commit_all
+
+        def commit_all(commits):
+            if any(one.firings[0].labels["order"] == json.loads(_body_of(desk, bad))["order_id"] for one in commits):
+                raise DataError("a value cannot be stored")
+            return stored(commits)
+
+        monkeypatch.setattr(store, "commit_all", commit_all)
+        assert desk.step() == 2
+        assert {one.state for one in desk.queue.recent("ann")} == {"refused", "taken"}
+        assert {one.reason for one in desk.queue.recent("ann")} == {"", "a value cannot be stored"}
 
     def test_one_that_can_no_longer_be_read_holds_up_no_other(self, store, desk) -> None:
         self.put(desk)

@@ -119,8 +119,7 @@ def test_what_is_not_acknowledged_in_time_is_found_until_it_was_told(store, book
     assert sorted((found.bot, found.id) for found in due) == sorted(
         [("ann.a", two.id), ("ann.b", one.id), ("ann.b", two.id)]
     )
-    for found in due:
-        book.told(found, at=START + 11 * SECOND)
+    store.database.write(book.told(due, at=START + 11 * SECOND))
     assert book.unacknowledged(now=START + 99 * SECOND) == ()
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
+
+from sqlalchemy import Connection
 
 from tapeline.alerts.bots.bot_settings import read_settings
 from tapeline.alerts.bots.inbound_alert import RULE, VERSION, InboundAlert, read_alert
-from tapeline.alerts.bots.inbound_queue import InboundQueue, QueuedAlert, check_alert
+from tapeline.alerts.bots.inbound_queue import Ended, InboundQueue, QueuedAlert, check_alert
 from tapeline.alerts.bots.inbound_tokens import InboundSettings, InboundSource
 from tapeline.alerts.bots.signal import CHANNEL
 from tapeline.alerts.bots.signal_book import SignalBook, StoredSignal
@@ -18,6 +20,7 @@ from tapeline.alerts.firing import Firing, dedupe_key
 from tapeline.alerts.records import Commit, Delivery
 from tapeline.alerts.routing import Router
 from tapeline.alerts.rule import Rule
+from tapeline.alerts.store.companions import together_with
 from tapeline.alerts.store.sql_store import SqlStore
 from tapeline.core.errors import ConfigurationError, DataError, TapelineError
 from tapeline.monitoring.notification import clean_text, shorten
@@ -33,8 +36,8 @@ _log: Final = logging.getLogger(__name__)
 class BotDesk:
     """What must happen for bots beside sending; one engine does it, and a second would do no harm.
 
-    What it makes of an alert or of a missing acknowledgement is a firing under an id that follows from it. Killed
-    between the firing and the row that says so, it makes the same firing again, which changes nothing.
+    What it makes of an alert or of a missing acknowledgement is a firing under an id that follows from it, written
+    together with the row that says so: made by two processes it is the same firing, which changes nothing.
 
     Parameters
     ----------
@@ -85,31 +88,54 @@ class BotDesk:
         return count + self.book.number() + self.tell_unacknowledged()
 
     def take_alerts(self) -> int:
-        """Make firings of the alerts that wait; how many there were."""
+        """Make firings of the alerts that wait; how many there were.
+
+        All of them, that they were taken, and the places of their signals are one transaction.
+        """
         waiting = self.queue.waiting()
+        if waiting:
+            try:
+                self._take(waiting)
+            except DataError:
+                # One of them cannot be stored, and that is not to hold up the others.
+                for queued in waiting:
+                    try:
+                        self._take([queued])
+                    except DataError as error:
+                        refused = Ended(queued.id, "refused", reason=error.message)
+                        self._store.database.write(self.queue.finish(refused, at=self._clock()))
+        return len(waiting)
+
+    def _take(self, waiting: Sequence[QueuedAlert]) -> None:
+        commits, ended = [], []
         for queued in waiting:
             try:
                 firing, rule = inbound_firing(queued)
             except DataError as error:
-                self.queue.finish(queued.id, "refused", at=self._clock(), reason=error.message)
+                ended.append(Ended(queued.id, "refused", reason=error.message))
                 continue
             settings = InboundSettings.model_validate_json(queued.settings)
             channels = settings.channels if settings.channels is not None else self._channels(queued.owner)
-            deliveries = self._router.deliveries(firing, rule, channels)
-            self._store.commit(Commit((firing,), deliveries=deliveries))
-            self.queue.finish(queued.id, "taken", at=self._clock(), firing=firing.id)
-        return len(waiting)
+            commits.append(Commit((firing,), deliveries=self._router.deliveries(firing, rule, channels)))
+            ended.append(Ended(queued.id, "taken", firing=firing.id))
+        self._commit(commits, self.queue.finish(*ended, at=self._clock()))
+
+    def _commit(self, commits: Sequence[Commit], finish: Callable[[Connection], None]) -> None:
+        """Write firings with what they answer and the places of their signals: one flush of the disk for all."""
+        database = self._store.database
+        with together_with(database, finish), together_with(database, self.book.place_all):
+            self._store.commit_all(commits)
 
     def tell_unacknowledged(self) -> int:
         """Tell owners, once, of signals that no bot acknowledged in time; how many there were."""
         now = self._clock()
         due = self.book.unacknowledged(now=now)
-        for found in due:
-            firing, deliveries = self._missing(found, now)
-            self._store.commit(Commit((firing,), deliveries=deliveries))
-            self.book.told(found, at=now)
-            _log.warning("the bot %s did not acknowledge the signal %s", found.bot, found.id)
         if due:
+            missing = [self._missing(found, now) for found in due]
+            commits = [Commit((firing,), deliveries=deliveries) for firing, deliveries in missing]
+            self._commit(commits, self.book.told(due, at=now))
+            for found in due:
+                _log.warning("the bot %s did not acknowledge the signal %s", found.bot, found.id)
             self._wake()
         return len(due)
 

@@ -8,21 +8,19 @@ trade's is. What was journaled is not given again; what was not, is.
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import time
-from collections.abc import Callable, Mapping
-from typing import Final
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
 
 from sqlalchemy import Connection, func, select
 
 from tapeline.alerts.bots.inbound_alert import RULE, VERSION, said_by
 from tapeline.alerts.feeds.data_manager import DataManager
-from tapeline.alerts.firing import Firing
 from tapeline.alerts.kinds.inbound import inbound_record
-from tapeline.alerts.store import queries, rows
 from tapeline.alerts.store.metadata import firing as told
 from tapeline.alerts.store.sql_store import SqlStore
-from tapeline.alerts.store.store import StoredFiring
 from tapeline.core.errors import TapelineError
 from tapeline.core.nanoseconds import SECOND
 
@@ -89,29 +87,30 @@ class InboundFeed:
         count = 0
         while True:
             newest, found = self._database.read(self._read)
-            count += sum(self._give(one.number, one.firing) for one in found)
+            count += sum(map(self._give, found))
             if len(found) < _PAGE:
                 self._place, self._since = max(self._place, newest), None
                 return count
             self._place = found[-1].number
 
-    def _read(self, db: Connection) -> tuple[int, list[StoredFiring]]:
+    def _read(self, db: Connection) -> tuple[int, Sequence[Any]]:
         newest = db.execute(select(func.coalesce(func.max(told.c.number), 0))).scalar_one()
         if newest <= self._place:
             return newest, []
         wanted = [told.c.number > self._place, told.c.rule.startswith(RULE), told.c.rule_version == VERSION]
         if self._since is not None:
             wanted += [told.c.ts >= self._since - _EARLIER, told.c.detected_at >= self._since]
-        statement = queries.firings().where(*wanted).order_by(told.c.number).limit(_PAGE)
-        return newest, [rows.firing_of(row) for row in db.execute(statement).mappings()]
+        statement = _TOLD.where(*wanted).order_by(told.c.number).limit(_PAGE)
+        return newest, db.execute(statement).all()
 
-    def _give(self, number: int, firing: Firing) -> bool:
-        if number <= self._journaled.get(f"{NAME}:{firing.symbol}", 0):
+    def _give(self, found: Any) -> bool:
+        if found.number <= self._journaled.get(f"{NAME}:{found.symbol}", 0):
             return False
-        said = said_by(firing.labels.get("action"), firing.labels.get("position"))
-        source = firing.labels.get("source", "")
-        record = inbound_record(firing.detected_at, firing.symbol, firing.owner, source, said)
-        self._manager.value(
-            record.symbol, record.key, record.ts, record.value, event=True, sequence=number, source=NAME
-        )
+        labels = json.loads(found.labels)
+        said = said_by(labels.get("action"), labels.get("position"))
+        one = inbound_record(found.detected_at, found.symbol, found.owner, labels.get("source", ""), said)
+        self._manager.value(one.symbol, one.key, one.ts, one.value, event=True, sequence=found.number, source=NAME)
         return True
+
+
+_TOLD: Final = select(told.c.number, told.c.symbol, told.c.owner, told.c.detected_at, told.c.labels)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from sqlalchemy import Connection, delete, select, update
 from sqlalchemy.dialects import postgresql, sqlite
@@ -50,6 +51,15 @@ class QueuedAlert:
     settings: str
     state: InboundState = "waiting"
     finished_at: int = 0
+    firing: str = ""
+    reason: str = ""
+
+
+class Ended(NamedTuple):
+    """What became of an alert: ``taken``, with its firing, or ``refused``, and why."""
+
+    id: str
+    state: InboundState
     firing: str = ""
     reason: str = ""
 
@@ -111,14 +121,16 @@ class InboundQueue:
         )
         return self._database.read(lambda db: tuple(map(_queued, db.execute(statement).mappings())))
 
-    def finish(self, id: str, state: InboundState, *, at: int, firing: str = "", reason: str = "") -> None:
-        """Write down what became of an alert; once."""
-        statement = (
-            update(inbound)
-            .where(inbound.c.id == id, inbound.c.state == "waiting")
-            .values(state=state, finished_at=at, firing=firing, reason=rows.plain(reason[:500]))
-        )
-        self._database.write(lambda db: db.execute(statement))
+    def finish(self, *ended: Ended, at: int) -> Callable[[Connection], None]:
+        """What writes down, in a transaction of the caller's, what became of alerts; of each once."""
+
+        def work(db: Connection) -> None:
+            for one in ended:
+                mine = inbound.c.id == one.id, inbound.c.state == "waiting"
+                values = {"firing": one.firing, "reason": rows.plain(one.reason[:500])}
+                db.execute(update(inbound).where(*mine).values(state=one.state, finished_at=at, **values))
+
+        return work
 
     def recent(self, owner: str, *, limit: int = 50) -> tuple[QueuedAlert, ...]:
         """An owner's newest alerts."""

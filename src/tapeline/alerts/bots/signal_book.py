@@ -8,6 +8,7 @@ whichever process does it. From the book signals are pushed, asked for and ackno
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Final
 
@@ -108,6 +109,14 @@ class SignalBook:
                     count += placed
         return count
 
+    def place_all(self, db: Connection) -> int:
+        """:meth:`number`, in a transaction that the caller has; it may hold signals of its own."""
+        count, looked = 0, _BATCH
+        while looked == _BATCH:
+            looked, placed = _number(db)
+            count += placed
+        return count
+
     def of_delivery(self, id: str) -> StoredSignal | None:
         """The signal of a row of the outbox; None where it has no place yet, or its body is no signal."""
         return self._one(signal.c.delivery == id)
@@ -189,12 +198,15 @@ class SignalBook:
         )
         return self._database.read(lambda db: tuple(map(_stored, db.execute(statement).mappings())))
 
-    def told(self, found: StoredSignal, *, at: int) -> None:
-        """Write down that the owner was told."""
-        statement = (
-            update(signal).where(signal.c.bot == found.bot, signal.c.sequence == found.sequence).values(told_at=at)
-        )
-        self._database.write(lambda db: db.execute(statement))
+    def told(self, found: Sequence[StoredSignal], *, at: int) -> Callable[[Connection], None]:
+        """What writes down, in a transaction of the caller's, that the owners were told."""
+
+        def work(db: Connection) -> None:
+            for one in found:
+                mine = signal.c.bot == one.bot, signal.c.sequence == one.sequence
+                db.execute(update(signal).where(*mine).values(told_at=at))
+
+        return work
 
     def remove_before(self, before: int) -> int:
         """Remove signals that were made before an instant (nanoseconds); how many. Their sequence goes on."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 if TYPE_CHECKING:
@@ -45,6 +46,13 @@ def accompanied(database: Database, companion: Companion) -> Iterator[None]:
 
 
 @contextmanager
+def together_with(database: Database, work: Callable[[Connection], object]) -> Iterator[None]:
+    """While the block runs, every write to ``database`` does ``work`` as well, after its own: one flush for both."""
+    with accompanied(database, _Further(work)):
+        yield
+
+
+@contextmanager
 def alone() -> Iterator[None]:
     """While the block runs, nothing takes part: for what an accompanied block writes beside its own matter."""
     token = _along.set(())
@@ -52,6 +60,23 @@ def alone() -> Iterator[None]:
         yield
     finally:
         _along.reset(token)
+
+
+@dataclass(slots=True)
+class _Further:
+    """Further statements of a transaction."""
+
+    work: Callable[[Connection], object]
+    last: bool = False
+
+    def begin(self, connection: Connection) -> None:
+        """Nothing: it comes after."""
+
+    def end(self, connection: Connection, answer: Any) -> None:
+        self.work(connection)
+
+    def stands(self) -> None:
+        """Nothing is kept."""
 
 
 def companions_of(database: Database) -> tuple[Companion, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from tapeline.alerts.feeds.data_manager import DataManager
@@ -101,23 +102,27 @@ def polled_sources(
         By source, instead of those that ask the services themselves.
     """
     from tapeline.alerts.feeds import polling
+    from tapeline.alerts.feeds.missed_bars import ALPHA_VANTAGE_MONTHS, YAHOO_MINUTES, MissedBars
     from tapeline.alerts.feeds.polled_bars import parse_alpha_vantage, parse_yahoo
     from tapeline.streams.http_client import RequestsClient
 
     timeout, given = settings.network.timeout_seconds, clients or {}
     made: list[Source] = []
     for source, section in polled(settings.alerts):
+        # What a round of questions takes was not missed.
+        fresh = max(int(MISSED * round_seconds(section, len(manager.names(source)))), ALPHA_VANTAGE_MONTHS.fresh)
         if source == ALPHA_VANTAGE:
             client = given.get(source) or RequestsClient(polling.ALPHA_VANTAGE, timeout=timeout)
             key = settings.alerts.alpha_vantage.key
-            fetch = polling.alpha_vantage_fetch(client, "" if key is None else key.get_secret_value())
+            missed = MissedBars(manager, source, replace(ALPHA_VANTAGE_MONTHS, fresh=fresh))
+            fetch = polling.alpha_vantage_fetch(client, "" if key is None else key.get_secret_value(), missed=missed)
             parse = parse_alpha_vantage
         else:
             client = given.get(source) or RequestsClient(polling.YAHOO, timeout=timeout)
-            fetch, parse = polling.yahoo_fetch(client), parse_yahoo
-        made.append(
-            _poller(source, list(manager.names(source)), fetch, polling.BarTaker(source, manager, parse), section)
-        )
+            missed = MissedBars(manager, source, replace(YAHOO_MINUTES, fresh=fresh))
+            fetch, parse = polling.yahoo_fetch(client, missed=missed), parse_yahoo
+        taker = polling.BarTaker(source, manager, parse, missed=missed)
+        made.append(_poller(source, list(manager.names(source)), fetch, taker, section))
     return made
 
 

@@ -155,6 +155,23 @@ def test_what_the_history_cannot_give_is_a_gap_in_its_place():
     asyncio.run(run())
 
 
+def test_after_a_downtime_of_several_pages_all_that_was_missed_is_asked_for_and_is_late():
+    async def run():
+        async with FakeExchange().serving() as exchange:
+            before = exchange.make("BTCUSDT")["a"]
+            missed = [exchange.make("BTCUSDT")["a"] for _ in range(2_345)]
+            consumer = Consumer()
+            async with live(exchange, consumer, last_ids={"BTCUSDT": before}):
+                await consumer.until(lambda: consumer.ids("BTCUSDT")[-1] > missed[-1])
+            assert consumer.ids("BTCUSDT") == [*missed, missed[-1] + 1]
+            late = {row[5]: row[6] for row in consumer.records if row[0] == 0 and row[4] == TRADE}
+            # The first pages, whatever the stream brought meanwhile, were not heard when they were traded.
+            assert all(late[number] for number in missed)
+            assert not any(row[4] == GAP for row in consumer.records)
+
+    asyncio.run(run())
+
+
 def test_a_full_batcher_makes_the_source_wait_and_nothing_is_dropped():
     async def run():
         async with FakeExchange().serving() as exchange:

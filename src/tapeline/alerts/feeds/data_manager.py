@@ -296,6 +296,11 @@ class DataManager:
         instrument = self._instruments[symbol]
         return instrument.routes[instrument.active].named.source
 
+    def last_taken(self, source: str, name: str) -> int:
+        """The last sequence taken of a source that speaks for a symbol, before a restart too; -1: another speaks."""
+        route = self._routes.get((source, name))
+        return route.last if route is not None and route.rank == route.instrument.active else -1
+
     @property
     def idle(self) -> float:
         """Seconds since the last record of any source."""

@@ -15,7 +15,8 @@ from tapeline.core.errors import ProviderError, ThrottledError
 from tapeline.core.nanoseconds import SECOND
 from tapeline.streams.messages import msgspec
 
-MAXIMUM_BARS: Final = 20_000
+MAXIMUM_BARS: Final = 50_000
+"""More than the minutes of a month."""
 MAXIMUM_BODY: Final = 8 * 1024 * 1024
 INTERVALS: Final = {"1min": 60, "5min": 300, "15min": 900, "30min": 1_800, "60min": 3_600}
 """Of Alpha Vantage, in seconds."""

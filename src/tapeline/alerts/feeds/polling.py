@@ -8,8 +8,10 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from tapeline.alerts.feeds.batcher import Tick
 from tapeline.alerts.feeds.data_manager import DataManager
-from tapeline.alerts.feeds.polled_bars import INTERVALS, Bars, bar_ticks
+from tapeline.alerts.feeds.missed_bars import MissedBars
+from tapeline.alerts.feeds.polled_bars import INTERVALS, Bars, PolledBar, bar_ticks
 from tapeline.core.errors import ConfigurationError, ProviderError, TemporaryError, ThrottledError
 from tapeline.core.symbol import Symbol
 from tapeline.streams.alerts import FeedAlert, OnAlert, ignore
@@ -196,6 +198,8 @@ class BarTaker:
         The source, as the manager watches it: with ``own_clock``.
     parse:
         ``parse_alpha_vantage`` or ``parse_yahoo``.
+    missed:
+        Of who asks: is told of each answer, and says which bars are late.
 
     Attributes
     ----------
@@ -204,8 +208,15 @@ class BarTaker:
     """
 
     def __init__(
-        self, name: str, manager: DataManager, parse: Callable[[bytes], Bars], *, timing: Timing | None = None
+        self,
+        name: str,
+        manager: DataManager,
+        parse: Callable[[bytes], Bars],
+        *,
+        missed: MissedBars | None = None,
+        timing: Timing | None = None,
     ) -> None:
+        self._missed = missed
         self.name, self.manager, self.timing = name, manager, timing or Timing()
         self.bars = 0
         self.reasons: Counter[str] = Counter()
@@ -217,31 +228,46 @@ class BarTaker:
         self.reasons.update(found.refused)
         now = self.timing.wall()
         bars = [bar for bar in found.bars if bar.ts + bar.duration <= now]
-        given = self.manager.take(self.name, [tick for bar in bars for tick in bar_ticks(symbol, bar)])
+        ticks = [tick for bar in bars for tick in self._ticks(symbol, bar)]
+        given = self.manager.take(self.name, ticks)
         self.bars += given // 4
+        if self._missed is not None:
+            self._missed.answered(symbol)
         self.manager.heard(self.name, symbol)
         if bars:
             self.manager.reach(self.name, symbol, bars[-1].ts + bars[-1].duration)
 
+    def _ticks(self, symbol: str, bar: PolledBar) -> list[Tick]:
+        ticks = bar_ticks(symbol, bar)
+        return ticks if self._missed is None else self._missed.marked(symbol, ticks, bar.ts + bar.duration)
 
-def alpha_vantage_fetch(client: HttpClient, key: str, *, interval: str = "1min") -> Fetch:
-    """Ask ``TIME_SERIES_INTRADAY``. The key goes into the query alone: no error of the client names it."""
+
+def alpha_vantage_fetch(
+    client: HttpClient, key: str, *, interval: str = "1min", missed: MissedBars | None = None
+) -> Fetch:
+    """Ask ``TIME_SERIES_INTRADAY``, with ``missed`` for the month of what was missed.
+
+    The key goes into the query alone: no error of the client names it.
+    """
     if interval not in INTERVALS:
         raise ConfigurationError(f"interval {interval!r} is not of {', '.join(INTERVALS)}")
 
     async def fetch(symbol: str) -> bytes:
         question = {"function": "TIME_SERIES_INTRADAY", "symbol": symbol, "interval": interval, "apikey": key}
+        month = missed.month(symbol) if missed is not None else None
+        if month is not None:
+            question |= {"month": month, "outputsize": "full"}
         return await client.get("/query", question)
 
     return fetch
 
 
-def yahoo_fetch(client: HttpClient, *, interval: str = "1m") -> Fetch:
-    """Ask the chart of the day."""
+def yahoo_fetch(client: HttpClient, *, interval: str = "1m", missed: MissedBars | None = None) -> Fetch:
+    """Ask the chart of the day, with ``missed`` that of what was missed."""
 
     async def fetch(symbol: str) -> bytes:
-        return await client.get(
-            f"/v8/finance/chart/{Symbol.parse(symbol).path_segment}", {"interval": interval, "range": "1d"}
-        )
+        stretch = missed.question(symbol) if missed is not None else None
+        question = {"interval": interval, **(stretch or {"range": "1d"})}
+        return await client.get(f"/v8/finance/chart/{Symbol.parse(symbol).path_segment}", question)
 
     return fetch

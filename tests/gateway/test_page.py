@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import socket
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ import pytest
 
 from tapeline.alerts.firing import Firing, Side
 from tapeline.alerts.records import Commit, Delivery
+from tapeline.alerts.rule import Rule
 from tapeline.alerts.store.sqlite import open_sqlite
 from tapeline.core.settings import Settings
 from tapeline.gateway.app import create_app
@@ -113,7 +116,9 @@ def test_a_rule_is_checked_while_it_is_written_and_kept(browser: Browser, gatewa
     browser.wait('document.querySelector("textarea")')
     browser.fill("Condition", "crosses_up(close, 60000) and rsii(14) < 30")
     browser.wait('document.querySelector("main .tag.bad")?.textContent === "error"')
-    assert browser.evaluate('document.querySelector("main pre").textContent').endswith("\n" + " " * 29 + "^")
+    assert browser.evaluate('document.querySelector(".pointed mark").textContent') == "rsii"
+    browser.press("crosses_up(close, 60000) and rsii(14) < 30")
+    assert browser.evaluate("getSelection().toString()") == "rsii"
     browser.fill("Condition", "crosses_up(close, 60000)")
     browser.fill("Symbols", "BTCUSDT, ETHUSDT")
     browser.fill("Id", "btc-60k")
@@ -166,6 +171,72 @@ def test_a_channel_is_added_and_its_token_is_not_shown(browser: Browser, gateway
     (kept,) = context.store.endpoints(owner="ann")
     assert kept.channel == "telegram"
     assert browser.errors == []
+
+
+def test_each_part_fits_a_telephone_and_is_reached_by_the_keyboard_alone(browser: Browser, gateway: Any) -> None:
+    context, _ = gateway
+    for number in range(120):
+        name = "W" * 200 if number == 0 else None
+        kept = Rule(
+            id=f"r{number:03d}" + "x" * 60 * (number == 0),
+            owner="ann",
+            name=name,
+            condition="close > 1",
+            symbols=("A" * 64,),
+        )
+        context.store.save_rule(kept, by="ann", at=NOW)
+    browser.call("Emulation.setDeviceMetricsOverride", width=390, height=844, deviceScaleFactor=1, mobile=True)
+    try:
+        for part, ready in (
+            ("firings", "tbody tr"), ("rules", "tbody tr"), ("rules/new", "textarea"), ("channels", "form"),
+            ("silences", "form"), ("deliveries", ".scroll"), ("health", ".figures"),
+        ):  # fmt: skip
+            shown(browser, part)
+            browser.wait(f"document.querySelector({ready!r}) && location.hash === '#/{part}'")
+            assert browser.evaluate("document.documentElement.scrollWidth <= innerWidth"), part
+            # What is pressed next comes after what was asked for: the focus is on it, not on the link before.
+            browser.wait('document.activeElement.closest("main")')
+        # Of many rules those that are looked for, whichever page of the list they came with.
+        shown(browser, "rules")
+        browser.wait('document.querySelectorAll("tbody tr").length === 100')
+        browser.wait('document.querySelector("[role=status].quiet").textContent.startsWith("100 of 12")')
+        browser.fill("Find", "r119 close")
+        browser.wait('document.querySelectorAll("tbody tr").length === 1')
+        browser.evaluate('document.querySelector("tbody button").focus()')
+        for kind in ("keyDown", "keyUp"):
+            browser.call(
+                "Input.dispatchKeyEvent", type=kind, key="Enter", code="Enter", text="\r", windowsVirtualKeyCode=13
+            )
+        browser.wait('document.querySelector("tbody button")?.textContent === "Switch on"')
+        # The row was drawn anew, and the focus is where it was.
+        browser.wait('document.activeElement.textContent === "Switch on"')
+        assert not context.store.rule("r119").rule.enabled
+    finally:
+        browser.call("Emulation.clearDeviceMetricsOverride")
+    assert browser.errors == []
+
+
+def test_what_is_written_stands_out_from_what_it_stands_on() -> None:
+    style = (files("tapeline.gateway") / "page" / "style.css").read_text()
+    light, dark = (dict(re.findall(r"--([a-z-]+): (#[0-9a-f]{6})", part)) for part in style.split("@media", 2)[:2])
+    text = [(ink, paper) for ink in ("ink", "quiet", "accent", "bad") for paper in ("paper", "card", "code")]
+    text += [("accent-ink", "accent"), *((f"{one}", f"{one}-paper") for one in ("bad", "warn", "good"))]
+    for colours in (light, dark):
+        assert {pair: round(contrast(colours, *pair), 2) for pair in text if contrast(colours, *pair) < 4.5} == {}
+        # The borders of fields and buttons, by which one sees that they are some.
+        assert min(contrast(colours, "edge", paper) for paper in ("paper", "card")) >= 3.0
+
+
+def contrast(colours: dict[str, str], ink: str, paper: str) -> float:
+    """The contrast ratio of two colours (WCAG 2.2, 1.4.3)."""
+
+    def luminance(colour: str) -> float:
+        parts = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
+        linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    low, high = sorted(luminance(colours[one]) for one in (ink, paper))
+    return (high + 0.05) / (low + 0.05)
 
 
 def test_what_was_given_up_is_sent_again(browser: Browser, gateway: Any) -> None:

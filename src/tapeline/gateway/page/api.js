@@ -13,7 +13,7 @@ export class Problem extends Error {
     const lines = [body?.errors?.length ? null : body?.detail ?? body?.title ?? `the server answered ${status}`, body?.hint, ...faults];
     super(lines.filter(Boolean).join("\n"));
     this.status = status;
-    this.fields = new Map((body?.errors ?? []).map((one) => [one.pointer, one.detail]));
+    this.fields = new Map((body?.errors ?? []).map((one) => [one.pointer, one]));
   }
 }
 

@@ -1,7 +1,7 @@
 // Channels: where alerts are sent, how each place does, and a test of it.
 
 import { ask, create, get, list } from "./api.js";
-import { button, element, field, figure, instant, notice, number, show, table } from "./dom.js";
+import { button, element, field, figure, instant, loading, notice, number, show, table } from "./dom.js";
 
 const KINDS = {
   telegram: ["Telegram", "tgram://<bot token>/<chat id>", "Make a bot with @BotFather, write to it once, and take the chat's id."],
@@ -13,7 +13,7 @@ const KINDS = {
 };
 
 export async function channels(stage) {
-  const place = element("div");
+  const place = element("div", {}, loading());
   const secret = element("div");
   const detail = element("div");
   const change = async (one, what) => { await ask("POST", `endpoints/${encodeURIComponent(one.id)}/${what}`, what === "rotate" ? {} : undefined, { "If-Match": `"r${one.revision}"` }).then(shown); await load(); };
@@ -26,7 +26,7 @@ export async function channels(stage) {
       ["Kind", "", (one) => KINDS[one.kind]?.[0] ?? one.kind], ["Where", "", (one) => one.address ?? element("span", { class: "tag bad" }, "unreadable")],
       ["State", "", (one) => [element("span", { class: `tag ${one.enabled ? (one.failures ? "warn" : "good") : "bad"}` }, one.enabled ? (one.failures ? `${one.failures} failures` : "on") : "off"),
         one.reason || one.problem ? element("div", {}, element("small", {}, one.reason || one.problem)) : null]],
-      ["", "", (one) => element("div", { class: "row" },
+      ["~What to do", "", (one) => element("div", { class: "row" },
         button("Test", async () => {
           const found = await create(`endpoints/${encodeURIComponent(one.id)}/test`, {});
           notice(`${one.name}: ${found.outcome}${found.status ? ` (${found.status})` : ""} in ${number(found.seconds, 2)} s\n${found.detail}`, found.outcome === "sent" ? "" : "bad");
@@ -46,7 +46,7 @@ export async function channels(stage) {
     show(detail, element("section", { class: "card" }, element("h2", {}, `${one.name}: ${found.state.replace("_", " ")}`), element("div", { class: "figures" },
       [[`${found.successes} of ${found.attempts}`, "tries succeeded"], [found.latency_seconds === null ? "–" : `${number(found.latency_seconds, 2)} s`, "median answer"], [found.latency_p95_seconds === null ? "–" : `${number(found.latency_p95_seconds, 2)} s`, "95th percentile"], [instant(found.last_success_at), "last success"]]
         .map(([value, text]) => figure(value, text))),
-    table([["Begun", "time", (row) => instant(row.started_at)], ["Delivery", "", (row) => row.delivery], ["Outcome", "", (row) => row.outcome], ["Status", "number", (row) => row.status || "–"], ["", "", (row) => row.detail]],
+    table([["Begun", "time", (row) => instant(row.started_at)], ["Delivery", "", (row) => row.delivery], ["Outcome", "", (row) => row.outcome], ["Status", "number", (row) => row.status || "–"], ["Answer", "", (row) => row.detail]],
       found.recent.map((row) => ({ ...row, id: `${row.delivery}/${row.number}` })), "Nothing was sent there yet.")));
   };
   const hint = element("small");

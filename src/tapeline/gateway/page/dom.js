@@ -29,17 +29,33 @@ export function shape(name, attributes = {}, ...children) {
   return made;
 }
 
-/** Another content for an element. */
+/** Another content for an element; what had the focus in a row of a table has it again where the row is there still. */
 export function show(parent, ...children) {
+  const row = parent.contains(document.activeElement) ? document.activeElement.closest("tr[data-id]") : null;
+  const place = row ? controls(row).indexOf(document.activeElement) : -1;
   parent.replaceChildren();
   append(parent, children);
+  if (row) {
+    const again = [...parent.querySelectorAll("tr[data-id]")].find((one) => one.dataset.id === row.dataset.id);
+    (again ? controls(again)[place] : document.getElementById("main"))?.focus({ preventScroll: true });
+  }
+}
+
+const controls = (row) => [...row.querySelectorAll("a, button, input, select")];
+
+/** What stands where something is asked for. */
+export function loading() { return element("p", { class: "quiet" }, "Loading…"); }
+
+/** What went wrong, and a way to try again. */
+export function failed(error, again) {
+  return element("div", { class: "card", role: "alert" }, element("p", { class: "fault" }, error.message), button("Try again", again));
 }
 
 /** A word beside the page's bottom edge, gone after a while; faults stay longer. */
 export function notice(text, kind = "") {
-  const one = element("div", { class: `notice ${kind}` }, text);
+  const one = element("div", { class: `notice ${kind}` }, element("span", {}, text), element("button", { type: "button", "aria-label": "Close this message", onclick: () => one.remove() }, "×"));
   document.getElementById("notices").append(one);
-  setTimeout(() => one.remove(), kind === "bad" ? 9000 : 4000);
+  setTimeout(() => one.remove(), kind === "bad" ? 20_000 : 5000);
 }
 
 /** Nanoseconds (as number or string) as a local time; the exact UTC instant stands in its title. */
@@ -52,21 +68,22 @@ export function instant(nanoseconds) {
   }));
 }
 
-/** A table; columns are [heading, class, cell-of-row]. */
+/** A table; columns are [heading, class, cell-of-row]. A heading that begins with "~" is told to who cannot see its column. */
 export function table(columns, rows, empty) {
   if (!rows.length) return element("div", { class: "scroll" }, element("p", { class: "empty" }, empty));
   return element("div", { class: "scroll" }, element("table", {},
-    element("thead", {}, element("tr", {}, columns.map(([heading, kind]) => element("th", { class: kind, scope: "col" }, heading)))),
-    element("tbody", {}, rows.map((row) => element("tr", { "data-id": row.id }, columns.map(([, kind, cell]) => element("td", { class: kind }, cell(row))))))));
+    element("thead", {}, element("tr", {}, columns.map(([heading, kind]) => element("th", { class: kind, scope: "col" }, heading.startsWith("~") ? element("span", { class: "unseen" }, heading.slice(1)) : heading)))),
+    element("tbody", {}, rows.map((row) => element("tr", { "data-id": row.id }, columns.map(([heading, kind, cell]) => element("td", { class: kind, "data-label": heading.startsWith("~") ? null : heading }, element("div", {}, cell(row)))))))));
 }
 
-/** A button that is off while what it does runs, and says what went wrong. */
+/** A button that does nothing while what it does runs, and says what went wrong; it keeps the focus meanwhile. */
 export function button(text, work, kind = "") {
   return element("button", {
     type: "button", class: kind, onclick: async (event) => {
       const pressed = event.currentTarget;
-      pressed.disabled = true;
-      try { await work(); } catch (error) { notice(error.message, "bad"); } finally { pressed.disabled = false; }
+      if (pressed.ariaBusy === "true") return;
+      pressed.ariaBusy = "true";
+      try { await work(); } catch (error) { notice(error.message, "bad"); } finally { pressed.ariaBusy = "false"; }
     },
   }, text);
 }

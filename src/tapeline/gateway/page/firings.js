@@ -1,7 +1,7 @@
 // Firings: the newest first, live, each with what explains it.
 
 import { create, get, list } from "./api.js";
-import { TONE, button, element, field, figure, instant, notice, number, show, table } from "./dom.js";
+import { TONE, button, element, field, figure, instant, loading, notice, number, show, table } from "./dom.js";
 import { follow } from "./stream.js";
 
 const MOST = 300;
@@ -14,7 +14,7 @@ export async function firings(stage, [id], me) {
 async function all(stage, me) {
   const rows = [];
   const fresh = new Set();
-  const place = element("div");
+  const place = element("div", {}, loading());
   const more = element("p");
   const live = element("span", { class: "tag warn" }, "connecting");
   const symbol = element("input", { maxlength: 64, placeholder: "all" });
@@ -27,16 +27,17 @@ async function all(stage, me) {
       ["When", "time", (row) => [instant(row.ts), row.late ? element("div", {}, element("span", { class: "tag warn" }, `late ${number(row.lateness_seconds, 1)} s`)) : null]],
       ["Symbol", "", (row) => element("strong", {}, row.symbol)],
       ["Rule", "", (row) => element("a", { href: `#/firings/${encodeURIComponent(row.id)}` }, row.rule)],
-      ["", "", (row) => [element("span", { class: `tag ${KIND[row.kind] ?? ""}` }, row.kind.replace("_", " ")), " ", ["high", "critical"].includes(row.priority) ? element("span", { class: "tag bad" }, row.priority) : null]],
+      ["Kind", "", (row) => [element("span", { class: `tag ${KIND[row.kind] ?? ""}` }, row.kind.replace("_", " ")), " ", ["high", "critical"].includes(row.priority) ? element("span", { class: "tag bad" }, row.priority) : null]],
       ["Price", "number", (row) => number(row.price, 8)],
-      ["", "", (row) => row.acknowledged_by ? element("small", {}, `seen by ${row.acknowledged_by}`) : row.kind === "firing" ? button("Seen", async () => {
+      ["~Seen by", "", (row) => row.acknowledged_by ? element("small", {}, `seen by ${row.acknowledged_by}`) : row.kind === "firing" ? button("Seen", async () => {
         Object.assign(row, await create(`firings/${encodeURIComponent(row.id)}/acknowledgement`, {}));
         draw();
       }) : null],
-    ], rows, "Nothing has fired yet. What fires appears here at once."));
+    ], rows, filtered() ? "Nothing that has fired is like that." : "Nothing has fired yet. What fires appears here at once."));
     for (const row of place.querySelectorAll("tbody tr")) if (fresh.has(row.dataset.id)) row.classList.add("fresh");
     fresh.clear();
   };
+  const filtered = () => symbol.value.trim() || rule.value.trim() || kind.value;
   const load = async (behind) => {
     const page = await list("firings", { limit: 50, cursor: behind, symbol: symbol.value.trim(), rule: rule.value.trim(), kind: kind.value });
     if (!behind) rows.length = 0;
@@ -75,7 +76,7 @@ async function one(stage, id) {
         .map(([value, text]) => figure(value, text))),
     element("h2", {}, "Why"),
     table([["Condition", "", (side) => element("code", {}, side.text)], ["Left", "number", (side) => number(side.left, 8)], ["Right", "number", (side) => number(side.right, 8)],
-      ["", "", (side) => element("span", { class: `tag ${side.held ? "good" : ""}` }, side.held === null ? "not known" : side.held ? "held" : "did not hold")]],
+      ["Held", "", (side) => element("span", { class: `tag ${side.held ? "good" : ""}` }, side.held === null ? "not known" : side.held ? "held" : "did not hold")]],
     found.conditions.map((side, place) => ({ ...side, id: place })), "No condition was kept."),
     element("h2", {}, "Who was told"),
     deliveries.items.length ? deliveries.items.map(delivery) : element("p", { class: "quiet" }, "Nobody: the rule names no channel, was a dry run, or a silence held it."),
@@ -88,7 +89,7 @@ export function delivery(found) {
   return element("div", { class: "card" }, element("div", { class: "row" }, element("strong", {}, `${found.channel} · ${found.endpoint}`),
     element("span", { class: `tag ${TONE[found.state] ?? ""}` }, found.state)),
   table([["Try", "number", (one_) => one_.number], ["Begun", "time", (one_) => instant(one_.started_at)], ["Outcome", "", (one_) => one_.outcome], ["Status", "number", (one_) => one_.status || "–"],
-    ["", "", (one_) => one_.detail], ["Again at", "time", (one_) => instant(one_.retry_at)]], found.tried.map((one_) => ({ ...one_, id: one_.number })), "Not tried yet."),
+    ["Answer", "", (one_) => one_.detail], ["Again at", "time", (one_) => instant(one_.retry_at)]], found.tried.map((one_) => ({ ...one_, id: one_.number })), "Not tried yet."),
   element("details", {}, element("summary", {}, "What is sent"), element("pre", {}, pretty(found.body))));
 }
 

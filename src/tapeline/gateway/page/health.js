@@ -1,12 +1,12 @@
 // Health: engines, their latencies, and what waits to be told.
 
 import { get } from "./api.js";
-import { element, figure, instant, number, show, table } from "./dom.js";
+import { element, failed, figure, instant, loading, number, show, table } from "./dom.js";
 
 export async function health(stage, _, me) {
-  const place = element("div");
+  const place = element("div", {}, loading());
   const look = async () => {
-    try { draw(place, await get("status"), me); } catch (error) { show(place, element("p", { class: "fault" }, error.message)); }
+    try { draw(place, await get("status"), me); } catch (error) { show(place, failed(error, look)); }
   };
   show(stage, element("h1", {}, "Health"), place);
   await look();

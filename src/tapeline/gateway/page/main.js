@@ -1,7 +1,7 @@
 // The page: who is signed in, which part is shown, what the engine says.
 
 import { get, signIn, signOut, signedIn, whenEnded } from "./api.js";
-import { element, field, notice, show } from "./dom.js";
+import { element, failed, field, loading, notice, show } from "./dom.js";
 import { channels } from "./channels.js";
 import { deliveries } from "./deliveries.js";
 import { firings } from "./firings.js";
@@ -29,7 +29,7 @@ async function open() {
   try {
     me ??= await get("auth/me");
   } catch (error) {
-    if (signedIn()) show(main, element("p", { class: "fault" }, error.message));
+    if (signedIn()) show(main, failed(error, open));
     return undefined;
   }
   top();
@@ -37,17 +37,21 @@ async function open() {
   const part = PARTS[name] ?? PARTS.firings;
   document.title = `${part[0]} · Tapeline alerts`;
   for (const link of document.querySelectorAll("#navigation a")) {
-    if (link.getAttribute("href") === `#/${PARTS[name] ? name : "firings"}`) link.setAttribute("aria-current", "page");
-    else link.removeAttribute("aria-current");
+    if (link.getAttribute("href") === `#/${PARTS[name] ? name : "firings"}`) {
+      link.setAttribute("aria-current", "page");
+      link.scrollIntoView({ block: "nearest", inline: "nearest" });
+    } else link.removeAttribute("aria-current");
   }
-  const stage = element("div");
+  const stage = element("div", {}, loading());
   show(main, stage);
+  // Whoever came by the keyboard goes on in what he asked for, and it begins at its top.
+  if (mine > 1) { main.focus({ preventScroll: true }); scrollTo(0, 0); }
   try {
     const after = await part[1](stage, rest, me);
     if (mine === shown) leave = after ?? (() => {});
     else after?.();
   } catch (error) {
-    if (mine === shown) show(stage, element("p", { class: "fault" }, error.message));
+    if (mine === shown) show(stage, failed(error, open));
   }
   return undefined;
 }

@@ -1,10 +1,11 @@
 // Rules: the list, and the editor with its checks and a trial on stored bars.
 
 import { ask, create, get, list } from "./api.js";
-import { button, element, field, figure, instant, notice, number, shape, show, table } from "./dom.js";
+import { button, element, field, figure, instant, loading, notice, number, shape, show, table } from "./dom.js";
 
 const TIMEFRAMES = ["1m", "5m", "15m", "1h", "4h", "1d"];
-const FREQUENCIES = { every_time: "whenever it becomes true", once: "once, then never again", once_per_bar: "once in each bar", once_per_bar_close: "at each bar's close" };
+const FREQUENCIES = { every_time: "each time it becomes true", once: "once, then never again", once_per_bar: "once in each bar", once_per_bar_close: "at each bar's close" };
+const STEP = 100;
 const PRIORITIES = ["low", "normal", "high", "critical"];
 
 export async function rules(stage, [id]) {
@@ -14,30 +15,41 @@ export async function rules(stage, [id]) {
 
 async function overview(stage) {
   const rows = [];
-  const place = element("div");
-  const more = element("p");
-  const draw = () => show(place, table([
+  const place = element("div", {}, loading());
+  const more = element("div", { class: "row" });
+  const wanted = element("input", { type: "search", maxlength: 200, placeholder: "name, symbol, condition, channel", oninput: () => { most = STEP; draw(); } });
+  let most = STEP;
+  const text = (rule) => [rule.id, rule.name, rule.condition, ...rule.symbols, ...rule.channels, rule.enabled ? "on" : "off"].join(" ").toLowerCase();
+  const draw = () => {
+    const words = wanted.value.toLowerCase().split(/\s+/).filter(Boolean);
+    const found = words.length ? rows.filter((rule) => words.every((word) => text(rule).includes(word))) : rows;
+    show(place, lines(found.slice(0, most), words.length > 0));
+    show(more, rows.length ? element("span", { class: "quiet", role: "status" }, `${Math.min(most, found.length)} of ${found.length} rules${words.length ? ` that match, of ${rows.length}` : ""}`) : null,
+      found.length > most ? button("Show more", () => { most += STEP; draw(); }) : null);
+  };
+  const lines = (some, searched) => table([
     ["Rule", "", (rule) => [element("a", { href: `#/rules/${encodeURIComponent(rule.id)}` }, rule.name ?? rule.id), rule.name ? element("div", {}, element("small", {}, rule.id)) : null]],
     ["Condition", "", (rule) => element("code", {}, rule.condition)],
     ["Symbols", "", (rule) => rule.symbols.length > 4 ? `${rule.symbols.slice(0, 4).join(", ")} and ${rule.symbols.length - 4} more` : rule.symbols.join(", ")],
     ["Told", "", (rule) => rule.dry_run ? element("span", { class: "tag" }, "dry run") : rule.channels.join(", ") || element("span", { class: "tag warn" }, "nobody")],
     ["Changed", "time", (rule) => instant(rule.changed_at)],
-    ["", "", (rule) => element("div", { class: "row" },
+    ["State", "", (rule) => element("div", { class: "row tight" },
       element("span", { class: `tag ${rule.enabled ? "good" : ""}` }, rule.enabled ? "on" : "off"),
       button(rule.enabled ? "Switch off" : "Switch on", async () => {
         const found = await ask("PATCH", `rules/${encodeURIComponent(rule.id)}`, { enabled: !rule.enabled }, { "If-Match": `"r${rule.revision}"` });
         rows[rows.indexOf(rule)] = found;
         draw();
       }))],
-  ], rows, "No rule yet. Write the first one: it takes effect a second after you keep it."));
-  const load = async (cursor) => {
-    const page = await list("rules", { limit: 100, cursor });
+  ], some, searched ? "No rule is like that." : "No rule yet. Write the first one: it takes effect a second after you keep it.");
+  show(stage, element("div", { class: "head" }, element("h1", {}, "Rules"), element("div", { class: "row" }, field("Find", wanted), element("a", { class: "button main", href: "#/rules/new" }, "New rule"))), place, more);
+  // All of them, so that the search finds what is there; the first are shown before the others have come.
+  let cursor = null;
+  do {
+    const page = await list("rules", { limit: 200, cursor });
     rows.push(...page.items);
+    cursor = page.cursor;
     draw();
-    show(more, page.cursor ? button("Show more", () => load(page.cursor)) : null);
-  };
-  show(stage, element("div", { class: "head" }, element("h1", {}, "Rules"), element("a", { class: "button main", href: "#/rules/new" }, "New rule")), place, more);
-  await load();
+  } while (cursor && stage.isConnected);
 }
 
 async function editor(stage, id) {
@@ -92,8 +104,8 @@ async function editor(stage, id) {
       if (mine !== asked) return undefined;
       const needs = Object.entries(found.needs).filter(([, bars]) => bars > 0).map(([timeframe, bars]) => `${bars} bars of ${timeframe}`).join(", ");
       controls.condition.setAttribute("aria-invalid", String(!found.valid));
-      show(findings, found.findings.map((one) => element("p", {}, element("span", { class: `tag ${{ error: "bad", warning: "warn" }[one.severity] ?? ""}` }, one.severity), " ", one.message,
-        pointed(body.condition, one))),
+      show(findings, found.findings.map((one) => element("div", { class: "finding" }, element("span", { class: `tag ${{ error: "bad", warning: "warn" }[one.severity] ?? ""}` }, one.severity), " ",
+        one.message.replace(/ \(character \d+\)$/, ""), one.hint ? element("div", { class: "quiet" }, one.hint) : null, pointed(controls.condition, one))),
       found.valid && !found.findings.length ? element("p", {}, element("span", { class: "tag good" }, "fine")) : null,
       found.valid && needs ? element("p", { class: "quiet" }, `It can hold after ${needs}.`) : null);
     } catch (error) { if (mine === asked) show(findings, element("p", { class: "fault" }, error.message)); }
@@ -113,6 +125,7 @@ async function editor(stage, id) {
     event.preventDefault();
     keep.disabled = true;
     show(fault);
+    for (const one of Object.values(controls)) one.removeAttribute("aria-invalid");
     try {
       const body = written();
       if (id) await ask("PUT", `rules/${encodeURIComponent(id)}`, body, { "If-Match": standing.etag });
@@ -120,13 +133,14 @@ async function editor(stage, id) {
       notice("Kept; it takes effect within a second or two.");
       location.hash = "#/rules";
     } catch (error) {
+      blame(error, controls);
       show(fault, error.status === 412 ? "Somebody changed this rule meanwhile. Open it again to see how it stands." : error.message);
     } finally { keep.disabled = false; }
   } },
   element("label", { class: "wide" }, "Condition", controls.condition), element("div", { class: "wide" }, findings),
   field("Symbols", controls.symbols, "with commas; * is all"), field("Timeframe", controls.timeframe, "of conditions without one of their own"),
   field("Fires", controls.frequency), field("Priority", controls.priority), field("At most every", controls.cooldown, "seconds between two firings of a symbol"),
-  field("Must hold for", controls.pending, "seconds before it fires"), field("Name", controls.name), field("Id", controls.id), field("Message", controls.template, "{symbol} {price} {time} {conditions} …"),
+  field("Must hold for", controls.pending, "seconds before it fires"), field("Name", controls.name), field("Id", controls.id), field("Message", controls.template, "{symbol} {price} {time} {conditions} …", "wide"),
   element("fieldset", { class: "wide row" }, element("legend", {}, "Channels"), names.length ? chosen.map((one, place) => element("label", { class: "check" }, one, names[place]))
     : element("span", { class: "quiet" }, "You have no channel yet: ", element("a", { href: "#/channels" }, "add one"), ". Firings are kept all the same.")),
   element("div", { class: "wide row" }, element("label", { class: "check" }, controls.notify_resolved, "tell when it ends"), element("label", { class: "check" }, controls.dry_run, "dry run: tell nobody")),
@@ -141,14 +155,32 @@ async function editor(stage, id) {
   return () => clearTimeout(waiting);
 }
 
-/** The condition with a mark below the character that a finding is about. */
+/** The line of the condition that a finding is about, what is wrong in it marked; pressed, it is selected in the editor. */
 function pointed(condition, finding) {
-  const position = finding.position >= 0 ? finding.position : Number(/\(character (\d+)\)/.exec(finding.message)?.[1] ?? -1);
-  if (position < 0) return null;
-  const before = condition.slice(0, position);
-  const line = before.lastIndexOf("\n") + 1;
-  const end = condition.indexOf("\n", position);
-  return element("pre", {}, `${condition.slice(line, end < 0 ? undefined : end)}\n${" ".repeat(position - line)}^`);
+  if (finding.position < 0) return null;
+  const written = condition.value.trim();
+  const [from, to] = [finding.position, finding.position + finding.length];
+  const line = written.lastIndexOf("\n", from - 1) + 1;
+  const end = written.indexOf("\n", from);
+  return element("button", { type: "button", class: "pointed", title: "Select it", onclick: () => select(condition, finding) }, element("code", {}, written.slice(line, from),
+    element("mark", {}, written.slice(from, to) || "…"), written.slice(to, end < 0 ? undefined : end)));
+}
+
+/** Put the cursor where a fault is. */
+function select(condition, { position, length }) {
+  const left = condition.value.length - condition.value.trimStart().length;
+  condition.focus();
+  condition.setSelectionRange(left + position, left + position + length);
+}
+
+/** Mark the fields that a refusal names, and go to the first. */
+function blame(error, controls) {
+  const wrong = [...(error.fields ?? [])].map(([pointer, one]) => [controls[pointer.split("/")[1]], one]).filter(([control]) => control);
+  for (const [control] of wrong) control.setAttribute("aria-invalid", "true");
+  if (!wrong.length) return;
+  const [control, one] = wrong[0];
+  if (one.position >= 0) select(control, one);
+  else control.focus();
 }
 
 /** What a rule would have done. */
@@ -180,14 +212,14 @@ async function history(id) {
   const page = await list(`rules/${encodeURIComponent(id)}/history`, { limit: 20 });
   return element("details", { class: "card" }, element("summary", {}, `${page.items.length}${page.cursor ? "+" : ""} revisions`),
     table([["Revision", "number", (one) => one.revision], ["When", "time", (one) => instant(one.changed_at)], ["By", "", (one) => one.changed_by],
-      ["Condition", "", (one) => element("code", {}, one.condition)], ["", "", (one) => (one.deleted ? "removed" : one.enabled ? "on" : "off")]], page.items.map((one) => ({ ...one, id: one.revision })), ""));
+      ["Condition", "", (one) => element("code", {}, one.condition)], ["State", "", (one) => (one.deleted ? "removed" : one.enabled ? "on" : "off")]], page.items.map((one) => ({ ...one, id: one.revision })), ""));
 }
 
 /** What conditions may name; a click writes the example into the condition. */
 function vocabulary(functions, condition, changed) {
   const kinds = [...new Set(functions.map((one) => one.kind))];
   return element("details", { class: "card" }, element("summary", {}, `What conditions may name (${functions.length})`), kinds.map((kind) => [element("h2", {}, kind),
-    table([["Name", "", (one) => element("code", {}, one.signature)], ["", "", (one) => one.description], ["Example", "", (one) => element("div", { class: "row" }, element("code", {}, one.example),
+    table([["Name", "", (one) => element("code", {}, one.signature)], ["What it is", "", (one) => one.description], ["Example", "", (one) => element("div", { class: "row" }, element("code", {}, one.example),
       element("button", { type: "button", onclick: () => { condition.value = condition.value.trim() ? `${condition.value.trim()} and ${one.example}` : one.example; changed(); condition.focus(); } }, "Use"))]],
     functions.filter((one) => one.kind === kind).map((one) => ({ ...one, id: one.name })), "")]));
 }

@@ -1,10 +1,10 @@
 // Silences: for a time, what matches is kept and not told.
 
 import { ask, create, list } from "./api.js";
-import { button, element, field, instant, show, table } from "./dom.js";
+import { button, element, field, instant, loading, show, table } from "./dom.js";
 
 export async function silences(stage) {
-  const place = element("div");
+  const place = element("div", {}, loading());
   const ended = element("input", { type: "checkbox" });
   const load = async () => {
     const page = await list("silences", { limit: 200, ended: ended.checked });
@@ -12,10 +12,10 @@ export async function silences(stage) {
     show(place, table([
       ["What", "", (one) => Object.entries(one.matchers).map(([name, pattern]) => [element("code", {}, `${name} = ${pattern}`), " "])],
       ["From", "time", (one) => instant(one.begins_at)], ["To", "time", (one) => instant(one.ends_at)], ["Why", "", (one) => one.comment], ["By", "", (one) => one.created_by],
-      ["", "", (one) => new Date(one.ends_at).getTime() <= now ? element("span", { class: "tag" }, "ended") : element("div", { class: "row" },
+      ["State", "", (one) => new Date(one.ends_at).getTime() <= now ? element("span", { class: "tag" }, "ended") : element("div", { class: "row" },
         element("span", { class: "tag warn" }, new Date(one.begins_at).getTime() > now ? "to come" : "holds"),
         button("End now", async () => { await ask("DELETE", `silences/${encodeURIComponent(one.id)}`); await load(); }))],
-    ], page.items, "No silence holds: everything that fires is told."));
+    ], page.items, ended.checked ? "There has been no silence yet." : "No silence holds: everything that fires is told."));
   };
   ended.addEventListener("change", load);
   const what = element("select", {}, ["rule", "symbol", "priority", "owner"].map((value) => element("option", { value }, value)));

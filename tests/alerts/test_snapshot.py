@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from tapeline.alerts.snapshot import MAGIC, load_snapshot, save_snapshot
+from tapeline.alerts.engine import evaluator, table
+from tapeline.alerts.engine import indicators as kinds
+from tapeline.alerts.engine.compiled import CompiledRule, Condition
+from tapeline.alerts.engine.evaluator import Evaluator
+from tapeline.alerts.engine.layout import Indicator
+from tapeline.alerts.snapshot import BEFORE, MAGIC, load_snapshot, save_snapshot
 from tapeline.core.errors import DataError
 from tests.alerts.engine.cases import as_batch, make_case, run_kernel
 
@@ -54,7 +61,32 @@ def test_a_file_that_is_torn_altered_or_of_another_version_is_refused(tmp_path: 
         path.write_bytes(raw[:place] + bytes([raw[place] ^ 1]) + raw[place + 1 :])
         with pytest.raises(DataError, match="checksum"):
             load_snapshot(path)
-    path.write_bytes(raw.replace(b"engine 1\n", b"engine 9\n", 1))
+    path.write_bytes(raw.replace(b"engine 2\n", b"engine 9\n", 1))
     with pytest.raises(DataError, match="version"):
         load_snapshot(path)
     assert list(tmp_path.iterdir()) == [path], "nothing is left beside it"
+
+
+def test_one_from_before_levels_had_their_own_place_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    close = (Indicator(kinds.CLOSE, 60_000_000_000), 0)
+    rules = [CompiledRule(f"r{n}", (Condition(close, table.ABOVE, threshold=100.0 + n),)) for n in range(3)]
+    with monkeypatch.context() as patch:
+        patch.setattr(evaluator, "is_level", lambda rule: False)
+        engine = Evaluator(["S"])
+        engine.add_all([(rule, ["S"]) for rule in rules])
+    engine.process(engine.trades("S", [0, 1], np.array([99.0, 101.5]), np.ones(2)))
+    path = tmp_path / "engine.snapshot"
+    save_snapshot(engine, path, {})
+    raw = path.read_bytes().removeprefix(MAGIC)[:-32]
+    length = int.from_bytes(raw[:8], "little")
+    header = json.loads(raw[8 : 8 + length])
+    assert header.pop("levels") == []
+    assert header["arrays"].pop()[0] == "levels"
+    text = json.dumps(header).encode()
+    made = BEFORE + len(text).to_bytes(8, "little") + text + raw[8 + length :]
+    path.write_bytes(made + hashlib.sha256(made).digest())
+    loaded, _ = load_snapshot(path)
+    loaded.add_all([(rule, ["S"]) for rule in rules])
+    assert loaded.rules("S") == tuple(rules), "those that are there are left as they are"
+    fired = loaded.process(loaded.trades("S", [2, 3], np.array([101.6, 102.5]), np.ones(2))).firings
+    assert [loaded.rule(int(one)).id for one in fired["rule"]] == ["r2"]

@@ -22,8 +22,10 @@ from tapeline.alerts.engine.layout import Indicator, Reading
 from tapeline.alerts.json_parts import json_parts
 from tapeline.core.errors import DataError
 
-MAGIC: Final = b"tapeline alert engine 1\n"
+MAGIC: Final = b"tapeline alert engine 2\n"
 """The format; another version of it is another line."""
+BEFORE: Final = b"tapeline alert engine 1\n"
+"""As it was when price levels stood among the other rules: it is read as well."""
 LARGEST_HEADER: Final = 1 << 30
 
 
@@ -47,6 +49,7 @@ def save_snapshot(evaluator: Evaluator | Still, path: Path, positions: Mapping[s
         "symbols": list(evaluator.names),
         "positions": {name: int(position) for name, position in positions.items()},
         "rules": map(_rule_data, state.rules),
+        "levels": map(_rule_data, state.levels),
         "sets": [[list(members), [_indicator_data(one) for one in wanted]] for members, wanted in state.sets],
         "arrays": [[name, array.dtype.str, list(array.shape)] for name, array in state.arrays.items()],
     }
@@ -82,7 +85,7 @@ def load_snapshot(path: Path) -> tuple[Evaluator, dict[str, int]]:
         The file is torn or altered, or of another version.
     """
     raw = path.read_bytes()
-    if not raw.startswith(MAGIC):
+    if not raw.startswith((MAGIC, BEFORE)):
         raise DataError(f"{path} is not a snapshot of this version", hint="begin from bars of the past instead")
     if len(raw) < len(MAGIC) + 40 or hashlib.sha256(raw[:-32]).digest() != raw[-32:]:
         raise DataError(f"{path} is torn or was altered: its checksum does not match", hint="use the one before it")
@@ -99,8 +102,9 @@ def load_snapshot(path: Path) -> tuple[Evaluator, dict[str, int]]:
             arrays[name] = np.frombuffer(raw, dtype, count, at).reshape(shape).copy()
             at += dtype.itemsize * count
         rules = [_rule_of(data) for data in header["rules"]]
+        levels = [_rule_of(data) for data in header.get("levels", ())]
         sets = [(tuple(members), [_indicator_of(one) for one in wanted]) for members, wanted in header["sets"]]
-        evaluator = Evaluator.restored(header["symbols"], rules, sets, arrays)
+        evaluator = Evaluator.restored(header["symbols"], rules, sets, arrays, levels)
         positions = {str(name): int(position) for name, position in header["positions"].items()}
     except (KeyError, ValueError, TypeError, IndexError) as error:
         raise DataError(f"{path} does not hold what a snapshot holds: {error}") from error

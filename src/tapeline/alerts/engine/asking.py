@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -11,6 +10,7 @@ from numba import njit
 from tapeline.alerts.engine.fields import (
     BASE,
     FIRINGS,
+    OPENED,
     S_CONDITION,
     S_CONDITION_END,
     S_RULE,
@@ -20,18 +20,14 @@ from tapeline.alerts.engine.fields import (
     SLOT,
     TRUTH_AT,
 )  # fmt: skip
+from tapeline.alerts.engine.level_passing import forget_levels, reading_of
 from tapeline.alerts.engine.options import INNER
 from tapeline.alerts.engine.table import (
-    ABOVE,
     AND,
-    AT_LEAST,
-    AT_MOST,
-    BELOW,
     CROSSING,
     DIRTY,
     EACH_TICK,
     END,
-    EQUAL,
     FALSE,
     LEVEL,
     NO_READING,
@@ -45,38 +41,23 @@ from tapeline.alerts.engine.table import (
     UNKNOWN,
     WATCHED,
 )  # fmt: skip
-
-
-@njit(**INNER)
-def truth_of(comparison: Any, difference: Any, hysteresis: Any) -> Any:
-    """Whether a comparison holds, by the difference of its sides; one that held lets go ``hysteresis`` later."""
-    if math.isnan(difference):
-        return UNKNOWN
-    if comparison == ABOVE:
-        held = difference > -hysteresis
-    elif comparison == BELOW:
-        held = difference < hysteresis
-    elif comparison == AT_LEAST:
-        held = difference >= -hysteresis
-    elif comparison == AT_MOST:
-        held = difference <= hysteresis
-    elif comparison == EQUAL:
-        held = difference == 0.0
-    else:
-        held = difference != 0.0
-    return TRUE if held else FALSE
+from tapeline.alerts.engine.truth import truth_of
 
 
 @njit(**INNER)
 def ask(
-    book: Any, symbol: Any, when: Any, at: Any, ts: Any, tick: Any, price: Any, firings: Any, sides: Any, counters: Any
-) -> None:
-    """Ask the symbol's conditions of one kind of moment, from ``at`` on; fire where a rule became true."""
+    book: Any, symbol: Any, when: Any, at: Any, told: Any, ts: Any, tick: Any, price: Any, firings: Any, sides: Any,
+    counters: Any,
+) -> None:  # fmt: skip
+    """Ask the symbol's conditions of one kind of moment, from ``at`` on; fire where a rule became true.
+
+    ``told``: so many of its levels are to be settled among them, each where it joined.
+    """
     arena, base, number = book.arena, book.symbols[symbol, BASE], book.symbols[symbol, SET]
     slots = book.symbols[symbol, SLOT]
     shift = book.symbols[symbol, TRUTH_AT] - book.sets[number, S_CONDITION]
     first_rule = book.sets[number, S_RULE]
-    dirty = 0
+    dirty, settled = 0, 0
     for place in range(at, book.sets[number, S_CONDITION_END]):
         one = book.conditions[place]
         if one.when != when:
@@ -98,6 +79,9 @@ def ask(
                 book.dirty[dirty] = one.rule
                 dirty += 1
             continue
+        while settled < told and book.levels.levels[book.levels.touched[settled]].after <= one.rule:
+            _settle(book, symbol, np.int64(book.levels.touched[settled]), ts, tick, price, firings, sides, counters)
+            settled += 1
         # A crossing holds for its record alone; what is asked at closes is told at each close at which it holds.
         before = np.int64(book.status[slot] & 3)
         resting = np.int64(FALSE) if crosses and new == TRUE else np.int64(new)
@@ -110,6 +94,8 @@ def ask(
                 _fire(book, symbol, np.int64(one.rule), when, ts, tick, price, resting, firings, sides, counters)
         elif new == TRUE and (old == FALSE if crosses else (old != TRUE or rule.frequency == ONCE_PER_BAR_CLOSE)):
             _try(book, symbol, np.int64(one.rule), when, ts, tick, price, firings, sides, counters)
+    for place in range(settled, told):
+        _settle(book, symbol, np.int64(book.levels.touched[place]), ts, tick, price, firings, sides, counters)
     for place in range(dirty):
         _run(book, symbol, book.dirty[place], when, ts, tick, price, firings, sides, counters)
 
@@ -145,6 +131,55 @@ def forget_sides(book: Any, symbol: Any) -> None:
     for place in range(book.sets[number, S_CONDITION_END] - first):
         if book.conditions[first + place].flags & CROSSING != 0:
             book.truths[truth_at + place] = UNKNOWN
+    forget_levels(book, symbol)
+    # The next trade is asked even where it does not move the price.
+    book.symbols[symbol, OPENED] = 0
+
+
+@njit(**INNER)
+def _settle(
+    book: Any, symbol: Any, slot: Any, ts: Any, tick: Any, price: Any, firings: Any, sides: Any, counters: Any
+) -> None:
+    """As :func:`ask` does with a rule of one condition."""
+    level = book.levels.levels[slot]
+    rule = book.levels.rules[level.rule]
+    old, before = np.int64(level.truth), np.int64(level.status & 3)
+    new = truth_of(rule.comparison, reading_of(book, symbol, slot) - rule.threshold, 0.0)
+    if new == old:
+        return
+    level.truth = new
+    crosses = rule.crossing != 0
+    resting = np.int64(FALSE) if crosses and new == TRUE else np.int64(new)
+    level.status = (level.status & np.uint8(252)) | np.uint8(resting)
+    if rule.flags & WATCHED != 0:
+        value = np.int64(new) if old == FALSE else resting
+        if value != before:
+            _fire_level(book, symbol, slot, ts, tick, price, value, firings, sides, counters)
+        if resting != value:
+            _fire_level(book, symbol, slot, ts, tick, price, resting, firings, sides, counters)
+    elif new == TRUE and (old == FALSE if crosses else old != TRUE):
+        if level.status & OFF != 0 or not _may_fire(rule.frequency, rule.bar, rule.cooldown, level.fired_at, ts):
+            return
+        if rule.frequency == ONCE:
+            level.status |= np.uint8(OFF)
+        level.fired_at = ts
+        _fire_level(book, symbol, slot, ts, tick, price, np.int64(TRUE), firings, sides, counters)
+
+
+@njit(**INNER)
+def _fire_level(
+    book: Any, symbol: Any, slot: Any, ts: Any, tick: Any, price: Any, truth: Any, firings: Any, sides: Any,
+    counters: Any,
+) -> None:  # fmt: skip
+    level = book.levels.levels[slot]
+    at, side = counters[FIRINGS], counters[SIDE_COUNT]
+    one = firings[at]
+    one.ts, one.price, one.rule, one.tick = ts, price, -1 - slot, tick
+    one.sides, one.symbol, one.count, one.truth, one.at_close = side, symbol, 1, truth, EACH_TICK
+    entry = sides[side]
+    entry.left, entry.right = reading_of(book, symbol, slot), book.levels.rules[level.rule].threshold
+    entry.truth = level.truth
+    counters[FIRINGS], counters[SIDE_COUNT] = at + 1, side + 1
 
 
 @njit(**INNER)
@@ -213,6 +248,14 @@ def _value(book: Any, program: Any, first: Any, truths: Any, pulses: Any) -> Any
 
 
 @njit(**INNER)
+def _may_fire(frequency: Any, bar: Any, cooldown: Any, last: Any, ts: Any) -> Any:
+    """Whether it is another bar than that of the last firing, and the cooldown is over."""
+    if frequency == ONCE_PER_BAR and last // bar == ts // bar:
+        return False
+    return not (cooldown > 0 and ts - last < cooldown)
+
+
+@njit(**INNER)
 def _try(
     book: Any, symbol: Any, place: Any, when: Any, ts: Any, tick: Any, price: Any, firings: Any, sides: Any,
     counters: Any,
@@ -222,10 +265,7 @@ def _try(
     slot = book.symbols[symbol, SLOT] + place
     if book.status[slot] & OFF != 0:
         return
-    last = book.fired_at[slot]
-    if rule.frequency == ONCE_PER_BAR and last // rule.bar == ts // rule.bar:
-        return
-    if rule.cooldown > 0 and ts - last < rule.cooldown:
+    if not _may_fire(rule.frequency, rule.bar, rule.cooldown, book.fired_at[slot], ts):
         return
     if rule.frequency == ONCE:
         book.status[slot] |= np.uint8(OFF)

@@ -65,7 +65,8 @@ def _columns(old: Layout, new: Layout) -> tuple[NDArray[np.int64], NDArray[np.in
         if indicator.kind > kinds.VOLUME or indicator.closed:
             source.extend(old.places[indicator])
             target.extend(places)
-        if indicator.closed or indicator not in before:
+        # What bars bring has a row only where its closed value is read, too: nothing of it is carried.
+        if indicator.closed or indicator not in before or indicator not in after:
             continue
         numbers = kinds.NUMBERS[kinds.GROUP[indicator.kind]] if indicator.kind in kinds.GROUP else 0
         was_at, was_stride, was_count = before[indicator]

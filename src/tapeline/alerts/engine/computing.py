@@ -7,7 +7,6 @@ from typing import Any
 
 from numba import njit
 
-from tapeline.alerts.engine.asking import truth_of
 from tapeline.alerts.engine.fields import S_COMPUTED, S_COMPUTED_END
 from tapeline.alerts.engine.indicators import (
     ADD,
@@ -23,6 +22,7 @@ from tapeline.alerts.engine.indicators import (
 from tapeline.alerts.engine.layout import CLOCK_SLOTS, FAR
 from tapeline.alerts.engine.options import INNER
 from tapeline.alerts.engine.table import TRUE, UNKNOWN
+from tapeline.alerts.engine.truth import truth_of
 
 
 @njit(**INNER)

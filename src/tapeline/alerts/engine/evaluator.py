@@ -38,8 +38,10 @@ from tapeline.alerts.engine.fields import (
 from tapeline.alerts.engine.history import load_bars
 from tapeline.alerts.engine.kernel import Book, process
 from tapeline.alerts.engine.layout import CLOCK_SLOTS, FAR, Indicator, Layout
+from tapeline.alerts.engine.levels import Levels, closes_of, is_level
 from tapeline.alerts.engine.pool import Pool
 from tapeline.alerts.engine.rule_sets import RuleSets
+from tapeline.alerts.engine.symbol_change import LEVEL, SymbolChange, change_of
 from tapeline.core.errors import DataError
 
 _POOLS: Final = ("arena", "clocks", "truths", "status", "fired_at")
@@ -69,11 +71,12 @@ class Fired(NamedTuple):
 
 
 class State(NamedTuple):
-    """All of an engine: its rules, its sets (the numbers of their rules, and what their layout reads), its arrays."""
+    """All of an engine: rules of sets, its sets (their rules' numbers, what their layout reads), its arrays, levels."""
 
     rules: tuple[CompiledRule, ...]
     sets: tuple[tuple[tuple[int, ...], tuple[Indicator, ...]], ...]
     arrays: dict[str, NDArray[Any]]
+    levels: tuple[CompiledRule, ...] = ()
 
 
 class Still(NamedTuple):
@@ -119,7 +122,7 @@ class Evaluator:
     def __init__(self, symbols: Iterable[str] = (), ahead: int = 0) -> None:
         self.symbols: dict[str, int] = {}
         self.names: list[str] = []
-        self._sets = RuleSets()
+        self._sets, self._levels = RuleSets(), Levels()
         self._arena, self._clocks = Pool(np.dtype("f8")), Pool(np.dtype("i8"))
         self._truths, self._status, self._fired_at = (Pool(np.dtype(each)) for each in ("u1", "u1", "i8"))
         self._rows = np.zeros((0, SYMBOL_FIELDS), np.int64)
@@ -143,6 +146,7 @@ class Evaluator:
             self.names.append(name)
         rows = self._fresh_rows(len(fresh))
         self._rows = np.concatenate([self._rows, rows])
+        self._levels.add_symbols(len(fresh))
         self._changed()
 
     def add(self, rule: CompiledRule, symbols: Iterable[str]) -> None:
@@ -178,19 +182,35 @@ class Evaluator:
         for id, symbols in removed:
             for name in symbols:
                 gone.setdefault(self._number(name), {})[id] = None
-        fresh: dict[int, dict[str, int]] = {}
+        fresh: dict[int, dict[str, tuple[CompiledRule, int]]] = {}
         for rule, symbols in added:
-            known = self._sets.intern(rule)
+            known = rule, LEVEL if is_level(rule) else self._sets.intern(rule)
             for name in symbols:
                 fresh.setdefault(self._number(name), {}).setdefault(rule.id, known)
-        groups: dict[tuple[int, tuple[str, ...], tuple[int, ...]], list[int]] = {}
+        in_set: dict[int, frozenset[str]] = {}
+        changes: dict[int, SymbolChange] = {}
+        groups: dict[tuple[int, tuple[str, ...], tuple[int, ...], frozenset[int], bool], list[int]] = {}
         for number in {**gone, **fresh}:
-            key = int(self._rows[number, SET]), tuple(gone.get(number, ())), tuple(fresh.get(number, {}).values())
-            groups.setdefault(key, []).append(number)
+            old = int(self._rows[number, SET])
+            if old not in in_set:
+                in_set[old] = frozenset(rule.id for rule in self._sets.rules_of(old))
+            one = change_of(number, gone.get(number, {}), fresh.get(number, {}), in_set[old], self._levels)
+            changes[number] = one
+            groups.setdefault((old, one.away, one.more, one.closes, one.dropped), []).append(number)
         # Every set is found before the first symbol moves: a layout that is too large is refused here.
-        moves = [(numbers, old, self._sets.changed(old, away, more)) for (old, away, more), numbers in groups.items()]
-        for numbers, old, new in moves:
+        moves = [
+            (numbers, old, away, self._sets.changed(old, away, more, closes_of(closes), dropped=dropped))
+            for (old, away, more, closes, dropped), numbers in groups.items()
+        ]
+        self._leave(changes)
+        for numbers, old, away, new in moves:
+            places = [place for place, rule in enumerate(self._sets.rules_of(old)) if rule.id in away] if away else []
+            for number in numbers if places else ():
+                self._levels.renumber(number, places)
             self._move(np.array(numbers), old, new)
+        self._join(changes)
+        # The next trade is asked even where it does not move the price.
+        self._rows[list(changes), OPENED] = 0
         self._tidy()
         self._changed()
 
@@ -202,7 +222,11 @@ class Evaluator:
         sizes = self._sets.sizes()[self._rows[numbers, SET]].sum(axis=0)
         for pool, dead in zip((self._arena, self._clocks, self._truths, self._status), sizes.tolist(), strict=True):
             pool.dead += dead
+        for number in numbers.tolist():
+            self._levels.remove(number, tuple(self._levels.slots_of(number)))
         self._rows[numbers] = self._fresh_rows(len(numbers))
+        for number in numbers.tolist():
+            self._levels.ask_all(number, self._layout(number))
         self._tidy()
         self._changed()
 
@@ -212,6 +236,9 @@ class Evaluator:
 
     def owner(self, number: int) -> tuple[str, CompiledRule]:
         """The symbol and the rule that a firing names; a clock for all closes bars of any symbol."""
+        if number < 0:
+            symbol, rule = self._levels.owner(-1 - number)
+            return self.names[symbol], rule
         if self._slots is None:
             # Symbols without rules have no slots: they would share a beginning with others.
             with_rules = np.flatnonzero(self._sets.sizes()[self._rows[:, SET], 3])
@@ -227,7 +254,11 @@ class Evaluator:
 
     def rules(self, symbol: str) -> tuple[CompiledRule, ...]:
         """The rules that watch a symbol, in their order."""
-        return self._sets.rules_of(int(self._rows[self._number(symbol), SET]))
+        number = self._number(symbol)
+        found = list(self._sets.rules_of(int(self._rows[number, SET])))
+        for before, (rule, after) in enumerate(self._levels.rules_of(number)):
+            found.insert(after + before, rule)
+        return tuple(found)
 
     def place(self, symbol: str, indicator: Indicator) -> int:
         """Where an external value of a symbol goes: the ``sizes`` of a batch."""
@@ -272,6 +303,7 @@ class Evaluator:
         if ended >= row[NEWEST]:
             row[NEWEST] = ended
             self._arena.array[row[BASE]] = columns[3][-1]
+        self._levels.ask_all(number, layout)
 
     def trades(self, symbol: str, times: Any, prices: Any, sizes: Any) -> Batch:
         """A batch of one symbol's trades."""
@@ -329,7 +361,7 @@ class Evaluator:
     def bytes(self) -> int:
         """Memory of the arrays in use."""
         pools = (self._arena, self._clocks, self._truths, self._status, self._fired_at)
-        return sum(pool.array.nbytes for pool in pools) + self._rows.nbytes + self._sets.bytes
+        return sum(pool.array.nbytes for pool in pools) + self._rows.nbytes + self._sets.bytes + self._levels.bytes
 
     def compact(self) -> None:
         """Give back what symbols left behind as their rules changed; done by itself where it is a quarter."""
@@ -348,11 +380,12 @@ class Evaluator:
     def state(self) -> State:
         """All of it, for a snapshot; the arrays are the engine's own, to be written before the next batch."""
         rules, sets = self._sets.contents()
-        arrays = {"rows": self._rows, "counters": self._counters}
+        arrays: dict[str, NDArray[Any]] = {"rows": self._rows, "counters": self._counters}
         for name in _POOLS:
             pool = getattr(self, f"_{name}")
             arrays[name] = pool.array[: pool.used]
-        return State(rules, sets, arrays)
+        levels, arrays["levels"] = self._levels.state()
+        return State(rules, sets, arrays, levels)
 
     def still(self, room: Mapping[str, NDArray[Any]] | None = None) -> Still:
         """All of it as it is now, to be written by another thread while this one goes on.
@@ -363,16 +396,16 @@ class Evaluator:
             What :func:`room_for` gave for this engine's :meth:`state`: memory that the system has handed out already,
             without which a copy takes ten times as long. Where it does not fit any more, it is passed over.
         """
-        rules, sets, arrays = self.state()
+        state = self.state()
         kept = {}
-        for name, array in arrays.items():
+        for name, array in state.arrays.items():
             given = None if room is None else room.get(name)
             if given is None or given.dtype != array.dtype or given.size < array.size:
                 kept[name] = array.copy()
             else:
                 kept[name] = given[: array.size].reshape(array.shape)
                 kept[name][...] = array
-        return Still(tuple(self.names), State(rules, sets, kept))
+        return Still(tuple(self.names), state._replace(arrays=kept))
 
     @classmethod
     def restored(
@@ -381,8 +414,9 @@ class Evaluator:
         rules: Sequence[CompiledRule],
         sets: Sequence[tuple[Sequence[int], Sequence[Indicator]]],
         arrays: Mapping[str, NDArray[Any]],
+        levels: Sequence[CompiledRule] = (),
     ) -> Evaluator:
-        """An engine from what :meth:`state` gave.
+        """An engine from what :meth:`state` gave; without levels where it is of a time when they stood in sets.
 
         Raises
         ------
@@ -398,6 +432,7 @@ class Evaluator:
             pool = getattr(made, f"_{name}")
             pool.replace(arrays[name].astype(pool.array.dtype))
         made._check()
+        made._levels.fill(levels, arrays.get("levels"), made._layout, len(symbols))
         made._changed()
         return made
 
@@ -417,6 +452,17 @@ class Evaluator:
                 raise ValueError("a symbol stands outside of the arrays")
         if self._fired_at.used != self._status.used:
             raise ValueError("rules and their times do not fit")
+
+    def _leave(self, changes: Mapping[int, SymbolChange]) -> None:
+        for number, one in changes.items():
+            if one.left:
+                self._levels.remove(number, one.left)
+
+    def _join(self, changes: Mapping[int, SymbolChange]) -> None:
+        self._levels.insert([level for one in changes.values() for level in one.coming], self._layout)
+        for number, one in changes.items():
+            for id, after, joined in one.again:
+                self._levels.rejoin(number, id, after, joined)
 
     def _changed(self) -> None:
         self._book = self._slots = None
@@ -500,6 +546,8 @@ class Evaluator:
         ends = clocks[:, ::CLOCK_SLOTS]
         rows[numbers, NEXT_END] = ends.min(axis=1, initial=FAR)
         rows[numbers, OPENED] = (ends != FAR).all(axis=1)
+        for number in numbers.tolist():
+            self._levels.ask_all(number, new)
         self._arena.dead += count * old.size
         self._clocks.dead += count * CLOCK_SLOTS * len(old.durations)
 
@@ -510,6 +558,8 @@ class Evaluator:
             most = max(int(self._sets.sizes()[:, 3].max(initial=1)), 1)
             self._book = Book(  # type: ignore[call-arg]
                 self._arena.array, self._clocks.array, self._rows, self._truths.array, self._status.array,
-                self._fired_at.array, *shared, np.zeros(table.DEEPEST, np.int64), np.zeros(most, np.int64),
+                self._fired_at.array, *shared,  # type: ignore[arg-type]
+                np.zeros(table.DEEPEST, np.int64), np.zeros(most, np.int64),
+                self._levels.tables(),
             )  # fmt: skip
         return self._book

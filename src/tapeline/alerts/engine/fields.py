@@ -7,7 +7,8 @@ from typing import Final
 # What stands of a symbol in its row, a line of the processor's memory.
 BASE, CLOCK_AT, SET, TRUTH_AT, SLOT, NEXT_END, NEWEST, OPENED = range(8)
 """Where its block, its times, its truths and its rules' slots begin; the number of its set; when the next bar ends;
-its newest trade or close; whether a bar of every timeframe is under way."""
+its newest trade or close; whether a bar of every timeframe is under way and nothing has changed since the last trade
+but by trades: then one at the same price changes no truth."""
 SYMBOL_FIELDS: Final = 8
 
 # What stands of a set of rules over a layout: counts and first places in the other tables.

@@ -16,7 +16,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from tapeline.alerts.engine.asking import ask, forget_sides, once_a_bar, truth_of
+from tapeline.alerts.engine.asking import ask, forget_sides, once_a_bar
 from tapeline.alerts.engine.computing import compute
 from tapeline.alerts.engine.fields import (
     AHEAD,
@@ -59,8 +59,11 @@ from tapeline.alerts.engine.forming import form_prices, form_volumes
 from tapeline.alerts.engine.history import close_bar, open_bar
 from tapeline.alerts.engine.indicators import BAR_CLOSE, BAR_HIGH, BAR_LOW, BAR_OPEN, BAR_VOLUME, EXTERNAL
 from tapeline.alerts.engine.layout import CLOCK_SLOTS, F_DURATION, F_OPENING, FAR, READS_RECORD, TELLS_TIME
+from tapeline.alerts.engine.level_lists import LevelTables
+from tapeline.alerts.engine.level_passing import all_of, is_between, most_asked, pass_levels
 from tapeline.alerts.engine.options import BORROWED, INNER
 from tapeline.alerts.engine.table import EACH_TICK, NEVER, NO_READING, TRUE
+from tapeline.alerts.engine.truth import truth_of
 
 # What a record of a batch is.
 TRADE, VALUE, EVENT, CLOCK, GAP = range(5)
@@ -77,6 +80,7 @@ class Book(NamedTuple):
     What changes with each tick: ``arena`` (blocks), ``clocks``, ``symbols`` (rows of
     ``SYMBOL_FIELDS``), ``truths`` (of conditions), ``status`` and ``fired_at`` (of rules). What stays: ``sets``,
     ``frames``, ``rows``, ``spans`` and ``constants`` of layouts, ``conditions``, ``rules`` and ``programs``.
+    ``levels``: the rules that only compare the price with a number.
     """
 
     arena: NDArray[np.float64]
@@ -95,6 +99,7 @@ class Book(NamedTuple):
     programs: NDArray[np.int16]
     stack: NDArray[np.int64]
     dirty: NDArray[np.int64]
+    levels: LevelTables
 
 
 @njit(**BORROWED)
@@ -113,7 +118,7 @@ def process(
         if symbol < 0:
             for one in range(counters[NEXT_SYMBOL], table.shape[0]):
                 if table[one, NEXT_END] <= ts or sets[table[one, SET], S_FLAGS] & TELLS_TIME != 0:
-                    if not _has_room(sets, table[one, SET], firings, sides, counters):
+                    if not _has_room(book, one, math.nan, firings, sides, counters):
                         counters[NEXT_SYMBOL] = one
                         return tick
                     _reach_time(book, one, ts, tick, firings, sides, counters)
@@ -121,7 +126,7 @@ def process(
             counters[CLOCK_TIME] = max(counters[CLOCK_TIME], ts)
             continue
         number = table[symbol, SET]
-        if not _has_room(sets, number, firings, sides, counters):
+        if not _has_room(book, symbol, prices[tick] if record == TRADE else math.nan, firings, sides, counters):
             return tick
         base = table[symbol, BASE]
         if record == TRADE:
@@ -130,7 +135,7 @@ def process(
                 _close_until(book, symbol, ts, tick, firings, sides, counters)
             frames = sets[number, S_FRAMES]
             flags = sets[number, S_FLAGS]
-            began = np.int64(0)
+            began = told = np.int64(0)
             if ts < table[symbol, NEWEST]:
                 if not _take_late(book, symbol, ts, price, size):
                     _refuse(tick, np.int64(TOO_LATE), refusals, counters)
@@ -138,10 +143,11 @@ def process(
                 counters[LATE] += 1
                 ts, price = table[symbol, NEWEST], arena[base]
             else:
+                # Where bars begin, after a gap and after a change of rules, also a price that is the same is asked.
+                moved = table[symbol, OPENED] == 0 or price != arena[base]
                 if table[symbol, OPENED] == 0:
                     began = _open_bars(book, symbol, ts, price)
                 table[symbol, NEWEST] = ts
-                moved = began != 0 or price != arena[base]
                 arena[base] = price
                 bars, count = np.uintp(base + 1), np.uintp(frames)
                 high, low = bars + BAR_HIGH * count, bars + BAR_LOW * count
@@ -160,12 +166,14 @@ def process(
                     form_volumes(arena, base, sets, number, book.spans, sets[number, S_SPAN], book.constants)
                     if sets[number, S_COMPUTED] < sets[number, S_COMPUTED_END]:
                         compute(book, base, number, table[symbol, CLOCK_AT], ts, np.int64(NEVER))
+            if not is_between(book, symbol, price):
+                told = pass_levels(book, symbol)
             at = _next_change(
                 arena, base, book.conditions, sets[number, S_CONDITION], sets[number, S_CONDITION_END], book.truths,
                 table[symbol, TRUTH_AT],
             )  # fmt: skip
-            if at < sets[number, S_CONDITION_END]:
-                ask(book, symbol, np.int64(EACH_TICK), at, ts, tick, price, firings, sides, counters)
+            if told > 0 or at < sets[number, S_CONDITION_END]:
+                ask(book, symbol, np.int64(EACH_TICK), at, told, ts, tick, price, firings, sides, counters)
             if began != 0 and sets[number, S_ONCE_A_BAR] != 0:
                 once_a_bar(book, symbol, began, ts, tick, price, firings, sides, counters)
         elif record == CLOCK:
@@ -219,12 +227,19 @@ def _refuse(tick: Any, reason: Any, refusals: Any, counters: Any) -> None:
 
 
 @njit(**INNER)
-def _has_room(sets: Any, number: Any, firings: Any, sides: Any, counters: Any) -> Any:
-    """Whether all that one record of a symbol can bring has a place."""
+def _has_room(book: Any, symbol: Any, price: Any, firings: Any, sides: Any, counters: Any) -> Any:
+    """Whether all that one record of a symbol can bring has a place. ``price``: of a trade, else not a number."""
+    sets, number = book.sets, book.symbols[symbol, SET]
     times = 2 * (sets[number, S_FRAMES] + 3)
-    return firings.size - counters[FIRINGS] >= times * (
-        sets[number, S_RULE_END] - sets[number, S_RULE]
-    ) and sides.size - counters[SIDE_COUNT] >= times * (sets[number, S_CONDITION_END] - sets[number, S_CONDITION])
+    most_fired = firings.size - counters[FIRINGS] - times * (sets[number, S_RULE_END] - sets[number, S_RULE])
+    most_sides = sides.size - counters[SIDE_COUNT] - times * (
+        sets[number, S_CONDITION_END] - sets[number, S_CONDITION]
+    )  # fmt: skip
+    most = min(most_fired, most_sides)
+    if most < 0 or is_between(book, symbol, price):
+        return most >= 0
+    # A level tells at most two things, and only the first time that a record asks.
+    return most >= 2 * all_of(book, symbol) or most >= 2 * most_asked(book, symbol, price)
 
 
 @njit(**INNER)
@@ -284,8 +299,8 @@ def _close_until(book: Any, symbol: Any, ts: Any, tick: Any, firings: Any, sides
             at = clock + CLOCK_SLOTS * frame
             if clocks[at + 1] == ended and clocks[at] == FAR:
                 ask(
-                    book, symbol, frame + 1, book.sets[number, S_CONDITION], ended, tick, book.arena[base], firings,
-                    sides, counters,
+                    book, symbol, frame + 1, book.sets[number, S_CONDITION], np.int64(0), ended, tick,
+                    book.arena[base], firings, sides, counters,
                 )  # fmt: skip
 
 
@@ -302,7 +317,10 @@ def _ask_all(book: Any, symbol: Any, ts: Any, tick: Any, firings: Any, sides: An
     number, base = book.symbols[symbol, SET], book.symbols[symbol, BASE]
     compute(book, base, number, book.symbols[symbol, CLOCK_AT], ts, np.int64(NEVER))
     at, price = book.sets[number, S_CONDITION], book.arena[base]
-    ask(book, symbol, np.int64(EACH_TICK), at, ts, tick, price, firings, sides, counters)
+    told = np.int64(0)
+    if math.isnan(book.levels.near[symbol, 0]):
+        told = pass_levels(book, symbol)
+    ask(book, symbol, np.int64(EACH_TICK), at, told, ts, tick, price, firings, sides, counters)
 
 
 @njit(**INNER)

@@ -85,8 +85,18 @@ class RuleSets:
             number = self._set_of[key] = self._add(layout, tuple(rules), needed)
         return number
 
-    def changed(self, number: int, gone: Iterable[str], more: Iterable[int]) -> int:
+    def changed(
+        self,
+        number: int,
+        gone: Iterable[str],
+        more: Iterable[int],
+        beside: frozenset[Indicator] = frozenset(),
+        *,
+        dropped: bool = False,
+    ) -> int:
         """The set without some rules, by id, and with some more, by number; one that is there already stays as it is.
+
+        ``beside``: what is read besides by rules that stand in no set; ``dropped``: it is less than before.
 
         What only rules read that are gone stays in the layout, for rules that are edited, until it is more than what
         the others read: then it goes, that a symbol whose rules change all day does not work for all of them.
@@ -95,11 +105,12 @@ class RuleSets:
         members = [one for one in self._members[number] if self._known[one].id not in away]
         there = {self._known[one].id for one in members}
         members += [one for one in more if self._known[one].id not in there]
-        if tuple(members) == self._members[number]:
-            return number
         wanted = self._wanted[number]
-        if away:
-            needed = frozenset[Indicator]().union(*(self._reads[one] for one in members))
+        if tuple(members) == self._members[number] and beside <= wanted and not dropped:
+            return number
+        wanted |= beside
+        if away or dropped:
+            needed = beside.union(*(self._reads[one] for one in members))
             if len(wanted - needed) > max(_SPARE, len(needed)):
                 wanted = needed
         return self.find(members, wanted)

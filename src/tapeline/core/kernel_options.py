@@ -20,3 +20,6 @@ OWNING: Final[dict[str, Any]] = {"cache": True, "nogil": True, "_nrt": True}
 Said aloud, because Numba lets a kernel that is first compiled for its caller inherit the caller's options: without
 this, whether it compiles would depend on who was called first.
 """
+
+OWNING_INNER: Final[dict[str, Any]] = OWNING | {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+"""For kernels that make arrays and that only kernels call."""

@@ -13,7 +13,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from tapeline.core.kernel_options import BORROWED
+from tapeline.core.kernel_options import BORROWED, INNER
 from tapeline.strategy.costs import CommissionSchedule, commission_of_part
 from tapeline.strategy.fills import fill_order, takes_liquidity, whole_lots
 from tapeline.strategy.orders import (
@@ -48,6 +48,8 @@ FILL_QUANTITY, FILL_PRICE, FILL_REFERENCE, FILL_COMMISSION = range(4)
 ORDER_DECIDED, ORDER_ARRIVED, ORDER_KIND, ORDER_REASON, ORDER_STATUS, ORDER_ENDED = range(6)
 ORDER_QUANTITY, ORDER_FILLED, ORDER_LIMIT, ORDER_STOP, ORDER_NOTIONAL, ORDER_MONEY, ORDER_COMMISSION = range(7)
 FILL_CODE_COLUMNS, FILL_AMOUNT_COLUMNS, ORDER_CODE_COLUMNS, ORDER_AMOUNT_COLUMNS = 3, 4, 6, 7
+# Of the type of what kernels read from arrays: for a plain constant among its arguments a kernel is compiled anew.
+SIGNALLED, STOPPED, TARGETED = np.int64(BY_SIGNAL), np.int64(BY_STOP), np.int64(BY_TARGET)
 NANOSECONDS_A_DAY: Final = 86_400_000_000_000
 ROOM: Final = 8
 """More than the fills, and than the orders beyond those of decisions, that one bar can add."""
@@ -99,7 +101,7 @@ def turn_day(amounts: Any, ts: Any) -> None:
     amounts[TRADED], amounts[TURNOVER], amounts[DAY] = total, 0.0, day
 
 
-@njit(**BORROWED)
+@njit(**INNER)
 def take_decision(
     by_distance: Any,
     amounts: Any,
@@ -136,26 +138,26 @@ def take_decision(
     amounts[NEXT_STOP], amounts[NEXT_TAKE] = stop, take
 
 
-@njit(**BORROWED)
+@njit(**INNER)
 def trade_bar(rules: Any, amounts: Any, counts: Any, log: Any, row: Any, opened: Any, high: Any, low: Any) -> None:
     """All that one bar fills: first at its opening price, then in the rest of it, the worse before the better."""
     amounts[TAKEN] = 0.0
     if _threatened(amounts, counts, opened, opened):
-        protect(rules, amounts, counts, log, row, BY_STOP, opened, opened, opened)
-        protect(rules, amounts, counts, log, row, BY_TARGET, opened, opened, opened)
+        protect(rules, amounts, counts, log, row, STOPPED, opened, opened, opened)
+        protect(rules, amounts, counts, log, row, TARGETED, opened, opened, opened)
     if counts[ORDER] >= 0:
         work_order(rules, amounts, counts, log, row, opened, opened, opened)
     if _threatened(amounts, counts, high, low):
-        protect(rules, amounts, counts, log, row, BY_STOP, opened, high, low)
+        protect(rules, amounts, counts, log, row, STOPPED, opened, high, low)
     before, entered = amounts[POSITION], math.nan
     if counts[ORDER] >= 0:
         entered = work_order(rules, amounts, counts, log, row, opened, high, low)
     if _threatened(amounts, counts, high, low):
         if before * amounts[POSITION] > 0.0:
-            protect(rules, amounts, counts, log, row, BY_TARGET, opened, high, low)
+            protect(rules, amounts, counts, log, row, TARGETED, opened, high, low)
         else:
             # Entered inside the bar: what is left of it can only hurt, since its best price may have come before.
-            protect(rules, amounts, counts, log, row, BY_STOP, entered, high, low)
+            protect(rules, amounts, counts, log, row, STOPPED, entered, high, low)
 
 
 @njit(inline="always", **BORROWED)
@@ -167,7 +169,7 @@ def _threatened(amounts: Any, counts: Any, high: Any, low: Any) -> Any:
     )
 
 
-@njit(**BORROWED)
+@njit(**INNER)
 def protect(
     rules: Any,
     amounts: Any,
@@ -242,7 +244,7 @@ def protect(
             end_order(counts, log, slot, FILLED, row)
 
 
-@njit(**BORROWED)
+@njit(**INNER)
 def work_order(rules: Any, amounts: Any, counts: Any, log: Any, row: Any, opened: Any, high: Any, low: Any) -> Any:
     """Let the order of the last decision meet the bar; the market's price at which it filled, NaN where it did not."""
     remaining = amounts[WANTED] - amounts[POSITION]
@@ -283,7 +285,7 @@ def work_order(rules: Any, amounts: Any, counts: Any, log: Any, row: Any, opened
         log,
         row,
         order,
-        BY_SIGNAL,
+        SIGNALLED,
         kind,
         side,
         filled,
@@ -299,7 +301,7 @@ def work_order(rules: Any, amounts: Any, counts: Any, log: Any, row: Any, opened
     return base
 
 
-@njit(inline="always", **BORROWED)
+@njit(**INNER)
 def match_order(
     slippage: Any,
     lot: Any,
@@ -333,7 +335,7 @@ def match_order(
     return filled, base, price, triggered
 
 
-@njit(**BORROWED)
+@njit(**INNER)
 def book_fill(
     schedule: Any,
     by_distance: Any,

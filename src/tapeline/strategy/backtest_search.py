@@ -21,11 +21,10 @@ from tapeline.models.ledger import record_trials
 from tapeline.models.overfitting import Overfitting, effective_trials, probability_of_overfitting
 from tapeline.models.statistics import SharpeEvidence, minimum_backtest_length, sharpe_evidence
 from tapeline.models.tracking import Tracking
-from tapeline.strategy.search_kernels import equity_block
 from tapeline.strategy.search_space import Allowed, ParameterDraws, Sampler, Space, neighbours
 from tapeline.strategy.search_walk import Decide, Statistic, choose_windows, decisions_of, statistic_of, walk_windows
 from tapeline.strategy.simulator import Simulation, SimulationSettings, market_arrays, read_only, whole_targets
-from tapeline.strategy.sweep_kernels import SWEEP_COLUMNS
+from tapeline.strategy.sweep_kernels import SWEEP_COLUMNS, sweep_block
 
 Floats = NDArray[np.float64]
 FIGURES: Final = ("return", "sharpe", "drawdown", "fills", "commission")
@@ -212,7 +211,7 @@ def search_backtest(
     first_train = slice(0, edges[plan.train or 1])
     while block := draws.block(plan.block):
         targets, stops, takes = _decided(bars, decide, block, settings.lot)
-        found, equity = equity_block(
+        found, equity = sweep_block(
             market, targets, stops, takes, none, no_latency, settings.compiled(), settings.capital, ends
         )
         changes = np.diff(equity, axis=1, prepend=settings.capital).T / settings.capital

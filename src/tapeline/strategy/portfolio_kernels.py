@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 from numba import njit
 
 from tapeline.core.kernel_options import BORROWED, INNER
@@ -130,7 +131,7 @@ def mark(terms: Any, books: Any, account: Any, risk: Any, path: Any, now: Any) -
     path.at[at] = now
     path.amounts[at, EQUITY], path.amounts[at, PATH_CASH] = equity, account.totals[CASH]
     path.amounts[at, GROSS], path.amounts[at, NET] = gross, net
-    margin = requirement(terms.margin, books, account, False, -1, 0.0, 0.0) if gross != 0.0 else 0.0
+    margin = requirement(terms.margin, books, account, np.bool_(False), np.int64(-1), 0.0, 0.0) if gross != 0.0 else 0.0
     path.amounts[at, MARGIN_USED] = margin
     account.tallies[MARKED] = at + 1
     if account.maintained and gross != 0.0:
@@ -142,7 +143,7 @@ def mark(terms: Any, books: Any, account: Any, risk: Any, path: Any, now: Any) -
 @njit(**INNER)
 def call_margin(terms: Any, books: Any, account: Any, equity: Any) -> None:
     """Choose positions to close until equity covers the rest: the largest loss first, of equal ones the first book."""
-    while equity < requirement(terms.maintenance, books, account, True, -1, 0.0, 0.0):
+    while equity < requirement(terms.maintenance, books, account, np.bool_(True), np.int64(-1), 0.0, 0.0):
         worst, least = -1, math.inf
         for book in range(books.symbol.size):
             units = books.amounts[book, POSITION]

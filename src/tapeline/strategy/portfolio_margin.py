@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from numba import njit
 
 from tapeline.core.kernel_options import INNER
@@ -28,10 +29,10 @@ def covered(terms: Any, books: Any, account: Any, book: Any, after: Any, price: 
         units = books.amounts[each, POSITION]
         if units != 0.0:
             equity += units * (price if each == book else books.amounts[each, MARK]) * books.rate[each]
-    needed = requirement(terms.margin, books, account, False, book, after, price)
+    needed = requirement(terms.margin, books, account, np.bool_(False), book, after, price)
     if needed <= equity:
         return True
-    return needed <= requirement(terms.margin, books, account, False, book, position, price)
+    return needed <= requirement(terms.margin, books, account, np.bool_(False), book, position, price)
 
 
 @njit(**INNER)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Final
 
+import numpy as np
 from numba import njit
 
 from tapeline.core.kernel_options import INNER
@@ -32,8 +33,10 @@ from tapeline.strategy.account_kernels import (
     SENT,
     STOP_ORDER,
     STOP_PRICE,
+    STOPPED,
     TAKE_PRICE,
     TAKEN,
+    TARGETED,
     TRIGGER,
     TRIGGERED,
     VOLATILITY,
@@ -52,8 +55,6 @@ from tapeline.strategy.account_kernels import (
 from tapeline.strategy.costs import BY_TRADED
 from tapeline.strategy.orders import (
     BY_SIGNAL,
-    BY_STOP,
-    BY_TARGET,
     CANCELLED,
     FILLED,
     MARKET,
@@ -81,6 +82,9 @@ from tapeline.strategy.risk_kernels import (
     permitted_quantity,
 )
 from tapeline.strategy.simulator_kernels import value_at
+
+# Typed, as in account_kernels.
+NO_ORDER: Final = np.int64(-1)
 
 
 @njit(**INNER)
@@ -148,9 +152,9 @@ def open_bar(
             amounts[TAKEN] = account.taken[symbol]
             rules = rules_of(terms, book)
             if amounts[POSITION] != 0.0:
-                protect(rules, amounts, counts, log, row, BY_STOP, opened, opened, opened)
+                protect(rules, amounts, counts, log, row, STOPPED, opened, opened, opened)
                 settle(books, account, risk, log, notes, book, known)
-                protect(rules, amounts, counts, log, row, BY_TARGET, opened, opened, opened)
+                protect(rules, amounts, counts, log, row, TARGETED, opened, opened, opened)
                 settle(books, account, risk, log, notes, book, known)
             if counts[ORDER] >= 0:
                 work_order(rules, terms, books, account, risk, log, notes, book, row, known, opened, opened, opened)
@@ -176,16 +180,16 @@ def rest_of_bar(
         amounts[TAKEN] = account.taken[symbol]
         rules = rules_of(terms, book)
         if position != 0.0:
-            protect(rules, amounts, counts, log, row, BY_STOP, opened, high, low)
+            protect(rules, amounts, counts, log, row, STOPPED, opened, high, low)
             settle(books, account, risk, log, notes, book, known)
         before, entered = amounts[POSITION], math.nan
         if counts[ORDER] >= 0:
             entered = work_order(rules, terms, books, account, risk, log, notes, book, row, known, opened, high, low)
         if before * amounts[POSITION] > 0.0:
-            protect(rules, amounts, counts, log, row, BY_TARGET, opened, high, low)
+            protect(rules, amounts, counts, log, row, TARGETED, opened, high, low)
         elif amounts[POSITION] != 0.0:
             # Entered inside the bar: what is left of it can only hurt, since its best price may have come before.
-            protect(rules, amounts, counts, log, row, BY_STOP, entered, high, low)
+            protect(rules, amounts, counts, log, row, STOPPED, entered, high, low)
         settle(books, account, risk, log, notes, book, known)
         account.taken[symbol] = amounts[TAKEN]
     if books.closing[book] == 0:
@@ -210,7 +214,7 @@ def arrive(
     amounts, counts = books.amounts[book], books.counts[book]
     wanted, position = decisions.target[decided], amounts[POSITION]
     if books.closing[book] != 0:
-        refuse(account, notes, book, row, decided, -1, CLOSING, wanted - position, 0.0)
+        refuse(account, notes, book, row, decided, NO_ORDER, np.int64(CLOSING), wanted - position, 0.0)
         return
     stop, take = value_at(decisions.stop, decided, math.nan), value_at(decisions.take, decided, math.nan)
     limit, trigger = value_at(decisions.limit, decided, math.nan), value_at(decisions.trigger, decided, math.nan)
@@ -221,12 +225,12 @@ def arrive(
         price = price if math.isnan(limit) else limit
         permitted, code = permitted_part(terms, books, account, risk, book, side, asked, price, stop)
         if permitted < asked:
-            refuse(account, notes, book, row, decided, -1, code, side * asked, side * permitted)
+            refuse(account, notes, book, row, decided, NO_ORDER, code, side * asked, side * permitted)
             wanted = position + side * permitted
     before = counts[ORDER_COUNT]
     take_decision(terms.by_distance[book], amounts, counts, log, decided, row, wanted, stop, take, limit, trigger)
     if counts[ORDER_COUNT] > before and log.order_codes[before, ORDER_STATUS] == REJECTED:
-        refuse(account, notes, book, row, decided, before, STOPPING, wanted - position, 0.0)
+        refuse(account, notes, book, row, decided, before, np.int64(STOPPING), wanted - position, 0.0)
 
 
 @njit(**INNER)
@@ -315,7 +319,17 @@ def work_order(
         wanted, cut = position + side * permitted, True
         quantity = abs(wanted - position)
     if account.margined and not covered(terms, books, account, book, position + side * filled, base):
-        refuse(account, notes, book, row, log.order_codes[order, ORDER_DECIDED], order, MARGIN, side * filled, 0.0)
+        refuse(
+            account,
+            notes,
+            book,
+            row,
+            log.order_codes[order, ORDER_DECIDED],
+            order,
+            np.int64(MARGIN),
+            side * filled,
+            0.0,
+        )
         end_order(counts, log, ORDER, REJECTED, row)
         return math.nan
     log.order_amounts[order, ORDER_QUANTITY] = log.order_amounts[order, ORDER_FILLED] + remaining

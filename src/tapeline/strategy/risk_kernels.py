@@ -13,6 +13,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from tapeline.core.kernel_options import INNER
 from tapeline.strategy.fills import whole_lots
 from tapeline.strategy.risk_tail import BEYOND_VALUE_AT_RISK, TOO_SHORT, WITHIN, within_tail
 
@@ -379,18 +380,18 @@ def permitted_quantity(
     return reducing + room, reason
 
 
-@njit(cache=True, nogil=True)
+@njit(**INNER)
 def _lost(start: Any, equity: Any, share: Any) -> Any:
     # A hair before the bound counts as at it: 100 - 98 over 100 is not 0.02 in binary.
     return share < math.inf and start - equity >= share * start * (1.0 - _SLACK)
 
 
-@njit(cache=True, nogil=True)
+@njit(inline="always", **INNER)
 def _tighter(room: Any, reason: Any, allowed: Any, code: Any) -> Any:
     return (max(allowed, 0.0), code) if allowed < room * (1.0 - _SLACK) else (room, reason)
 
 
-@njit(cache=True, nogil=True)
+@njit(**INNER)
 def _closed_door(rules: Any, state: Any, which: Any, held: Any, stop_distance: Any, values: Any, equity: Any) -> Any:
     """Why nothing at all may be opened, or ``PERMITTED``."""
     if state.counts[KILLED] == 1 or _lost(state.amounts[HIGH_WATER], equity, rules.drawdown):

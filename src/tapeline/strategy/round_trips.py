@@ -8,7 +8,7 @@ from typing import Any, Final
 import numpy as np
 from numba import njit
 
-from tapeline.core.kernel_options import BORROWED
+from tapeline.core.kernel_options import BORROWED, INNER
 from tapeline.strategy.account_kernels import (
     FILL_COMMISSION,
     FILL_PRICE,
@@ -34,10 +34,11 @@ def round_trips(market: Any, fill_codes: Any, fill_amounts: Any, charged: Any, r
     """
     fills = fill_codes.shape[0]
     codes, amounts = np.empty((fills, CODES), np.int64), np.empty((fills, AMOUNTS))
-    count = 0
+    # Typed: for a plain constant among its arguments a kernel is compiled anew.
+    count, seen = np.int64(0), np.int64(0)
     position = 0.0
     # Of the trip under way: units and money in, units and money out, worst and best move, next row to look at.
-    units_in, money_in, units_out, money_out, worst, best, seen = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0
+    units_in, money_in, units_out, money_out, worst, best = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
     for fill in range(fills):
         row, left = fill_codes[fill, FILL_ROW], fill_amounts[fill, FILL_QUANTITY]
         whole, price, base = abs(left), fill_amounts[fill, FILL_PRICE], fill_amounts[fill, FILL_REFERENCE]
@@ -122,7 +123,7 @@ def round_trips(market: Any, fill_codes: Any, fill_amounts: Any, charged: Any, r
     return codes[:count], amounts[:count]
 
 
-@njit(**BORROWED)
+@njit(**INNER)
 def _excursion(market: Any, entry: Any, begin: Any, end: Any, side: Any, mean: Any, worst: Any, best: Any) -> Any:
     """Extreme moves against and for a position, over the bars from ``begin`` up to ``end`` without it.
 
@@ -151,7 +152,7 @@ def _move(price: Any, side: Any, mean: Any) -> Any:
     return side * (price - mean) / abs(mean)
 
 
-@njit(**BORROWED)
+@njit(**INNER)
 def _settle(
     market: Any,
     codes: Any,

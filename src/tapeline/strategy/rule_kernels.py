@@ -241,8 +241,8 @@ def _compute(program: Program, columns: Any, row: int, now: int, memory: Memory,
             registers[this] = _compared(operation, registers[first], registers[program.second[this]])
         elif operation == BETWEEN:
             registers[this] = _both(
-                _compared(GREATER_EQUAL, registers[first], registers[program.second[this]]),
-                _compared(LESS_EQUAL, registers[first], registers[program.third[this]]),
+                _compared(np.int64(GREATER_EQUAL), registers[first], registers[program.second[this]]),
+                _compared(np.int64(LESS_EQUAL), registers[first], registers[program.third[this]]),
             )
         elif operation == NOT:
             registers[this] = 1.0 - registers[first]

@@ -210,14 +210,14 @@ def sweep(
     rules = settings.compiled()
     market = market_arrays(bars, half_spread, volatility, (), ())
     rows = len(bars)
-    stops, takes = (read_only(_per_row(*each)) for each in ((stop, rows, "stop"), (take, rows, "take")))
-    none, no_latency = read_only(np.empty(0)), read_only(np.empty(0, np.int64))
+    stops, takes = (read_only(_per_row(*each)[None]) for each in ((stop, rows, "stop"), (take, rows, "take")))
+    none, no_latency, no_ends = read_only(np.empty(0)), read_only(np.empty(0, np.int64)), np.empty(0, np.int64)
     found = []
     for block in blocks:
         if block.ndim != 2 or block.shape[1] != rows:
             raise DataError(f"a block of targets has the shape {block.shape}, not (sets, {rows})")
         targets = read_only(np.ascontiguousarray(whole_targets(block, settings.lot)))
-        found.append(sweep_block(market, targets, stops, takes, none, no_latency, rules, settings.capital))
+        found.append(sweep_block(market, targets, stops, takes, none, no_latency, rules, settings.capital, no_ends)[0])
     table = np.concatenate(found) if found else np.empty((0, len(SWEEP_COLUMNS)))
     return pd.DataFrame(table, columns=list(SWEEP_COLUMNS))
 

@@ -223,7 +223,7 @@ def charge_financing(market: Any, amounts: Any, charged: Any, row: Any) -> None:
         amounts[CASH] -= charged[row]
 
 
-@njit(**BORROWED)
+@njit(**INNER)
 def _arrive(decisions: Any, rules: Any, amounts: Any, counts: Any, log: Any, decided: Any, row: Any) -> None:
     take_decision(
         rules.by_distance,

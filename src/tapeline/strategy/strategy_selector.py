@@ -173,7 +173,7 @@ def _select(
 def _pass(
     returns: Any, regimes: Any, settings: Any, memory: Any, state: Any, chosen: Any, gain: Any, skill: Any, error: Any
 ) -> None:
-    earned_in = NO_REGIME
+    earned_in = np.int64(NO_REGIME)
     for row in range(returns.shape[0]):
         gain[row] = _select(returns[row], earned_in, regimes[row], settings, memory, state, skill[row], error[row])
         chosen[row] = state[0]

@@ -1,4 +1,4 @@
-"""Many sets of decisions over the same bars, with a few figures kept of each."""
+"""Many sets of decisions over the same bars, with a few figures kept of each, and its equity at chosen rows."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, Final
 import numpy as np
 from numba import njit
 
-from tapeline.core.kernel_options import INNER
+from tapeline.core.kernel_options import INNER, OWNING_INNER
 from tapeline.strategy.account_kernels import (
     FILL_AMOUNT_COLUMNS,
     FILL_CODE_COLUMNS,
@@ -31,38 +31,44 @@ SWEEP_COLUMNS: Final = ("equity", "drawdown", "fills", "commission", "mean", "de
 
 @njit(cache=True, nogil=True)
 def sweep_block(
-    market: Any, targets: Any, stop: Any, take: Any, none: Any, no_latency: Any, rules: Any, capital: Any
+    market: Any,
+    targets: Any,
+    stops: Any,
+    takes: Any,
+    none: Any,
+    no_latency: Any,
+    rules: Any,
+    capital: Any,
+    ends: Any,
 ) -> Any:
-    """One row a row of ``targets``: the columns of ``SWEEP_COLUMNS``."""
+    """Trade each row of ``targets``: its figures in the order of ``SWEEP_COLUMNS``, and its equity at rows ``ends``.
+
+    ``stops`` and ``takes`` have one row for all sets, or a row a set.
+    """
     sets, rows = targets.shape
-    found = np.empty((sets, 6))
+    found, marked = np.empty((sets, 6)), np.empty((sets, ends.size))
     equity, charged, log = np.empty(rows), np.empty(0), small_log()
     for which in range(sets):
-        decisions = Decisions(targets[which], stop, take, none, none, no_latency)
-        run_set(market, decisions, rules, capital, log, equity, charged, found[which])
-    return found
+        stop, take = min(which, stops.shape[0] - 1), min(which, takes.shape[0] - 1)
+        decisions = Decisions(targets[which], stops[stop], takes[take], none, none, no_latency)
+        amounts, counts = begin_state(capital)
+        # Of the type that advance gives back: it is compiled anew for a constant.
+        fills, paid, row = 0, 0.0, np.int64(0)
+        while row < rows:
+            row = advance(market, decisions, rules, amounts, counts, log, equity, charged, row, rows)
+            for fill in range(counts[FILL_COUNT]):
+                paid += log.fill_amounts[fill, FILL_COMMISSION]
+            fills += counts[FILL_COUNT]
+            if row < rows:
+                make_room(counts, log)
+        found[which, 0], found[which, 2], found[which, 3] = equity[rows - 1] if rows else capital, fills, paid
+        found[which, 1], found[which, 4], found[which, 5] = figures(equity, capital)
+        for place in range(ends.size):
+            marked[which, place] = equity[ends[place]]
+    return found, marked
 
 
-@njit(cache=True, nogil=True)
-def run_set(
-    market: Any, decisions: Any, rules: Any, capital: Any, log: Any, equity: Any, charged: Any, figures_of: Any
-) -> None:
-    """Trade one set of decisions; its equity by row, and its figures in the order of ``SWEEP_COLUMNS``."""
-    amounts, counts = begin_state(capital)
-    rows = equity.size
-    fills, paid, row = 0, 0.0, 0
-    while row < rows:
-        row = advance(market, decisions, rules, amounts, counts, log, equity, charged, row, rows)
-        for fill in range(counts[FILL_COUNT]):
-            paid += log.fill_amounts[fill, FILL_COMMISSION]
-        fills += counts[FILL_COUNT]
-        if row < rows:
-            make_room(counts, log)
-    figures_of[0], figures_of[2], figures_of[3] = equity[rows - 1] if rows else capital, fills, paid
-    figures_of[1], figures_of[4], figures_of[5] = figures(equity, capital)
-
-
-@njit(cache=True, nogil=True)
+@njit(**OWNING_INNER)
 def small_log() -> Any:
     """A log that is emptied again and again: a set keeps its figures, not its fills."""
     room = 64 * ROOM
@@ -74,18 +80,28 @@ def small_log() -> Any:
     )
 
 
-@njit(cache=True, nogil=True)
+@njit(**OWNING_INNER)
 def make_room(counts: Any, log: Any) -> None:
     """Forget what is over and move the orders that still work to the front."""
     codes, amounts = np.empty((3, ORDER_CODE_COLUMNS), np.int64), np.empty((3, ORDER_AMOUNT_COLUMNS))
-    kept = 0
+    kept = np.int64(0)
     for slot in (ORDER, STOP_ORDER, TAKE_ORDER):
         if counts[slot] >= 0:
-            codes[kept], amounts[kept] = log.order_codes[counts[slot]], log.order_amounts[counts[slot]]
+            _copy_order(log.order_codes, log.order_amounts, counts[slot], codes, amounts, kept)
             counts[slot] = kept
             kept += 1
-    log.order_codes[:kept], log.order_amounts[:kept] = codes[:kept], amounts[:kept]
+    for order in range(kept):
+        _copy_order(codes, amounts, order, log.order_codes, log.order_amounts, order)
     counts[FILL_COUNT], counts[ORDER_COUNT] = 0, kept
+
+
+@njit(**INNER)
+def _copy_order(codes: Any, amounts: Any, here: Any, to_codes: Any, to_amounts: Any, there: Any) -> None:
+    # Number by number: for an assignment of rows Numba compiles the message that it would raise, which takes seconds.
+    for column in range(ORDER_CODE_COLUMNS):
+        to_codes[there, column] = codes[here, column]
+    for column in range(ORDER_AMOUNT_COLUMNS):
+        to_amounts[there, column] = amounts[here, column]
 
 
 @njit(**INNER)

@@ -14,7 +14,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from tapeline.core.kernel_options import BORROWED
+from tapeline.core.kernel_options import BORROWED, INNER
 from tapeline.strategy.account_kernels import (
     CASH,
     FILL_COUNT,
@@ -30,8 +30,10 @@ from tapeline.strategy.account_kernels import (
     SENT,
     STOP_ORDER,
     STOP_PRICE,
+    STOPPED,
     TAKE_PRICE,
     TAKEN,
+    TARGETED,
     TRIGGERED,
     VOLUME,
     WANTED,
@@ -44,7 +46,7 @@ from tapeline.strategy.account_kernels import (
 )
 from tapeline.strategy.costs import BY_TRADED
 from tapeline.strategy.latency import missed
-from tapeline.strategy.orders import BY_STOP, BY_TARGET, EXPIRED, LIMIT, STOP, STOP_LIMIT
+from tapeline.strategy.orders import BY_STOP, EXPIRED, LIMIT, STOP, STOP_LIMIT
 from tapeline.strategy.simulator_kernels import charge_financing
 
 Floats = NDArray[np.float64]
@@ -216,7 +218,7 @@ def _expire(counts: Any, places: Any, log: Any, row: Any, now: Any) -> None:
         end_order(counts, log, ORDER, EXPIRED, row)
 
 
-@njit(**BORROWED)
+@njit(**INNER)
 def _arrive(
     decisions: Any,
     rules: Any,
@@ -246,7 +248,7 @@ def _arrive(
     places[EXPIRES] = decisions.arrival[decided] + venue.in_force
 
 
-@njit(**BORROWED)
+@njit(**INNER)
 def _meet_quote(
     ticks: Any,
     rules: Any,
@@ -260,8 +262,8 @@ def _meet_quote(
     row: Any,
 ) -> None:
     """All that one quote fills: the stop, the target, the order, and the stop of what the order has just opened."""
-    _protect(ticks, rules, venue, levels, amounts, counts, quote, places, log, row, BY_STOP)
-    _protect(ticks, rules, venue, levels, amounts, counts, quote, places, log, row, BY_TARGET)
+    _protect(ticks, rules, venue, levels, amounts, counts, quote, places, log, row, STOPPED)
+    _protect(ticks, rules, venue, levels, amounts, counts, quote, places, log, row, TARGETED)
     before = counts[FILL_COUNT]
     if counts[ORDER] >= 0:
         if places[RESTS] == 0:
@@ -269,10 +271,10 @@ def _meet_quote(
         elif not venue.printed:
             _reach_resting(ticks, rules, venue, levels, amounts, counts, quote, places, log, row)
     if counts[FILL_COUNT] > before:
-        _protect(ticks, rules, venue, levels, amounts, counts, quote, places, log, row, BY_STOP)
+        _protect(ticks, rules, venue, levels, amounts, counts, quote, places, log, row, STOPPED)
 
 
-@njit(**BORROWED)
+@njit(**INNER)
 def _protect(
     ticks: Any,
     rules: Any,
@@ -307,7 +309,7 @@ def _protect(
             levels.taken[level] = amounts[TAKEN]
 
 
-@njit(**BORROWED)
+@njit(**INNER)
 def _take(
     ticks: Any,
     rules: Any,
@@ -340,7 +342,7 @@ def _take(
         quote[AHEAD] = _queue_ahead(ticks, venue, levels, amounts, quote, places, row, buys)
 
 
-@njit(**BORROWED)
+@njit(**INNER)
 def _reach_resting(
     ticks: Any,
     rules: Any,
@@ -365,7 +367,7 @@ def _reach_resting(
         quote[slot] = amounts[TAKEN]
 
 
-@njit(**BORROWED)
+@njit(**INNER)
 def _serve_queue(
     ticks: Any, resting: Any, venue: Any, amounts: Any, counts: Any, quote: Any, places: Any, log: Any, row: Any
 ) -> None:
@@ -416,7 +418,7 @@ def _behind(venue: Any, levels: Any, places: Any, now: Any, asks: Any) -> Any:
     return first, last
 
 
-@njit(**BORROWED)
+@njit(**INNER)
 def _queue_ahead(
     ticks: Any, venue: Any, levels: Any, amounts: Any, quote: Any, places: Any, row: Any, buys: Any
 ) -> Any:

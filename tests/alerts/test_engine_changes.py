@@ -22,6 +22,7 @@ from tapeline.alerts.routing import Route, Router
 from tapeline.alerts.rule import Rule
 from tapeline.alerts.rule_epochs import RuleEpochs
 from tapeline.alerts.rule_source import RuleSource
+from tapeline.alerts.rules_in_force import Change
 from tapeline.alerts.service import AlertEngine, EngineOptions
 from tapeline.alerts.store.opening import open_store
 from tapeline.alerts.store.sql_store import SqlStore
@@ -291,14 +292,14 @@ def test_files_and_database_are_one_source_and_the_files_win(tmp_path: Path, cap
     source.begin()
     assert levels() == {"both": "close > 1", "file": "close > 2", "other": "close > 3", "stored": "close > 20"}
     store.save_rule(make_rule("both", "close > 11"), by="me", at=2)
-    assert source.changes() == source.changes() == ((), (), (), ())
+    assert source.changes() == source.changes() == Change()
     assert caplog.text.count("the file's is in force") == 1
     (folder / "a.yaml").write_text(rule_text("file", 5))
     change = source.changes()
     # Where the file lets go of an id, the database's rule of it is in force.
     assert {one.rule.id: one.rule.condition for one in change.rules} == {"both": "close > 11", "file": "close > 5"}
     (folder / "b.yaml").write_text("id: [")
-    assert source.changes() == ((), (), (), ())
+    assert source.changes() == Change()
     assert "other" in levels()
     assert "rules" in source.problems
     (folder / "b.yaml").unlink()

@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -22,6 +22,7 @@ from tapeline.alerts.rule_source import RuleSource
 from tapeline.alerts.rules_in_force import Change, Prepared
 from tapeline.alerts.store.database import Database
 from tapeline.alerts.store.metadata import counter, endpoint
+from tapeline.alerts.store.people_tables import user
 from tapeline.alerts.store.sql_store import SqlStore
 from tapeline.alerts.store.store import Endpoint, Store
 from tapeline.alerts.symbol_manager import Reference, SymbolManager
@@ -35,6 +36,8 @@ RULES_A_PIECE: Final = 8
 SYMBOLS_A_PIECE: Final = 50
 """Symbols that come between two batches, and that the rules of a piece name together."""
 Moved = Callable[[tuple[str, ...], tuple[str, ...]], None]
+Suspended = Callable[[str, bool], None]
+"""Told of an owner, and whether his rules are suspended or resumed."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,8 @@ class EngineChanges:
         Of the settings; they go before those of the database.
     follow:
         Called in the kernel's thread with the symbols that came and those that went.
+    trace:
+        Called, by who looks, for each owner whose account was disabled or enabled while the engine runs.
     clock:
         Nanoseconds since 1970.
     """
@@ -80,12 +85,15 @@ class EngineChanges:
         routes: Mapping[tuple[str, str], Route] | None = None,
         *,
         follow: Moved = lambda coming, going: None,
+        trace: Suspended = lambda owner, suspended: None,
         options: ChangeOptions | None = None,
         clock: Callable[[], int] = time.time_ns,
     ) -> None:
         self.store, self.options = store, options or ChangeOptions()
         self.silences: dict[str, Silence] = {}
         self.routes: Mapping[tuple[str, str], Route] = dict(routes or {})
+        self.suspended: frozenset[str] = frozenset()
+        """Owners whose accounts are disabled: their rules stay in force, nothing of them is told or sent."""
         self.slowest = 0.0
         """The longest that a piece has held the kernel's thread up, in seconds."""
         self._own_routes = dict(self.routes)
@@ -100,7 +108,7 @@ class EngineChanges:
         self._waiting: deque[Change] = deque()
         self._begun = Change()
         self._endpoints: tuple[int, ...] | None = None
-        self._follow, self._clock = follow, clock
+        self._follow, self._clock, self._trace = follow, clock, trace
         self._looking = threading.Lock()
 
     @property
@@ -140,6 +148,7 @@ class EngineChanges:
         self._read_symbols()
         self._begun = self._source.begin()
         self._read_rest()
+        self.suspended = self._disabled()
         coming, _ = self._followed.update(self._needed(), self._clock())
         return coming
 
@@ -149,6 +158,7 @@ class EngineChanges:
         meant = {rule.id: rule for rule in self._source.rules}
         removed = tuple(rule.id for rule in force.rules if rule.id not in meant)
         change, self._begun = Change(self._begun.rules, removed), Change()
+        pipeline.change(force.suspension(self.suspended))
         force.adopt(meant)
         standing = tuple(one for one in pipeline.in_force.symbols if one not in wanted)
         try:
@@ -200,13 +210,28 @@ class EngineChanges:
         else:
             again = ()
         self._read_rest()
+        disabled = self._disabled()
         # Last, and with nothing behind it that could fail: what is given here is not given again.
         change = self._source.changes(again=again)
         if other_symbols:
             # Only now: what a read that failed has not seen is read again.
             self._numbers = seen
         coming, going = self._followed.update(self._needed(), self._clock())
+        before, self.suspended = self.suspended, disabled
+        if before != disabled:
+            # First: who was disabled is told of nothing that other changes bring.
+            went, came = tuple(sorted(disabled - before)), tuple(sorted(before - disabled))
+            self._waiting.append(Change(suspended=went, resumed=came))
+            for owner in (*went, *came):
+                _log.warning("the rules of %s are %s", owner, "suspended" if owner in disabled else "resumed")
+                self._trace(owner, owner in disabled)
         self._waiting.extend(_pieces(change, coming, going))
+
+    def _disabled(self) -> frozenset[str]:
+        if self._database is None:
+            return frozenset()
+        statement = select(user.c.name).where(user.c.enabled.is_(False))
+        return frozenset(self._database.read(lambda db: db.execute(statement).scalars().all()))
 
     def _needed(self) -> set[str]:
         now = self._clock()
@@ -246,6 +271,17 @@ class EngineChanges:
         for rule, _ in piece.rules:
             self._source.problems[rule.id] = error.message
         _log.error("a change is not in force: %s", error)
+
+
+def refusal(endpoint: Endpoint, suspended: Collection[str]) -> str:
+    """Why nothing is sent to an endpoint now: its owner's account is disabled; "" where it is not.
+
+    Examples
+    --------
+    >>> refusal(Endpoint("e1", "ann", "webhook", ""), {"ann"})
+    'the account of ann is disabled'
+    """
+    return f"the account of {endpoint.owner} is disabled" if endpoint.owner in suspended else ""
 
 
 def is_untouched(store: SqlStore) -> bool:

@@ -325,6 +325,7 @@ class AlertPipeline:
         body = epochs[bases[-1]].body
         rules = {one["id"]: one for one in body["rules"]}
         symbols = dict.fromkeys(body["symbols"])
+        suspended = dict.fromkeys(body.get("suspended", ()))
         behind: list[Epoch] = []
         for epoch in epochs[bases[-1] + 1 :]:
             if epoch.base:
@@ -340,9 +341,11 @@ class AlertPipeline:
                 if one["enabled"]:
                     rules[one["id"]] = one
             symbols = {one: None for one in (*symbols, *plain["symbols"]) if one not in plain["dropped"]}
+            resumed = plain.get("resumed", ())
+            suspended = {one: None for one in (*suspended, *plain.get("suspended", ())) if one not in resumed}
         # The journal names symbols before the change with which they came.
         coming = [one for epoch in behind for one in epoch.body["symbols"]]
-        self.in_force.restore([prepare(Rule.model_validate(one)) for one in rules.values()], symbols)
+        self.in_force.restore([prepare(Rule.model_validate(one)) for one in rules.values()], symbols, suspended)
         self.evaluator.add_symbols(coming)
         return behind
 

@@ -71,6 +71,7 @@ class AlertProcessor:
         self._silent: set[Key] = set()
         self._true: set[Key] = set()
         self._quiet: dict[Key, str] = {}
+        self._suspended: frozenset[str] = frozenset()
         self._keys = FiringKeys()
         self._current: dict[Key, tuple[str, ...]] = {}
         self._seen: dict[str, tuple[str, int]] = {}
@@ -134,6 +135,20 @@ class AlertProcessor:
             self._inhibitors.update(rule.inhibited_by)
             if any(one.crossing for one in compiled.conditions):
                 self._crossing.add(rule.id)
+
+    def suspend(self, owners: Iterable[str], resumed: Iterable[str] = ()) -> None:
+        """Nothing is told of the rules of these owners and of no others; their states go on.
+
+        Parameters
+        ----------
+        resumed:
+            Owners of whom something is told again: what fired meanwhile and still holds is told at the next record.
+        """
+        self._suspended = frozenset(owners)
+        back = set(resumed)
+        for key, why in sorted(self._quiet.items()):
+            if why == "suspended" and key[0] in self.rules and self.rules[key[0]].owner in back:
+                self._later(self.watermark, key, "resumed")
 
     def is_watched(self, rule: Rule) -> bool:
         """Whether the kernel must tell each change of truth of it: its own wish, or that it keeps others quiet."""
@@ -356,6 +371,11 @@ class AlertProcessor:
             self.counts["of an expired rule"] += 1
             return
         state, key = self.states.get((rule.id, found.symbol)), (rule.id, found.symbol)
+        if rule.owner in self._suspended:
+            self.counts["of a suspended owner"] += 1
+            if state is not None and found.kind == "firing":
+                self._quiet[key] = "suspended"
+            return
         found = found.keyed(self._keys.key(found, state.escalated if state else 0))
         if state is not None and found.kind != "resolved":
             self._current[key] = (*(self._current.get(key, ()) if found.kind == "escalation" else ()), found.id)
@@ -397,6 +417,10 @@ class AlertProcessor:
             self._step(rule, key[1], "due", due, found)
         elif why == "calm":
             self._calm(rule, state, due, found)
+        elif why == "resumed":
+            if self._quiet.get(key) == "suspended":
+                del self._quiet[key]
+                self._tell_again(rule, state, due, found)
         else:
             self._escalate(rule, state, int(why.split()[1]), due, found)
 
@@ -440,12 +464,19 @@ class AlertProcessor:
         if calm == state:
             return
         self._set(calm)
-        if self._quiet.pop(key, None) == "flapping" and calm.phase in ("firing", "recovering"):
-            self._set(replace(calm, fired_at=due))
+        if self._quiet.get(key) != "suspended" and self._quiet.pop(key, None) == "flapping":
+            self._tell_again(rule, calm, due, found)
+
+    def _tell_again(self, rule: Rule, state: RuleState, due: int, found: Firing) -> None:
+        """What was kept quiet for a reason that is over is told where it still holds."""
+        if state.phase in ("firing", "recovering"):
+            self._set(replace(state, fired_at=due))
             self._tell(rule, found)
 
     def _escalate(self, rule: Rule, state: RuleState, number: int, due: int, found: Firing) -> None:
         if number >= len(rule.escalation) or state.phase not in ("firing", "recovering", "no_data"):
+            return
+        if rule.owner in self._suspended:
             return
         meant = max(state.fired_at, state.since if state.phase == "no_data" else 0)
         if meant + nanoseconds(rule.escalation[number].after) != due or state.acknowledged_by is not None:

@@ -39,7 +39,7 @@ class RuleSource:
     --------
     >>> source = RuleSource([Rule(id="r", owner="me", condition="close > 1", symbols=("A",))])
     >>> [one.rule.id for one in source.begin().rules], source.changes()
-    (['r'], Change(rules=(), removed=(), symbols=(), dropped=()))
+    (['r'], Change(rules=(), removed=(), symbols=(), dropped=(), suspended=(), resumed=()))
     """
 
     def __init__(

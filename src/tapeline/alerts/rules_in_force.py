@@ -39,12 +39,16 @@ class Change(NamedTuple):
         Ids of rules that go; those that are not there are passed over.
     symbols, dropped:
         That are watched from now on, and no more. One that a rule names is not dropped.
+    suspended, resumed:
+        Owners of whose rules nothing is told from now on, and again.
     """
 
     rules: tuple[Prepared, ...] = ()
     removed: tuple[str, ...] = ()
     symbols: tuple[str, ...] = ()
     dropped: tuple[str, ...] = ()
+    suspended: tuple[str, ...] = ()
+    resumed: tuple[str, ...] = ()
 
     def plain(self) -> dict[str, Any]:
         """It as JSON keeps it."""
@@ -53,6 +57,8 @@ class Change(NamedTuple):
             "removed": list(self.removed),
             "symbols": list(self.symbols),
             "dropped": list(self.dropped),
+            "suspended": list(self.suspended),
+            "resumed": list(self.resumed),
         }
 
     @classmethod
@@ -61,6 +67,8 @@ class Change(NamedTuple):
         return cls(
             tuple(prepare(Rule.model_validate(one)) for one in plain["rules"]),
             *(tuple(plain[name]) for name in ("removed", "symbols", "dropped")),
+            # What was written down before there were any has none.
+            *(tuple(plain.get(name, ())) for name in ("suspended", "resumed")),
         )
 
 
@@ -98,6 +106,8 @@ class RulesInForce:
         self.symbols: dict[str, None] = dict.fromkeys(symbols)
         self.references: Counter[str] = Counter()
         """How many rules name a symbol."""
+        self.suspended: dict[str, None] = {}
+        """Owners of whose rules nothing is told."""
         self._standing: dict[str, _Standing] = {}
         self._of_all: dict[str, None] = {}
         self._inhibiting: Counter[str] = Counter()
@@ -145,6 +155,8 @@ class RulesInForce:
             removed=tuple(id for id in dict.fromkeys(change.removed) if id in self._standing),
             symbols=tuple(one for one in dict.fromkeys(change.symbols) if one not in self.symbols),
             dropped=tuple(one for one in dict.fromkeys(change.dropped) if one in self.symbols),
+            suspended=tuple(one for one in dict.fromkeys(change.suspended) if one not in self.suspended),
+            resumed=tuple(one for one in dict.fromkeys(change.resumed) if one in self.suspended),
         )
         return left if any(left) else None
 
@@ -225,9 +237,19 @@ class RulesInForce:
         self._processor.change_rules([(one.rule, one.compiled) for one in target.values()], tuple(gone), away)
         self._watch_silence(target, coming)
         self._drop(tuple(one for one in change.dropped if one in self.symbols and not self.references[one]))
+        self._suspend(change.suspended, change.resumed)
 
-    def restore(self, rules: Sequence[Prepared], symbols: Iterable[str]) -> None:
+    def suspension(self, owners: Iterable[str]) -> Change:
+        """What must change for these owners to be suspended and no others."""
+        wanted = dict.fromkeys(sorted(owners))
+        return Change(
+            suspended=tuple(one for one in wanted if one not in self.suspended),
+            resumed=tuple(one for one in self.suspended if one not in wanted),
+        )
+
+    def restore(self, rules: Sequence[Prepared], symbols: Iterable[str], suspended: Iterable[str] = ()) -> None:
         """Have these rules in force, over a kernel and a processor that are as a snapshot has them."""
+        self._suspend(tuple(suspended), ())
         self.symbols = dict.fromkeys(symbols)
         self._evaluator.add_symbols(self.symbols)
         self._inhibiting = Counter(name for rule, _ in rules for name in rule.inhibited_by)
@@ -264,7 +286,8 @@ class RulesInForce:
 
     def plain(self) -> dict[str, Any]:
         """All that stands, as JSON keeps it."""
-        return {"rules": [rule.model_dump(mode="json") for rule in self.rules], "symbols": list(self.symbols)}
+        rules = [rule.model_dump(mode="json") for rule in self.rules]
+        return {"rules": rules, "symbols": list(self.symbols), "suspended": list(self.suspended)}
 
     def watch_silence(self, ts: int) -> None:
         """Begin to count the silence of all symbols for the rules that mind it."""
@@ -284,6 +307,12 @@ class RulesInForce:
         for id in self._of_all if coming else ():
             if id not in target:
                 self._processor.watch_silence(self._standing[id].rule, coming, ts)
+
+    def _suspend(self, coming: tuple[str, ...], going: tuple[str, ...]) -> None:
+        for owner in going:
+            self.suspended.pop(owner, None)
+        self.suspended.update(dict.fromkeys(coming))
+        self._processor.suspend(self.suspended, resumed=going)
 
     def _drop(self, symbols: tuple[str, ...]) -> None:
         if not symbols:

@@ -16,7 +16,7 @@ from tapeline.alerts.delivery.messages import render
 from tapeline.alerts.engine.indicators import EXTERNAL
 from tapeline.alerts.engine.layout import Indicator
 from tapeline.alerts.engine_beats import EngineBeats, instance_of
-from tapeline.alerts.engine_changes import EngineChanges
+from tapeline.alerts.engine_changes import EngineChanges, Suspended, refusal
 from tapeline.alerts.engine_options import EngineOptions
 from tapeline.alerts.feeds.batcher import Batcher
 from tapeline.alerts.feeds.data_manager import DataManager
@@ -101,6 +101,8 @@ class AlertEngine:
         when its leases have run out.
     instance:
         The name under which it reports itself in the database; made of the machine and the folder where absent.
+    trace:
+        Told of owners whose accounts are disabled or enabled while it runs.
     clock:
         Nanoseconds since 1970.
 
@@ -137,6 +139,7 @@ class AlertEngine:
         names_of: Callable[[str], Sequence[SourceName]] | None = None,
         alone: bool = True,
         instance: str | None = None,
+        trace: Suspended = lambda owner, suspended: None,
         options: EngineOptions | None = None,
         clock: Callable[[], int] = time.time_ns,
     ) -> None:
@@ -147,10 +150,21 @@ class AlertEngine:
         self._router = Router(routes or {}, render)
         self._clock, self._server, self._history, self._alone = clock, server, history, alone
         self._notifications = NotificationManager(
-            store, [TimedChannel(one, self.monitor, clock) for one in channels], clock=clock, notice=notice
+            store,
+            [TimedChannel(one, self.monitor, clock) for one in channels],
+            clock=clock,
+            notice=notice,
+            refused=lambda endpoint: refusal(endpoint, self.changes.suspended),
         )
         self.changes = EngineChanges(
-            store, rules, symbols, routes, follow=self._moved, options=self.options.changes, clock=clock
+            store,
+            rules,
+            symbols,
+            routes,
+            follow=self._moved,
+            trace=trace,
+            options=self.options.changes,
+            clock=clock,
         )
         self._names_of = names_of or (lambda symbol: ())
         self._following: asyncio.Queue[tuple[tuple[str, ...], tuple[str, ...]]] = asyncio.Queue()
@@ -299,6 +313,7 @@ class AlertEngine:
             "rules": len(pipeline.in_force),
             "symbols": len(pipeline.in_force.symbols),
             "problems": self.changes.problems,
+            "suspended": sorted(self.changes.suspended),
             "firings": pipeline.firings,
             "replayed": pipeline.replayed,
             "latency": latencies,

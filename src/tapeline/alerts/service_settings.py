@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tapeline.alerts.access.audit import AuditLog
 from tapeline.alerts.bots.configured import DeskUpkeep, bot_channel, bot_settings
 from tapeline.alerts.bots.desk import BotDesk
 from tapeline.alerts.bots.inbound_feed import InboundFeed
@@ -22,7 +23,7 @@ from tapeline.alerts.channel_settings import (
     make_vault,
 )
 from tapeline.alerts.delivery.channel import Channel
-from tapeline.alerts.engine_changes import is_untouched
+from tapeline.alerts.engine_changes import Suspended, is_untouched
 from tapeline.alerts.feed_settings import NamesWithPolled, news_sources, polled_sources
 from tapeline.alerts.feeds.data_manager import DataManager
 from tapeline.alerts.routing import Route
@@ -123,8 +124,25 @@ def make_engine(settings: Settings, store: SqlStore) -> tuple[AlertEngine, WebSo
         server=server,
         instance=alerts.scale.instance,
         history=lake_history(settings),
+        trace=suspension_trace(settings, store),
     )
     return engine, server
+
+
+def suspension_trace(settings: Settings, store: SqlStore) -> Suspended:
+    """What writes into the audit log that an engine suspends or resumes an owner's rules; nothing without its key."""
+    keys = tuple(key.get_secret_value() for key in settings.alerts.gateway.signing_keys)
+    if not keys:
+        return lambda owner, suspended: None
+    audit = AuditLog(store.database, keys)
+
+    def trace(owner: str, suspended: bool) -> None:
+        try:
+            audit.record("alert engine", "rules.suspend" if suspended else "rules.resume", "user", owner)
+        except TapelineError as error:
+            _log.error("the audit log does not have what became of the rules of %s: %s", owner, error)
+
+    return trace
 
 
 def symbol_sources(settings: Settings, store: SqlStore) -> NamesWithPolled:

@@ -57,6 +57,9 @@ class NotificationManager:
         How many deliveries are claimed at once, and for how many nanoseconds.
     threads:
         Endpoints of one channel that are sent to at the same time.
+    refused:
+        Says why nothing is sent to an endpoint now, such as that its owner's account is disabled; "" where it may be.
+        What is due for it becomes a dead letter, which can be sent again.
     poll_seconds:
         How often the outbox is looked at where nobody calls :meth:`wake`.
     """
@@ -68,6 +71,7 @@ class NotificationManager:
         *,
         clock: Callable[[], int] = time.time_ns,
         notice: Callable[[Endpoint, Notification], object] | None = None,
+        refused: Callable[[Endpoint], str] = lambda endpoint: "",
         grouping: Grouping | None = None,
         batch: int = BATCH,
         lease: int = LEASE,
@@ -76,7 +80,7 @@ class NotificationManager:
     ) -> None:
         if lease <= 0 or batch <= 0 or threads <= 0:
             raise ConfigurationError(f"batch = {batch}, lease = {lease} and threads = {threads} must be above 0")
-        self._store, self._clock, self._notice = store, clock, notice
+        self._store, self._clock, self._notice, self._refused = store, clock, notice, refused
         self._channels = {channel.name: channel for channel in channels}
         self._grouping = grouping or Grouping()
         self._batch, self._lease, self._threads, self._poll = batch, lease, threads, poll_seconds
@@ -193,7 +197,7 @@ class NotificationManager:
 
     def _deliver_all(self, channel: Channel, id: str, claims: list[Claim]) -> None:
         endpoint = self._store.endpoint(id) if id else None
-        problem = _unusable(channel, id, endpoint)
+        problem = _unusable(channel, id, endpoint) or (self._refused(endpoint) if endpoint is not None else "")
         if problem:
             self._give_up(claims, problem)
             return

@@ -44,6 +44,7 @@ from tapeline.alerts.service_settings import (
     lake_history,
     make_channels,
     rules_path,
+    suspension_trace,
     symbol_sources,
 )
 from tapeline.alerts.store.metadata import counter
@@ -104,7 +105,11 @@ class Member:
                 engine=role != "feed",
             )
             changes = EngineChanges(
-                store, rules_path(settings), settings.alerts.symbols, channel_routes(settings.alerts)
+                store,
+                rules_path(settings),
+                settings.alerts.symbols,
+                channel_routes(settings.alerts),
+                trace=suspension_trace(settings, store),
             )
             self.watch = Watch(ChangedSupply(changes, lambda: _acknowledged(store)), LOOK_SECONDS)
             self._closing.callback(self.watch.stop)

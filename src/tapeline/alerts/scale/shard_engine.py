@@ -13,6 +13,7 @@ from typing import Any, Final
 from tapeline.alerts.delivery.channel import Channel
 from tapeline.alerts.delivery.manager import NotificationManager
 from tapeline.alerts.delivery.messages import render
+from tapeline.alerts.engine_changes import refusal
 from tapeline.alerts.routing import Router
 from tapeline.alerts.scale.assignment import owner_of
 from tapeline.alerts.scale.fenced_store import FencedStore
@@ -96,7 +97,13 @@ class ShardEngine:
         self._reader, self._watch, self._count = reader, watch, shards
         self._history, self._clock = history, clock
         self.router = Router({}, render)
-        self._notifications = NotificationManager(store, list(channels), clock=clock, notice=notice)
+        self._notifications = NotificationManager(
+            store,
+            list(channels),
+            clock=clock,
+            notice=notice,
+            refused=lambda endpoint: refusal(endpoint, watch.found.suspended),
+        )
         self._acknowledged = -1
         self._snapshots = SnapshotWriter(store.database, self._kept)
         self._group = GroupCommit(self._store, gather=self.options.gather, on_problem=self._told)
@@ -223,7 +230,7 @@ class ShardEngine:
             clock=self._clock,
             on_durable=self._told_of,
         )
-        shard.open(now.rules, now.symbols, now.generation)
+        shard.open(now.rules, now.symbols, now.generation, now.suspended)
         return shard
 
     # -- the thread that evaluates
@@ -303,7 +310,7 @@ class ShardEngine:
                 if seen:
                     shard.pipeline.read_acknowledgements()
                 if shard.generation != now.generation:
-                    shard.set_rules(now.rules, now.symbols, now.generation)
+                    shard.set_rules(now.rules, now.symbols, now.generation, now.suspended)
             except FencedOutError:
                 self._let_go(number)
             except (TemporaryError, TimeoutError) as error:

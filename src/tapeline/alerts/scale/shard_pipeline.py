@@ -165,19 +165,23 @@ class ShardPipeline:
         """What a commit failed with; FencedOutError where the shard is another's by now."""
         return self.pipeline.problem
 
-    def open(self, rules: Sequence[Rule], symbols: Iterable[str], generation: int) -> int:
+    def open(
+        self, rules: Sequence[Rule], symbols: Iterable[str], generation: int, suspended: Iterable[str] = ()
+    ) -> int:
         """Go over the stream behind the snapshot and take the rules of now; how many batches that were."""
         epochs = self.pipeline.epochs.read()
         self._journal.at_least = max((one.position for one in epochs), default=0)
         if not epochs:
             # Nobody had the shard before: the rules of now hold for all that was published meanwhile.
-            self.set_rules(rules, symbols, generation)
+            self.set_rules(rules, symbols, generation, suspended)
         count = self.pipeline.recover()
-        self.set_rules(rules, symbols, generation)
+        self.set_rules(rules, symbols, generation, suspended)
         return count
 
-    def set_rules(self, rules: Sequence[Rule], symbols: Iterable[str], generation: int) -> bool:
-        """Other rules from the next batch on: what of them concerns the shard."""
+    def set_rules(
+        self, rules: Sequence[Rule], symbols: Iterable[str], generation: int, suspended: Iterable[str] = ()
+    ) -> bool:
+        """Other rules, and suspended owners, from the next batch on: what of them concerns the shard."""
         mine = []
         for rule in rules:
             if rule.symbols == ("*",):
@@ -187,7 +191,11 @@ class ShardPipeline:
         watched = dict.fromkeys([*self._own(symbols), *(name for rule in mine for name in self._own(rule.symbols))])
         self._keep_positions()
         self.generation = generation
-        return self.pipeline.change(self.pipeline.in_force.difference(mine)._replace(symbols=tuple(watched)))
+        force = self.pipeline.in_force
+        owners = force.suspension(suspended)
+        return self.pipeline.change(
+            force.difference(mine)._replace(symbols=tuple(watched), suspended=owners.suspended, resumed=owners.resumed)
+        )
 
     def take(self, entries: Sequence[Entry]) -> bool:
         """Take entries that were read; whether all before the newest of them are there.

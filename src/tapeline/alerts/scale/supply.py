@@ -18,7 +18,8 @@ _log = logging.getLogger(__name__)
 class InForce(NamedTuple):
     """All at one look.
 
-    ``generation`` rises where rules or symbols changed; ``seen`` is the number of the newest acknowledgement.
+    ``generation`` rises where rules, symbols or owners changed; ``seen`` is the number of the newest acknowledgement;
+    ``suspended`` are the owners of whose rules nothing is told.
     """
 
     generation: int
@@ -27,6 +28,7 @@ class InForce(NamedTuple):
     routes: Mapping[tuple[str, str], Route]
     silences: Mapping[str, Silence]
     seen: int = 0
+    suspended: frozenset[str] = frozenset()
 
 
 class Supply(Protocol):
@@ -68,7 +70,15 @@ class ChangedSupply:
             changes.look()
             self._generation += changes.pass_over()
         newest = self._newest()
-        return InForce(self._generation, changes.rules, changes.followed, changes.routes, changes.silences, newest)
+        return InForce(
+            self._generation,
+            changes.rules,
+            changes.followed,
+            changes.routes,
+            changes.silences,
+            newest,
+            changes.suspended,
+        )
 
 
 class Watch:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, time, timedelta
 from typing import Any
 
@@ -289,3 +290,15 @@ def test_silence_that_does_not_matter_is_not_told(policy: str) -> None:
     desk = Desk(make_rule(no_data=policy, no_data_after=TEN, notify_resolved=True))
     commit = desk.take([Record(1, said=ON), Record(100, "B"), Record(200), Record(210, said=OFF)])
     assert told(commit) == [("r", "firing", 1.0), ("r", "resolved", 210.0)]
+
+
+def test_a_rule_that_only_fires_is_told_each_time_and_says_that_it_fires_too_often() -> None:
+    rule = make_rule()
+    assert not rule.watched
+    desk = Desk(rule, crossing=True)
+    first = desk.take([Record(second, said=(("r", True),), sequence=second) for second in (1, 2, 3, 4)])
+    again = Desk(rule, crossing=True, snapshot=json.loads(json.dumps(desk.processor.snapshot())))
+    rest = again.take([Record(second, said=(("r", True),), sequence=second) for second in (5, 6, 7, 1_000)])
+    found = [*first.firings, *rest.firings]
+    assert [one.labels.get("flapping") for one in found] == [None] * 5 + ["6 firings"] * 2 + [None]
+    assert len(first.deliveries) + len(rest.deliveries) == len(found) == 8

@@ -21,6 +21,7 @@ from tapeline.alerts.engine.evaluator import Fired
 from tapeline.alerts.engine.kernel import CLOCK
 from tapeline.alerts.firing import Firing, FiringKind, Side
 from tapeline.alerts.firing_keys import FiringKeys
+from tapeline.alerts.firing_rates import FiringRates
 from tapeline.alerts.passage import NEVER, Key, Passage, Taken
 from tapeline.alerts.phases import nanoseconds
 from tapeline.alerts.records import Commit, Delivery, RuleState
@@ -73,6 +74,7 @@ class AlertProcessor:
         self._quiet: dict[Key, str] = {}
         self._suspended: frozenset[str] = frozenset()
         self._keys = FiringKeys()
+        self._rates = FiringRates()
         self._current: dict[Key, tuple[str, ...]] = {}
         self._seen: dict[str, tuple[str, int]] = {}
         self._changed: dict[Key, RuleState] = {}
@@ -117,6 +119,7 @@ class AlertProcessor:
                 forgotten.add((id, symbol))
                 self._forget((id, symbol), self._versions.get(id))
         others = gone | anew
+        self._rates.forget(others)
         if self._timers and (forgotten or any(id in self.rules and self.is_watched(self.rules[id]) for id in others)):
             self._timers = [one for one in self._timers if one[1][0] not in others and one[1] not in forgotten]
             heapq.heapify(self._timers)
@@ -230,7 +233,7 @@ class AlertProcessor:
 
     def still(self) -> Callable[[], dict[str, Any]]:
         """:meth:`snapshot` as of now, made when what is given is called: in any thread, at any time later."""
-        watermark, occurrences = self.watermark, self._keys.still()
+        watermark, occurrences, rates = self.watermark, self._keys.still(), self._rates.still()
         states, timers = dict(self.states), list(self._timers)
         heard, quiet, current = dict(self._heard), dict(self._quiet), dict(self._current)
         marked = {name: set(getattr(self, f"_{name}")) for name in ("minded", "silent", "true")}
@@ -245,6 +248,7 @@ class AlertProcessor:
                 "quiet": [[*key, why] for key, why in sorted(quiet.items())],
                 "current": [[*key, *ids] for key, ids in sorted(current.items())],
                 "occurrences": occurrences(),
+                "rates": rates(),
             }
 
         return snapshot
@@ -265,6 +269,7 @@ class AlertProcessor:
         self._quiet = {(rule, symbol): why for rule, symbol, why in plain["quiet"]}
         self._current = {(rule, symbol): tuple(ids) for rule, symbol, *ids in plain["current"]}
         self._keys = FiringKeys(plain["occurrences"])
+        self._rates = FiringRates(plain.get("rates", ()))
 
     def _pass(self, now: Passage, record: int, before: int) -> None:
         """Run what comes before a record: silent symbols of earlier records that speak, timers due by ``before``."""
@@ -298,6 +303,9 @@ class AlertProcessor:
         sequence = int(now.taken.sequences[now.at])
         found = self._firing(rule, symbol, "firing", ts, now, float(row["price"]), sequence, at_close, seen)
         if not self.is_watched(rule):
+            if self._rates.fired((rule.id, symbol), ts) >= phases.FLAPPING_CHANGES:
+                # Told all the same: that it fires so often may be what its owner wants.
+                found = replace(found, labels={**found.labels, "flapping": f"{phases.FLAPPING_CHANGES} firings"})
             self._tell(rule, found)
             return
         key, truth = (rule.id, symbol), _TRUTHS[int(row["truth"])]

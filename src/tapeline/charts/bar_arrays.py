@@ -68,6 +68,15 @@ class BarArrays:
         arrays.__dict__.update(opened=opened, closed=closed, **dict(zip(names, prices, strict=True)))
         return arrays
 
+    def tail(self, rows: int) -> BarArrays:
+        """The last rows, which remember nothing of what was computed of all."""
+        part = BarArrays.__new__(BarArrays)
+        part.rows, part._kept = min(rows, self.rows), {}
+        begin = self.rows - part.rows
+        names = ("opened", "closed", "open", "high", "low", "close", "volume")
+        part.__dict__.update({name: getattr(self, name)[begin:] for name in names})
+        return part
+
     def __len__(self) -> int:
         return self.rows
 

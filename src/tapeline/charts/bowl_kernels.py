@@ -7,7 +7,7 @@ from typing import Any, Final
 import numpy as np
 from numba import njit
 
-from tapeline.charts.pattern_kernels import append, highest_since, volume_recedes
+from tapeline.charts.pattern_kernels import append, highest_since, volume_recedes, wait
 
 ROUNDING: Final = 0
 CUP: Final = 0
@@ -74,13 +74,15 @@ def find_roundings(
     max_span: Any,
     log: Any,
     prices: Any,
+    waits: Any,
 ) -> Any:
     """From each rim to the first close beyond it: a finding where the closes between make a bowl."""
-    rows, count = close.size, 0
+    rows, count, waiting = close.size, 0, 0
     for i in range(row.size):
         # At a high the bowl lies below it and speaks for rising prices.
         way, rim, first = side[i], side[i] * price[i], row[i]
-        for t in range(confirmed[i] + 1, min(rows, first + max_span + 1)):
+        until = first + max_span + 1
+        for t in range(confirmed[i] + 1, min(rows, until)):
             if not way * close[t] > rim:
                 continue
             if t - first >= min_span:
@@ -94,8 +96,11 @@ def find_roundings(
                     score = (quality + 1.0 - abs(lowest) / centre + dry) / 3.0
                     values = (way * rim, way * target, way * bottom, score)
                     count = append(log, prices, count, ROUNDING, way, i, i, t, values)
+            until = t
             break
-    return count
+        if until > rows:
+            waiting = wait(waits, waiting, price[i], 0.0)
+    return count, waiting
 
 
 @njit(cache=True, nogil=True)
@@ -117,9 +122,10 @@ def find_cups(
     max_span: Any,
     log: Any,
     prices: Any,
+    waits: Any,
 ) -> Any:
     """A rise, a bowl between two rims of nearly one height, a shallow handle, and a close beyond the right rim."""
-    rows, count = close.size, 0
+    rows, count, waiting = close.size, 0, 0
     for c in range(2, row.size):
         way, rim, right = side[c], side[c] * price[c], row[c]
         found, a = -1, c - 2
@@ -147,9 +153,11 @@ def find_cups(
         if quality < fit or abs(lowest) > centre or beyond >= 1.0:
             continue
         lows = np.inf
-        for t in range(right + 1, min(rows, right + length // 2 + 1)):
+        until = right + length // 2 + 1
+        for t in range(right + 1, min(rows, until)):
             lows = min(lows, way * (low[t] if way > 0 else high[t]))
             if rim - lows > handle * depth:
+                until = t
                 break
             if t < confirmed[c] or not way * close[t] > rim:
                 continue
@@ -159,8 +167,11 @@ def find_cups(
                 score = (quality + level + volume_recedes(volume, left, right)) / 3.0
                 values = (way * rim, way * target, way * lows, score)
                 count = append(log, prices, count, CUP, way, found, c, t, values)
+            until = t
             break
-    return count
+        if until > rows:
+            waiting = wait(waits, waiting, price[c], 0.0)
+    return count, waiting
 
 
 @njit(cache=True, nogil=True)

@@ -13,13 +13,14 @@ from pydantic import Field
 
 from tapeline.charts import line_kernels as kernels
 from tapeline.charts.bar_arrays import BarArrays, Floats, Rows, mean_true_range
-from tapeline.charts.detector import detector
+from tapeline.charts.detector import Found, detector
 from tapeline.charts.events import Findings
 from tapeline.charts.fate import fates
 from tapeline.charts.gaps import Age
 from tapeline.charts.pivots import PIVOT_MEMORY, find_pivots, pivot_runs
 from tapeline.charts.swings import Period, Size, Unit
 from tapeline.charts.trendlines import Gap, Reach, Width, find_lines, line_memory, touch_width
+from tapeline.charts.watch import Watch, expires_or_ends_at
 from tapeline.core.registry import feature
 
 Length = Annotated[int, Field(ge=4, le=10_000)]
@@ -52,6 +53,13 @@ class Channels:
     def __len__(self) -> int:
         return len(self.known)
 
+    def watch(self, channel: Rows, row: int, *, median: bool) -> Watch:
+        """A watch on the borders of some of the channels from a row on, and on their middle."""
+        shares = (0.0, 0.5, 1.0) if median else (0.0, 1.0)
+        bottom, height = self.at(channel, np.full(channel.size, row)), self.height[channel]
+        level = np.concatenate([bottom + share * height for share in shares])
+        return Watch(level, np.tile(self.slope[channel], len(shares)), np.tile(self.width[channel], len(shares)))
+
     def at(self, channel: Rows, row: Rows) -> Floats:
         """The price of the lower border of some of the channels at some rows."""
         return self.lower[channel] + self.slope[channel] * (row - self.origin[channel])
@@ -66,7 +74,7 @@ def corners(origin: Rows, known: Rows, lower: Floats, slope: Floats, height: Flo
 
 def channel_findings(
     arrays: BarArrays, channels: Channels, kind: str, max_age: int, *, median: bool = False
-) -> Iterator[Findings]:
+) -> Iterator[Found]:
     """Channels as findings, their touches as ``<kind>_touch``, their breaks as ``<kind>_break``.
 
     With ``median`` what touches the middle line is a ``<kind>_median`` as well.
@@ -77,6 +85,7 @@ def channel_findings(
         arrays.high, arrays.low, arrays.close, channels.origin, channels.lower, channels.slope, channels.height,
         channels.known, channels.width, median, max_age,
     )  # fmt: skip
+    yield channels.watch(np.flatnonzero(gone < 0), len(arrays) - 1, median=median)
     here = channels.at(np.arange(len(channels)), channels.known)
     yield Findings(
         kind,
@@ -148,6 +157,7 @@ def _at_line(
         "Edwards, Magee, Technical Analysis of Stock Trends (1948), trend channels; Murphy, Technical Analysis of the "
         "Financial Markets (1999), chapter 4, the channel line"
     ),
+    watch=expires_or_ends_at("target", "stop"),
 )
 def parallel_channel(
     arrays: BarArrays,
@@ -159,7 +169,7 @@ def parallel_channel(
     max_span: Reach = 300,
     opposite: Count = 1,
     max_age: Age = 200,
-) -> Iterator[Findings]:
+) -> Iterator[Found]:
     """A trendline and its parallel through the farthest price on the other side; then touches of both, and the break.
 
     Kind ``parallel_channel``, confirmed with its trendline (see ``trendline``, whose parameters these are) where at
@@ -260,9 +270,17 @@ def channel_of_regression(
     return pd.DataFrame({f"channel_{name}_{window}": result[i] for i, name in enumerate(names)}, index=bars.index)
 
 
+def _fits(arrays: BarArrays, window: int, fit: float) -> bool:
+    """Whether the fit of the last closes has come up to the least, or may have but for rounding."""
+    quality = kernels.rolling_channel(arrays.close[-window - 1 :], window)[3]
+    return len(arrays) > window and bool(quality[-1] > fit - 1e-9 and quality[-2] < fit + 1e-9)
+
+
 @detector(
     lookback=lambda window, max_age, atr_window: 2 * window + max_age + atr_window + 2,
     reference="Raff, Trading the Regression Channel (1996), the channel carried on until price closes outside it",
+    watch=expires_or_ends_at("target", "stop"),
+    probe=_fits,
 )
 def regression_channel(
     arrays: BarArrays,
@@ -272,7 +290,7 @@ def regression_channel(
     tolerance: Width = 0.1,
     atr_window: Period = 14,
     max_age: Age = 100,
-) -> Iterator[Findings]:
+) -> Iterator[Found]:
     """A line that fits the last closes well, with its residuals as borders; then touches of these, and the break.
 
     Kind ``regression_channel``, confirmed at the bar at which R squared of the least-squares line through the last
@@ -320,6 +338,7 @@ def regression_channel(
 @detector(
     lookback=lambda max_span, max_age, window: PIVOT_MEMORY + max_span + max_age + window,
     reference="Andrews, Action-Reaction Course (1960s), the median line; Mikula, The Best Trendline Methods (2002)",
+    watch=expires_or_ends_at("target", "stop"),
 )
 def pitchfork(
     arrays: BarArrays,
@@ -329,7 +348,7 @@ def pitchfork(
     tolerance: Width = 0.25,
     max_span: Reach = 200,
     max_age: Age = 100,
-) -> Iterator[Findings]:
+) -> Iterator[Found]:
     """Andrews' pitchfork: a median line from one pivot through the middle of the next two, and parallels through these.
 
     Kind ``pitchfork``, drawn through three confirmed pivots A, B, C in a row, at most ``max_span`` bars apart, where C

@@ -20,6 +20,7 @@ from tapeline.charts.fate import fates
 from tapeline.charts.pattern_kernels import LOG, PRICES
 from tapeline.charts.pivots import PIVOT_MEMORY
 from tapeline.charts.swings import Swings
+from tapeline.charts.watch import Watch
 
 Share = Annotated[float, Field(gt=0.0, le=1.0)]
 """A tolerance as a share of the pattern's own height."""
@@ -42,7 +43,7 @@ class Completed:
 
     ``kind`` is the kernel's class, ``direction`` that of the close that completed the pattern, ``first`` and ``last``
     the places of its pivots among ``pivots``, ``row`` the completing bar; ``border``, ``target`` and ``stop`` are
-    prices, ``score`` is 0 to 1.
+    prices, ``score`` is 0 to 1. ``waiting`` are the borders at which a later close may complete one.
     """
 
     pivots: Swings
@@ -55,6 +56,7 @@ class Completed:
     target: Floats
     stop: Floats
     score: Floats
+    waiting: Watch
 
     def __len__(self) -> int:
         return len(self.row)
@@ -64,17 +66,20 @@ class Completed:
         return Completed(
             self.pivots, self.kind[chosen], self.direction[chosen], self.first[chosen], self.last[chosen],
             self.row[chosen], self.border[chosen], self.target[chosen], self.stop[chosen], self.score[chosen],
+            self.waiting,
         )  # fmt: skip
 
 
-def completed(pivots: Swings, kernel: Callable[..., int], *args: Any) -> Completed:
-    """Run a kernel over pivots; it writes at most one finding a pivot."""
+def completed(pivots: Swings, kernel: Callable[..., tuple[int, int]], *args: Any) -> Completed:
+    """Run a kernel over pivots; it writes at most one finding a pivot, and two borders that wait."""
     log, prices = np.empty((len(pivots) + 1, LOG), np.int64), np.empty((len(pivots) + 1, PRICES))
-    count = kernel(*args, log, prices)
+    waits = np.empty((2 * len(pivots) + 1, 2))
+    count, waiting = kernel(*args, log, prices, waits)
     order = np.argsort(log[:count, 4], kind="stable")
     log, prices = log[order].T.copy(), prices[order].T.copy()
     return Completed(
-        pivots, log[0], log[1].astype(np.int8), log[2], log[3], log[4], prices[0], prices[1], prices[2], prices[3]
+        pivots, log[0], log[1].astype(np.int8), log[2], log[3], log[4], prices[0], prices[1], prices[2], prices[3],
+        Watch(waits[:waiting, 0].copy(), waits[:waiting, 1].copy(), closes=np.ones(waiting)),
     )  # fmt: skip
 
 

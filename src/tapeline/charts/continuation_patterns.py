@@ -19,11 +19,11 @@ from tapeline.charts.chart_patterns import (
     pattern_memory,
     swing_arguments,
 )
-from tapeline.charts.detector import detector
-from tapeline.charts.events import Findings
+from tapeline.charts.detector import Found, detector
 from tapeline.charts.gaps import Age
 from tapeline.charts.pivots import find_pivots
 from tapeline.charts.swings import Period, Size, Unit
+from tapeline.charts.watch import expires_or_ends_at
 
 Bars = Annotated[int, Field(ge=2, le=1_000)]
 
@@ -46,7 +46,9 @@ BORDER_KINDS: Final = {
 FLAG_KINDS: Final = {kernels.FLAG: "flag", kernels.PENNANT: "pennant"}
 
 
-@detector(lookback=pattern_memory, reference=REFERENCE, follows=("max_age",))
+@detector(
+    lookback=pattern_memory, reference=REFERENCE, follows=("max_age",), watch=expires_or_ends_at("target", "stop")
+)
 def bordered_pattern(
     arrays: BarArrays,
     size: Size = 3.0,
@@ -58,7 +60,7 @@ def bordered_pattern(
     max_wait: Wait = 60,
     max_span: Span = 400,
     max_age: Age = 300,
-) -> Iterator[Findings]:
+) -> Iterator[Found]:
     """Triangles, wedges, rectangles and broadening formations: five touches of two borders, and a close beyond one.
 
     With E1 to E5 the pivots, beginning with a high or a low, one border runs through E1 and E5, from which E3 is off by
@@ -110,6 +112,7 @@ def bordered_pattern(
     )  # fmt: skip
     names = {kind: (name, name) for kind, name in BORDER_KINDS.items()}
     yield from pattern_findings(arrays, found, names, 5, max_age)
+    yield found.waiting
 
 
 @detector(
@@ -119,6 +122,7 @@ def bordered_pattern(
         "Chart Patterns, 2nd ed. (2005): measure rule from the flagpole"
     ),
     follows=("max_age",),
+    watch=expires_or_ends_at("target", "stop"),
 )
 def flag_pattern(
     arrays: BarArrays,
@@ -132,7 +136,7 @@ def flag_pattern(
     max_flag: Bars = 40,
     max_wait: Wait = 20,
     max_age: Age = 300,
-) -> Iterator[Findings]:
+) -> Iterator[Found]:
     """A steep move, a small pause that drifts against it, and the close that goes on along the move.
 
     Kinds ``flag`` and ``pennant``; ``direction`` is that of the pole. Five pivots of a fine zigzag, E0 to E4:
@@ -169,3 +173,4 @@ def flag_pattern(
     )  # fmt: skip
     names = {kind: (name, name) for kind, name in FLAG_KINDS.items()}
     yield from pattern_findings(arrays, found, names, 5, max_age)
+    yield found.waiting

@@ -13,13 +13,14 @@ from pydantic import Field
 
 from tapeline.charts import elliott_kernels as kernels
 from tapeline.charts.bar_arrays import BarArrays, Floats, Rows
-from tapeline.charts.detector import detector
+from tapeline.charts.detector import Found, detector
 from tapeline.charts.elliott_rules import KINDS, POINTS
 from tapeline.charts.events import Findings
 from tapeline.charts.fate import fates
 from tapeline.charts.gaps import Age
 from tapeline.charts.pivots import PIVOT_MEMORY
 from tapeline.charts.swings import Period, Size, Swings, Unit, swing_degrees
+from tapeline.charts.watch import expires_or_ends_at
 
 Degrees = Annotated[int, Field(ge=1, le=4)]
 """How many degrees are told, each of pivots twice as large as those of the one below."""
@@ -127,6 +128,7 @@ def _waves(pivots: Swings, numbers: Rows, prices: Floats) -> Waves:
 @detector(
     lookback=lambda degrees: PIVOT_MEMORY * 2 ** max(0, degrees - 2),
     reference="Frost, Prechter, Elliott Wave Principle (1978); tables in elliott_rules and elliott_guidelines",
+    watch=expires_or_ends_at("target", "stop"),
 )
 def elliott_wave(
     arrays: BarArrays,
@@ -135,7 +137,7 @@ def elliott_wave(
     unit: Unit = "atr",
     window: Period = 14,
     max_age: Age = 200,
-) -> Iterator[Findings]:
+) -> Iterator[Found]:
     """Finished Elliott waves through consecutive pivots of a degree, confirmed with the last pivot.
 
     Kinds ``impulse``, ``leading_diagonal``, ``ending_diagonal``, ``zigzag_correction``, ``flat_regular``,

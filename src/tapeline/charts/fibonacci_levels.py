@@ -12,7 +12,7 @@ from numba import njit
 from pydantic import Field
 
 from tapeline.charts.bar_arrays import BarArrays, mean_true_range
-from tapeline.charts.detector import detector
+from tapeline.charts.detector import Found, detector
 from tapeline.charts.event_kernels import EMPTY, first_crossings
 from tapeline.charts.events import Findings
 from tapeline.charts.fate import fates
@@ -20,6 +20,7 @@ from tapeline.charts.fibonacci import RETRACEMENTS
 from tapeline.charts.gaps import Age
 from tapeline.charts.pivots import PIVOT_MEMORY, find_pivots
 from tapeline.charts.swings import Period, Size, Unit
+from tapeline.charts.watch import NEVER, expires_or_ends_at, watch_levels
 from tapeline.core.registry import feature
 
 Clear = Annotated[float, Field(ge=0.0, le=100.0)]
@@ -75,6 +76,7 @@ def _level_events(
 @detector(
     lookback=PIVOT_MEMORY,
     reference="Frost, Prechter, Elliott Wave Principle (1978), ch. 4; Murphy (1999), ch. 4, percentage retracements",
+    watch=expires_or_ends_at("target", "stop"),
 )
 def fibonacci_level(
     arrays: BarArrays,
@@ -83,7 +85,7 @@ def fibonacci_level(
     window: Period = 14,
     clear: Clear = 0.25,
     max_age: Age = 100,
-) -> Iterator[Findings]:
+) -> Iterator[Found]:
     """Price at the retracements of the last confirmed leg: 0.236, 0.382, 0.5, 0.618 and 0.786.
 
     ``fibonacci_touch``: the first bar after the leg's confirmation that trades at a level; one traded between the leg's
@@ -116,6 +118,11 @@ def fibonacci_level(
     )
     order = np.argsort(log[:count, 0], kind="stable")
     code, row, pivot, ratio = log[order].T
+    # A level of the last leg that was touched has yet to hold or break, which the range of the bar decides.
+    mine = code[pivot == len(pivots) - 1]
+    open_still = 2 * np.count_nonzero(mine == 0) > mine.size
+    levels = pivots.price[-1] - _RATIOS * (pivots.price[-1] - pivots.price[-2])
+    yield watch_levels(levels, until=len(arrays) if open_still else NEVER)
     level = level[order]
     leg, broken = pivots.side[pivot], code == 2
     start, end = pivots.price[pivot - 1], pivots.price[pivot]
@@ -202,6 +209,7 @@ def _zones(
 @detector(
     lookback=PIVOT_MEMORY,
     reference="Boroden, Fibonacci Trading (2008), price clusters",
+    watch=expires_or_ends_at("low", "high", closes=True),
 )
 def fibonacci_confluence(
     arrays: BarArrays,
@@ -212,7 +220,7 @@ def fibonacci_confluence(
     least: Legs = 3,
     width: Clear = 0.1,
     max_age: Age = 200,
-) -> Iterator[Findings]:
+) -> Iterator[Found]:
     """Prices at which levels of several legs meet, known when the newest of the legs is confirmed.
 
     Kind ``fibonacci_confluence``: levels of at least ``least`` of the last ``legs`` confirmed legs, the newest among

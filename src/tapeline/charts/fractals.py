@@ -6,7 +6,7 @@ Williams' fractals, highs and lows that stand out from the bars on both sides, a
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -16,12 +16,13 @@ from pydantic import Field
 
 from tapeline.charts import fractal_kernels as kernels
 from tapeline.charts.bar_arrays import BarArrays, Floats, Rows
-from tapeline.charts.detector import detector
+from tapeline.charts.detector import Found, detector
 from tapeline.charts.events import Findings
 from tapeline.charts.fate import fates
 from tapeline.charts.gaps import Age
 from tapeline.charts.pivots import PIVOT_MEMORY, find_pivots
 from tapeline.charts.swings import Period, Size, Swings, Unit
+from tapeline.charts.watch import Watch, watch_standing
 from tapeline.core.registry import feature
 
 Window = Annotated[int, Field(ge=16, le=10_000)]
@@ -110,12 +111,17 @@ def leg_runs(arrays: BarArrays, size: float, unit: Unit, window: int, legs: int,
     return LegRuns(pivots, legs, shape, way, at)
 
 
+def _watched(arrays: BarArrays, found: Sequence[Findings], max_wait: int) -> Watch:
+    return watch_standing(found, ("target", "stop"), rows=len(arrays), max_age=max_wait)
+
+
 @detector(
     lookback=lambda memory, window, ratio: int(PIVOT_MEMORY * max(1.0, ratio / 2.0)) + memory + window,
     reference=(
         "Mandelbrot, The (Mis)behavior of Markets (2004), self-affine price paths; Lo, Mamaysky, Wang, Journal of "
         "Finance 55 (2000), a shape as a sequence of extrema"
     ),
+    watch=_watched,
 )
 def fractal_repeat(
     arrays: BarArrays,
@@ -127,7 +133,7 @@ def fractal_repeat(
     bound: Distance = 0.1,
     memory: Memory = 1000,
     max_wait: Age = 200,
-) -> Iterator[Findings]:
+) -> Iterator[Found]:
     """The newest sequence of legs has the shape of an earlier one, of its own degree or of a larger one.
 
     Kind ``fractal_repeat``, confirmed with the last pivot of the newer sequence. The shape of a sequence is each leg's

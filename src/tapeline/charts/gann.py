@@ -16,12 +16,13 @@ from numpy.typing import ArrayLike
 from pydantic import Field
 
 from tapeline.charts.bar_arrays import BarArrays, Floats, mean_true_range
-from tapeline.charts.detector import detector
+from tapeline.charts.detector import Found, detector
 from tapeline.charts.events import Findings
 from tapeline.charts.fate import fates
 from tapeline.charts.gaps import Age
 from tapeline.charts.pivots import PIVOT_MEMORY, find_pivots
 from tapeline.charts.swings import Period, Size, Unit
+from tapeline.charts.watch import Watch, expires_or_ends_at
 from tapeline.core.errors import ConfigurationError
 
 ANGLES: Final[tuple[float, ...]] = (1 / 8, 1 / 4, 1 / 3, 1 / 2, 1.0, 2.0, 3.0, 4.0, 8.0)
@@ -220,6 +221,7 @@ def _crossings(close: Any, row: Any, confirmed: Any, side: Any, price: Any, scal
 @detector(
     lookback=PIVOT_MEMORY,
     reference="Gann, The Basis of My Forecasting Method for Grain (1935), the geometrical angles",
+    watch=expires_or_ends_at("target", "stop"),
 )
 def gann_angle(
     arrays: BarArrays,
@@ -229,7 +231,7 @@ def gann_angle(
     rule: ScaleRule = "true_range",
     scale: Scale = 0.25,
     max_age: Age = 100,
-) -> Iterator[Findings]:
+) -> Iterator[Found]:
     """Closes that cross an angle of the fan from a confirmed swing, from 1x8 to 8x1.
 
     Kind ``gann_angle_cross``: the first time that the close crosses an angle of a fan; where a bar crosses several, the
@@ -265,6 +267,10 @@ def gann_angle(
     count = _crossings(
         arrays.close, pivots.row, pivots.confirmed, pivots.side, pivots.price, steps, found, level
     )  # fmt: skip
+    # The fans that no later swing of their side has ended: those of the last two.
+    rise = -pivots.side[-2:, None] * steps[-2:, None] * np.concatenate(([0.0], _SLOPES))
+    lines = pivots.price[-2:, None] + rise * (len(arrays) - 1 - pivots.row[-2:, None])
+    yield Watch(lines.ravel(), rise.ravel(), closes=np.ones(lines.size))
     if not count:
         return
     row, swing, angle, way = found[:count].T

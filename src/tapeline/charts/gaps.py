@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from tapeline.charts.bar_arrays import BarArrays, Floats, Rows
-from tapeline.charts.detector import detector
+from tapeline.charts.detector import Found, detector
 from tapeline.charts.event_kernels import first_returns
 from tapeline.charts.events import Findings
+from tapeline.charts.watch import ends_at, pending, watch_levels
 
 Age = Annotated[int, Field(ge=1, le=100_000)]
 """For how many bars after its confirmation a finding is followed."""
@@ -124,12 +125,20 @@ def gap_findings(gaps: Gaps, kind: str, close: Floats, invalidated: Rows) -> Fin
     )
 
 
+def _new_gap(arrays: BarArrays) -> bool:
+    """Whether the last three bars leave a gap, with or without a body between."""
+    high, low = arrays.high, arrays.low
+    return high.size > 2 and bool(low[-1] > high[-3] or high[-1] < low[-3])
+
+
 @detector(
     lookback=3,
     reference="the three-bar imbalance of Huddleston's (ICT) teaching, as smart-money-concepts defines it",
     follows=("mitigation",),
+    watch=ends_at("low", "target", "high"),
+    probe=_new_gap,
 )
-def fair_value_gap(arrays: BarArrays, mitigation: Mitigation = "touch", body: bool = True) -> Iterator[Findings]:
+def fair_value_gap(arrays: BarArrays, mitigation: Mitigation = "touch", body: bool = True) -> Iterator[Found]:
     """Gaps between the first and the third of three bars, confirmed at the third bar's close.
 
     Kind ``fair_value_gap``, ``direction`` 1 where price leaped up, ``low`` and ``high`` the borders, ``target`` the
@@ -154,8 +163,10 @@ def fair_value_gap(arrays: BarArrays, mitigation: Mitigation = "touch", body: bo
 @detector(
     lookback=lambda max_age: max_age + 3,
     reference="Huddleston (ICT): inverse fair value gap, a gap that price closes through and returns to from beyond",
+    watch=ends_at("stop", closes=True),
+    probe=_new_gap,
 )
-def inverse_fair_value_gap(arrays: BarArrays, max_age: Age = 500, body: bool = True) -> Iterator[Findings]:
+def inverse_fair_value_gap(arrays: BarArrays, max_age: Age = 500, body: bool = True) -> Iterator[Found]:
     """Gaps that a close went through to the other side, confirmed at that close.
 
     Kind ``inverse_fair_value_gap`` with the borders of the gap and the opposite ``direction``; ``start`` is the first
@@ -193,13 +204,16 @@ def inverse_fair_value_gap(arrays: BarArrays, max_age: Age = 500, body: bool = T
         point_rows=np.column_stack((first, first + 2, at)),
         point_prices=np.column_stack((over.low, over.high, close[at])),
     )
+    yield watch_levels(pending(turned, np.where(gaps.direction > 0, gaps.low, gaps.high)), closes=True)
 
 
 @detector(
     lookback=lambda max_age: max_age + 3,
     reference="Huddleston (ICT): consequent encroachment, the middle of a gap",
+    watch=ends_at(),
+    probe=_new_gap,
 )
-def gap_encroachment(arrays: BarArrays, max_age: Age = 500, body: bool = True) -> Iterator[Findings]:
+def gap_encroachment(arrays: BarArrays, max_age: Age = 500, body: bool = True) -> Iterator[Found]:
     """Returns of price to the middle of a fair value gap, confirmed at the close of the bar that reached it.
 
     Kind ``gap_encroachment`` with borders and ``direction`` of the gap; ``start`` is the gap's first bar, ``end`` the
@@ -230,3 +244,4 @@ def gap_encroachment(arrays: BarArrays, max_age: Age = 500, body: bool = True) -
         point_rows=np.column_stack((third, at)),
         point_prices=np.column_stack((middle, middle)),
     )
+    yield watch_levels(pending(met, gaps.low + 0.5 * (gaps.high - gaps.low)))

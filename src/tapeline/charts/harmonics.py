@@ -14,13 +14,14 @@ import pandas as pd
 from pydantic import Field
 
 from tapeline.charts.bar_arrays import BarArrays, Floats, Rows
-from tapeline.charts.detector import detector
+from tapeline.charts.detector import Found, detector
 from tapeline.charts.events import Findings
 from tapeline.charts.fate import fates
 from tapeline.charts.harmonic_kernels import formed_patterns, forming_patterns
 from tapeline.charts.harmonic_ratios import KINDS, PATTERNS, RatioTable, ratio_table
 from tapeline.charts.pivots import PIVOT_MEMORY, find_pivots
 from tapeline.charts.swings import Period, Size, Swings, Unit
+from tapeline.charts.watch import expires_or_ends_at, pending, watch_levels
 from tapeline.core.errors import ConfigurationError
 
 FORMING: Final = "forming_"
@@ -40,7 +41,7 @@ _SOURCE: Final = (
 )
 
 
-@detector(lookback=PIVOT_MEMORY, reference=_SOURCE, follows=("max_age",))
+@detector(lookback=PIVOT_MEMORY, reference=_SOURCE, follows=("max_age",), watch=expires_or_ends_at("target", "stop"))
 def harmonic_pattern(
     arrays: BarArrays,
     tolerance: Deviation = 0.05,
@@ -48,7 +49,7 @@ def harmonic_pattern(
     unit: Unit = "atr",
     window: Period = 14,
     max_age: Age = 200,
-) -> Iterator[Findings]:
+) -> Iterator[Found]:
     """Runs of pivots with the published ratios of a harmonic pattern, known when D is confirmed as a pivot.
 
     Kinds ``gartley``, ``bat``, ``alternate_bat``, ``butterfly``, ``crab``, ``deep_crab``, ``shark``, ``cypher``,
@@ -103,7 +104,7 @@ def harmonic_pattern(
     yield from _by_kind("", pivots, table, where, values, known, direction, gone)
 
 
-@detector(lookback=PIVOT_MEMORY, reference=_SOURCE, follows=("max_age",))
+@detector(lookback=PIVOT_MEMORY, reference=_SOURCE, follows=("max_age",), watch=expires_or_ends_at())
 def forming_harmonic(
     arrays: BarArrays,
     tolerance: Deviation = 0.05,
@@ -111,7 +112,7 @@ def forming_harmonic(
     unit: Unit = "atr",
     window: Period = 14,
     max_age: Age = 200,
-) -> Iterator[Findings]:
+) -> Iterator[Found]:
     """Runs of pivots up to C that have a pattern's ratios so far, with the zone in which D would complete it.
 
     Kinds ``forming_gartley`` and so on, as in ``harmonic_pattern``; known when C is confirmed as a pivot. Every pattern
@@ -151,6 +152,8 @@ def forming_harmonic(
     # Price goes from C to D, against the pattern's direction: D is what it aims at, C what would undo it.
     gone = fates(arrays, known, (-direction).astype(np.int8), values[:, 5].copy(), pivots.price[last], max_age).row
     yield from _by_kind(FORMING, pivots, table, where, values, known, direction, gone)
+    # What completes it and what undoes it, whose prices are no borders of it.
+    yield watch_levels(pending(gone, values[:, 5], pivots.price[last]))
 
 
 def published_targets(kind: str, prices: Sequence[float]) -> tuple[float, float]:

@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from tapeline.charts.bar_arrays import BarArrays, Floats, Rows, mean_true_range
-from tapeline.charts.detector import detector
+from tapeline.charts.detector import Found, detector
 from tapeline.charts.events import NOT_YET, Findings
 from tapeline.charts.pivots import PIVOT_MEMORY, find_pivots
 from tapeline.charts.swings import Period, Size, Unit
+from tapeline.charts.watch import ends_at
 from tapeline.core.registry import feature
 
 Length = Annotated[int, Field(ge=2, le=1_000)]
@@ -175,10 +176,35 @@ def ichimoku_state(
     )
 
 
+def _states(close: Floats, lines: Lines) -> Iterator[tuple[str, Floats, Floats]]:
+    """Kind, state whose sign turns, and the line that is crossed."""
+    top, bottom = np.maximum(lines.span_a, lines.span_b), np.minimum(lines.span_a, lines.span_b)
+    inside = np.where(close > top, 1.0, np.where(close < bottom, -1.0, 0.0))
+    inside[np.isnan(top)] = np.nan
+    yield "base_line_cross", close - lines.base, lines.base
+    yield "lagging_cross", close - lines.lagged, lines.lagged
+    yield "cloud_breakout", inside, np.where(inside > 0, top, bottom)
+    yield "conversion_base_cross", lines.conversion - lines.base, lines.base
+    yield "cloud_twist", lines.leading_a - lines.leading_b, lines.leading_b
+
+
+def _changes(arrays: BarArrays, conversion: int, base: int, span: int, displacement: int) -> bool:
+    """Whether any state is not what it was a bar before."""
+    tail = arrays.tail(max(conversion, base, span) + displacement + 2)
+    lines = find_lines(tail, conversion, base, span, displacement)
+    for _, state, _ in _states(tail.close, lines):
+        now, before = np.sign(state[-2:]).tolist()[::-1] if len(tail) > 1 else (np.nan, np.nan)
+        if now != before and abs(now) == 1.0:
+            return True
+    return False
+
+
 @detector(
     # The base line as stop counts from the signal on; whether a line was crossed shows in two bars that differ.
     lookback=lambda base, span, displacement, max_age: max(base, span) + displacement + max_age + 2,
     reference=SOURCE,
+    watch=ends_at(),
+    probe=_changes,
 )
 def ichimoku_signal(
     arrays: BarArrays,
@@ -187,7 +213,7 @@ def ichimoku_signal(
     span: Length = 52,
     displacement: Length = 26,
     max_age: Annotated[int, Field(ge=1, le=10_000)] = 500,
-) -> Iterator[Findings]:
+) -> Iterator[Found]:
     """Crosses of the lines, breakouts from the cloud and its twists, confirmed at the close that makes them.
 
     Kinds ``conversion_base_cross`` (tenkan over kijun), ``base_line_cross`` (close over kijun), ``cloud_breakout``
@@ -207,16 +233,9 @@ def ichimoku_signal(
     """
     lines = arrays.once(find_lines, conversion, base, span, displacement)
     close = arrays.close
-    top, bottom = np.maximum(lines.span_a, lines.span_b), np.minimum(lines.span_a, lines.span_b)
-    inside = np.where(close > top, 1.0, np.where(close < bottom, -1.0, 0.0))
-    inside[np.isnan(top)] = np.nan
-    for kind, state, level in (
-        ("base_line_cross", close - lines.base, lines.base),
-        ("lagging_cross", close - lines.lagged, lines.lagged),
-        ("cloud_breakout", inside, np.where(inside > 0, top, bottom)),
-        ("conversion_base_cross", lines.conversion - lines.base, lines.base),
-        ("cloud_twist", lines.leading_a - lines.leading_b, lines.leading_b),
-    ):
+    states = {kind: (state, level) for kind, state, level in _states(close, lines)}
+    inside = states["cloud_breakout"][0]
+    for kind, (state, level) in states.items():
         row, direction = _turns(np.sign(state), through_zero=kind != "cloud_breakout")
         following = np.full(row.size, NOT_YET)
         opposite = direction[1:] != direction[:-1]

@@ -13,10 +13,11 @@ from pydantic import Field
 
 from tapeline.charts import level_kernels as kernels
 from tapeline.charts.bar_arrays import BarArrays, Floats, Rows, mean_true_range
-from tapeline.charts.detector import detector
+from tapeline.charts.detector import Found, detector
 from tapeline.charts.events import Findings
 from tapeline.charts.swing_kernels import advance_fractals, advance_true_range
 from tapeline.charts.swings import Period, Reach, find_swings
+from tapeline.charts.watch import ends_at
 from tapeline.core.errors import ConfigurationError
 from tapeline.core.registry import feature
 from tapeline.features.arrays import frame
@@ -173,6 +174,16 @@ class LevelStream:
 
         ``what`` is 0 for a level confirmed, 1 for one broken, 2 for a flip; rows count from the first bar pushed.
         """
+        self._counts[kernels.LOGGED] = 0
+        self._integers[:, kernels.OPEN :] = -1
+        self._take(high, low, close)
+        return [
+            (int(line[0]), int(line[1]), int(line[2]), int(line[3]), int(line[4]), float(paid[1]), float(paid[2]))
+            for line, paid in zip(self._log[: self._counts[kernels.LOGGED]], self._prices, strict=False)
+        ]
+
+    def _take(self, high: float, low: float, close: float) -> None:
+        """Take the next closed bar, and log what it made known behind what the log holds."""
         held, width = self._last, self._last.shape[1]
         held[:, :-1] = held[:, 1:]
         held[:, -1] = high, low, close
@@ -185,16 +196,11 @@ class LevelStream:
         count = advance_fractals(part[0], part[1], self._reach, self._reach, have - 1, have, row, at, side, price, 0)
         row[:count] += now - have + 1
         at[:count] = now
-        self._counts[kernels.TAKEN] = self._counts[kernels.LOGGED] = 0
-        self._integers[:, kernels.OPEN :] = -1
+        self._counts[kernels.TAKEN] = 0
         kernels.advance_levels(
             part[0, -1:], part[1, -1:], part[2, -1:], mean[-1:], 0, 1, now, row, at, side, price, count,
             *self._rules, self._counts, self._order, self._integers, self._numbers, self._log, self._prices, self._line,
         )  # fmt: skip
-        return [
-            (int(line[0]), int(line[1]), int(line[2]), int(line[3]), int(line[4]), float(paid[1]), float(paid[2]))
-            for line, paid in zip(self._log[: self._counts[kernels.LOGGED]], self._prices, strict=False)
-        ]
 
     def nearest(self) -> Floats:
         """The values of :func:`nearest_levels` at the last bar."""
@@ -247,13 +253,21 @@ class LevelStream:
             log[: self._log.shape[0]], prices[: self._log.shape[0]] = self._log, self._prices
             self._log, self._prices = log, prices
         self.bars = end
-        whole = np.ascontiguousarray(self._log[: self._counts[kernels.LOGGED]].T)
-        number = np.ascontiguousarray(self._prices[: self._counts[kernels.LOGGED]].T)
-        return LevelLog(
-            what=whole[0], direction=whole[1].astype(np.int8), start=whole[2], end=whole[3], known=whole[4],
-            gone=whole[5], touches=whole[6], flips=whole[7], price=number[0], low=number[1], high=number[2],
-            end_price=number[3], strength=number[4],
-        )  # fmt: skip
+        size = self._counts[kernels.LOGGED]
+        return log_of_lines(self._log[:size], self._prices[:size])
+
+
+def log_of_lines(lines: Any, prices: Any, first: int = 0) -> LevelLog:
+    """What the kernel wrote down, its rows counted from ``first``."""
+    whole, number = np.ascontiguousarray(lines.T), np.ascontiguousarray(prices.T)
+    if first:
+        whole[2:5] -= first
+        whole[5] = np.where(whole[5] >= 0, whole[5] - first, -1)
+    return LevelLog(
+        what=whole[0], direction=whole[1].astype(np.int8), start=whole[2], end=whole[3], known=whole[4],
+        gone=whole[5], touches=whole[6], flips=whole[7], price=number[0], low=number[1], high=number[2],
+        end_price=number[3], strength=number[4],
+    )  # fmt: skip
 
 
 def _log(rows: int) -> tuple[Any, Any]:
@@ -292,6 +306,7 @@ def level_memory(reach: int, max_age: int, window: int) -> int:
 @detector(
     lookback=level_memory,
     reference="Osler, Support for resistance, FRBNY Economic Policy Review 6 (2000); Edwards, Magee (1948), ch. 13",
+    watch=ends_at(),
 )
 def support_resistance(
     arrays: BarArrays,
@@ -301,7 +316,7 @@ def support_resistance(
     reaction: Tolerance = 1.0,
     max_age: Life = 300,
     window: Period = 14,
-) -> Iterator[Findings]:
+) -> Iterator[Found]:
     """Levels of support and resistance, confirmed at the close that completes the last of ``touches`` touches.
 
     Kind ``support_resistance``, ``direction`` 1 for support (price above it) and -1 for resistance. ``start`` is the
@@ -322,7 +337,11 @@ def support_resistance(
     yield _log_of(arrays, reach, touches, tolerance, reaction, max_age, window).findings(kernels.CONFIRMED)
 
 
-@detector(lookback=level_memory, reference="Edwards, Magee, Technical Analysis of Stock Trends (1948), chapter 13")
+@detector(
+    lookback=level_memory,
+    reference="Edwards, Magee, Technical Analysis of Stock Trends (1948), chapter 13",
+    watch=ends_at(),
+)
 def level_break(
     arrays: BarArrays,
     reach: Reach = 5,
@@ -331,7 +350,7 @@ def level_break(
     reaction: Tolerance = 1.0,
     max_age: Life = 300,
     window: Period = 14,
-) -> Iterator[Findings]:
+) -> Iterator[Found]:
     """Closes beyond a level by more than its tolerance, confirmed at that close.
 
     Kind ``level_break``, ``direction`` that of the break. ``start`` is the first swing of the level, ``end`` the
@@ -350,7 +369,11 @@ def level_break(
     yield _log_of(arrays, reach, touches, tolerance, reaction, max_age, window).findings(kernels.BROKEN)
 
 
-@detector(lookback=level_memory, reference="Edwards, Magee (1948), chapter 13: broken resistance becomes support")
+@detector(
+    lookback=level_memory,
+    reference="Edwards, Magee (1948), chapter 13: broken resistance becomes support",
+    watch=ends_at(),
+)
 def level_flip(
     arrays: BarArrays,
     reach: Reach = 5,
@@ -359,7 +382,7 @@ def level_flip(
     reaction: Tolerance = 1.0,
     max_age: Life = 300,
     window: Period = 14,
-) -> Iterator[Findings]:
+) -> Iterator[Found]:
     """The first touch of a broken level from its other side, confirmed when price has come back from it.
 
     Kind ``level_flip``, ``direction`` 1 where resistance became support. ``start`` is the first swing of the level,

@@ -9,12 +9,13 @@ import numpy as np
 from pydantic import Field
 
 from tapeline.charts.bar_arrays import BarArrays, mean_true_range
-from tapeline.charts.detector import detector
+from tapeline.charts.detector import Found, detector
 from tapeline.charts.event_kernels import first_crossings, first_returns
 from tapeline.charts.events import Findings
 from tapeline.charts.gaps import Age
 from tapeline.charts.structure_kernels import equal_levels
 from tapeline.charts.swings import Period, Reach, exceeded, find_swings
+from tapeline.charts.watch import ends_at, pending, watch_levels
 
 Width = Annotated[float, Field(gt=0.0, le=100.0)]
 
@@ -22,10 +23,11 @@ Width = Annotated[float, Field(gt=0.0, le=100.0)]
 @detector(
     lookback=lambda reach, max_age, window: max_age + 4 * reach + window + 2,
     reference="equal highs and lows, resting liquidity, in Huddleston's (ICT) teaching",
+    watch=ends_at("stop"),
 )
 def equal_extremes(
     arrays: BarArrays, reach: Reach = 5, tolerance: Width = 0.25, max_age: Age = 300, window: Period = 14
-) -> Iterator[Findings]:
+) -> Iterator[Found]:
     """Swings at nearly the price of earlier ones that no swing since has passed, known when the swing is confirmed.
 
     Kinds ``equal_highs`` (``direction`` -1: a ceiling with stops above it) and ``equal_lows`` (1). ``start`` is the
@@ -69,8 +71,9 @@ def equal_extremes(
 @detector(
     lookback=lambda reach, max_age, window: max_age + 3 * reach + window + 2,
     reference="liquidity sweep in Huddleston's (ICT) teaching; turtle soup in Connors, Raschke, Street Smarts (1995)",
+    watch=ends_at("low", "high", closes=True),
 )
-def liquidity_sweep(arrays: BarArrays, reach: Reach = 5, max_age: Age = 300, window: Period = 14) -> Iterator[Findings]:
+def liquidity_sweep(arrays: BarArrays, reach: Reach = 5, max_age: Age = 300, window: Period = 14) -> Iterator[Found]:
     """Bars that are the first to trade beyond a confirmed swing and close back on its near side.
 
     Kind ``liquidity_sweep``, ``direction`` -1 after a sweep of highs and 1 of lows, confirmed at that bar's close.
@@ -112,3 +115,4 @@ def liquidity_sweep(arrays: BarArrays, reach: Reach = 5, max_age: Age = 300, win
         point_rows=np.column_stack((swings.row[chosen], at)),
         point_prices=np.column_stack((level, wick)),
     )
+    yield watch_levels(pending(hit, swings.price))

@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from tapeline.charts.bar_arrays import BarArrays, Floats, Rows, mean_true_range
-from tapeline.charts.detector import detector
+from tapeline.charts.detector import Found, detector
 from tapeline.charts.event_kernels import first_crossings
 from tapeline.charts.events import Findings, event_rows
 from tapeline.charts.pivot_lines import Minute, period_numbers
 from tapeline.charts.swings import Period
+from tapeline.charts.watch import ends_at
 from tapeline.core.errors import DataError
 from tapeline.core.registry import feature
 from tapeline.features.arrays import Count, frame
@@ -96,9 +97,23 @@ def find_opening_gaps(
     )
 
 
+def _opens_elsewhere(
+    arrays: BarArrays, least: float, across: Across, pause: int, zone: str, start_minute: int, window: int
+) -> bool:
+    """Whether the last bar opens with a gap, by the bars that decide that."""
+    paused = len(arrays) > 1 and bool(arrays.opened[-1] - arrays.closed[-2] >= max(pause, 1) * _MINUTE)
+    if not paused and across == "pause":
+        return False
+    tail = arrays.tail(window + 3)
+    rows = find_opening_gaps(tail, least, across, pause, zone, start_minute, window).row
+    return rows.size > 0 and bool(rows[-1] == len(tail) - 1)
+
+
 @detector(
     lookback=lambda window: window + 3,
     reference="Edwards, Magee, Technical Analysis of Stock Trends (1948), chapter 12: gaps and their closing",
+    watch=ends_at("target"),
+    probe=_opens_elsewhere,
 )
 def session_gap(
     arrays: BarArrays,
@@ -108,7 +123,7 @@ def session_gap(
     zone: str = "UTC",
     start_minute: Minute = 0,
     window: Period = 14,
-) -> Iterator[Findings]:
+) -> Iterator[Found]:
     """Opens away from the close before a pause, confirmed at the close of the bar that opened there.
 
     Kinds ``weekend_gap``, where noon of a Saturday (UTC) lies in the pause, and ``session_gap``. ``direction`` 1 where
@@ -228,9 +243,20 @@ def _newest_gap(
             result[:, t] = np.nan
 
 
+def _new_void(arrays: BarArrays, span: int, reach: float, thin: float, sample: int, window: int) -> bool:
+    """Whether price has crossed so much in the last bars; whether on little volume is for the search to say."""
+    tail = arrays.tail(window + span + 1)
+    if len(tail) <= window + span:
+        return False
+    unit = mean_true_range(tail, window)[-span - 1]
+    return bool(abs(tail.close[-1] - tail.open[-span]) >= reach * unit > 0.0)
+
+
 @detector(
     lookback=lambda span, sample, window: span + sample + window + 3,
     reference="liquidity void in Huddleston's (ICT) teaching; single prints in Steidlmayer's market profile (1984)",
+    watch=ends_at("target"),
+    probe=_new_void,
 )
 def liquidity_void(
     arrays: BarArrays,
@@ -239,7 +265,7 @@ def liquidity_void(
     thin: Part = 0.4,
     sample: Sample = 100,
     window: Period = 14,
-) -> Iterator[Findings]:
+) -> Iterator[Found]:
     """Prices crossed quickly on little volume, confirmed at the close that ends the crossing.
 
     Kind ``liquidity_void``, ``direction`` that of the move. Over ``span`` bars price went from the first's open to the

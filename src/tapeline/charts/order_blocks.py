@@ -10,13 +10,14 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from tapeline.charts.bar_arrays import BarArrays, Floats, Rows
-from tapeline.charts.detector import detector
+from tapeline.charts.detector import Found, detector
 from tapeline.charts.event_kernels import first_returns
 from tapeline.charts.events import Findings
 from tapeline.charts.gaps import Age
-from tapeline.charts.structure import MEMORY, Breaks, By, fractal_breaks
+from tapeline.charts.structure import MEMORY, Breaks, By, fractal_breaks, next_breaks
 from tapeline.charts.structure_kernels import order_rows
 from tapeline.charts.swings import Period, Reach
+from tapeline.charts.watch import Watch, ends_at, next_row, pending, watch_levels
 
 
 @dataclass(frozen=True)
@@ -74,8 +75,9 @@ def relative_volume(arrays: BarArrays, rows: Rows, window: int) -> Floats:
 @detector(
     lookback=lambda reach, window: MEMORY * reach + window,
     reference="order block in Huddleston's (ICT) teaching: the last opposite candle before the move that broke",
+    watch=ends_at("stop", closes=True),
 )
-def order_block(arrays: BarArrays, reach: Reach = 5, by: By = "close", window: Period = 14) -> Iterator[Findings]:
+def order_block(arrays: BarArrays, reach: Reach = 5, by: By = "close", window: Period = 14) -> Iterator[Found]:
     """The last candle against the move that broke structure, confirmed at the close of the bar that broke.
 
     Kind ``order_block``, ``direction`` that of the break. The candle is the last one that closed the other way, at or
@@ -109,15 +111,17 @@ def order_block(arrays: BarArrays, reach: Reach = 5, by: By = "close", window: P
         point_rows=np.column_stack((blocks.row, breaks.swing, blocks.confirmed)),
         point_prices=np.column_stack((blocks.low, breaks.level, breaks.level)),
     )
+    yield next_breaks(arrays, reach, by)
 
 
 @detector(
     lookback=lambda reach, max_age: MEMORY * reach + max_age,
     reference="mitigation of an order block in Huddleston's (ICT) teaching: the first return into its range",
+    watch=ends_at("stop", closes=True),
 )
 def order_block_mitigation(
     arrays: BarArrays, reach: Reach = 5, by: By = "close", max_age: Age = 500
-) -> Iterator[Findings]:
+) -> Iterator[Found]:
     """First returns of price into an order block, confirmed at the close of the bar that returned.
 
     Kind ``order_block_mitigation`` with range and ``direction`` of the block; ``start`` is the block's bar, ``end``
@@ -134,13 +138,15 @@ def order_block_mitigation(
     """
     blocks = arrays.once(fractal_blocks, reach, by)
     yield _later(arrays, blocks, blocks.touched, "order_block_mitigation", max_age, turned=False)
+    yield _until_later(arrays, blocks, blocks.touched, turned=False) | next_breaks(arrays, reach, by)
 
 
 @detector(
     lookback=lambda reach, max_age: MEMORY * reach + max_age,
     reference="breaker block in Huddleston's (ICT) teaching: an order block that failed",
+    watch=ends_at("stop", closes=True),
 )
-def breaker_block(arrays: BarArrays, reach: Reach = 5, by: By = "close", max_age: Age = 500) -> Iterator[Findings]:
+def breaker_block(arrays: BarArrays, reach: Reach = 5, by: By = "close", max_age: Age = 500) -> Iterator[Found]:
     """Order blocks that a close went through, confirmed at that close, now of the other direction.
 
     Kind ``breaker_block`` with the range of the block and the opposite ``direction``; ``start`` is the block's bar,
@@ -156,6 +162,13 @@ def breaker_block(arrays: BarArrays, reach: Reach = 5, by: By = "close", max_age
     """
     blocks = arrays.once(fractal_blocks, reach, by)
     yield _later(arrays, blocks, blocks.failed, "breaker_block", max_age, turned=True)
+    yield _until_later(arrays, blocks, blocks.failed, turned=True) | next_breaks(arrays, reach, by)
+
+
+def _until_later(arrays: BarArrays, blocks: Blocks, at: Rows, *, turned: bool) -> Watch:
+    # A block counts from the bar after its break on: its far side for a close, its near one for any price.
+    level = np.where((blocks.direction > 0) == turned, blocks.low, blocks.high)
+    return watch_levels(pending(at, level), closes=turned, until=next_row(arrays, blocks.confirmed))
 
 
 def _later(arrays: BarArrays, blocks: Blocks, at: Rows, kind: str, max_age: int, *, turned: bool) -> Findings:

@@ -55,6 +55,13 @@ def append(log: Any, prices: Any, count: Any, kind: Any, way: Any, first: Any, l
 
 
 @njit(cache=True, nogil=True)
+def wait(waits: Any, count: Any, level: Any, slope: Any) -> Any:
+    """Write down a border that a later close may yet break: its price at the last row, and how far it moves a bar."""
+    waits[count, 0], waits[count, 1] = level, slope
+    return count + 1
+
+
+@njit(cache=True, nogil=True)
 def volume_recedes(volume: Any, first: Any, last: Any) -> Any:
     """1 where the later half of the rows traded less a bar than the earlier one, 0 where not, a half where unknown."""
     middle = (first + last + 1) // 2
@@ -92,9 +99,10 @@ def find_reversals(
     max_span: Any,
     log: Any,
     prices: Any,
+    waits: Any,
 ) -> Any:
     """Head and shoulders, double and triple tops, and the same upside down; completed by a close through the neck."""
-    rows, count = close.size, 0
+    rows, count, waiting = close.size, 0, 0
     before = 3 if shape == DOUBLE else 5
     for last in range(before, row.size):
         s, first = side[last], last - before + 1
@@ -135,10 +143,12 @@ def find_reversals(
                 if uneven > tolerance or e3 - max(e1, e5) <= head * height:
                     continue
                 limit = e5
-        for t in range(confirmed[last], min(rows, confirmed[last] + max_wait + 1)):
+        until = confirmed[last] + max_wait + 1
+        for t in range(confirmed[last], min(rows, until)):
             value = s * close[t]
             border = neck + slope * (t - r2)
             if value > limit:
+                until = t
                 break
             if value < border:
                 target = border - height
@@ -147,8 +157,11 @@ def find_reversals(
                     score = (1.0 - uneven / tolerance + even + recedes) / 3.0
                     values = (s * border, s * target, s * limit, score)
                     count = append(log, prices, count, shape, -s, first, last, t, values)
+                until = t
                 break
-    return count
+        if until > rows:
+            waiting = wait(waits, waiting, s * (neck + slope * (rows - 1 - r2)), s * slope)
+    return count, waiting
 
 
 @njit(cache=True, nogil=True)
@@ -186,9 +199,10 @@ def find_borders(
     max_span: Any,
     log: Any,
     prices: Any,
+    waits: Any,
 ) -> Any:
     """Triangles, wedges, rectangles and broadening formations: five touches of two borders, then a close beyond one."""
-    rows, count = close.size, 0
+    rows, count, waiting = close.size, 0, 0
     for last in range(4, row.size):
         s = side[last]
         x1, x2, x3, x4, x5 = row[last - 4], row[last - 3], row[last - 2], row[last - 1], row[last]
@@ -213,11 +227,11 @@ def find_borders(
         kind = _border_class(upper, lower, ends / begins, flat, narrow)
         if kind < 0:
             continue
-        until = min(rows, confirmed[last] + max_wait + 1)
+        until = confirmed[last] + max_wait + 1
         if far > near:
             # Where the borders meet there is nothing left to break.
             until = min(until, x5 + int(min(ends / (far - near), 1e9)) + 1)
-        for t in range(confirmed[last], until):
+        for t in range(confirmed[last], min(rows, until)):
             value = s * close[t]
             top, bottom = e1 + near * (t - x1), e2 + far * (t - x2)
             if bottom <= value <= top or np.isnan(value):
@@ -237,8 +251,12 @@ def find_borders(
                 score = (1.0 - off / tolerance + shortest / longest + volume_recedes(volume, x1, x5)) / 3.0
                 values = (s * border, s * target, way * behind, score)
                 count = append(log, prices, count, kind, way, last - 4, last, t, values)
+            until = t
             break
-    return count
+        if until > rows:
+            waiting = wait(waits, waiting, s * (e1 + near * (rows - 1 - x1)), s * near)
+            waiting = wait(waits, waiting, s * (e2 + far * (rows - 1 - x2)), s * far)
+    return count, waiting
 
 
 @njit(cache=True, nogil=True)
@@ -258,9 +276,10 @@ def find_flags(
     max_wait: Any,
     log: Any,
     prices: Any,
+    waits: Any,
 ) -> Any:
     """A steep pole and a small pause against it, then a close beyond the pause along the pole."""
-    rows, count = close.size, 0
+    rows, count, waiting = close.size, 0, 0
     for last in range(4, row.size):
         s = -side[last]
         x0, x1, x2, x3, x4 = row[last - 4], row[last - 3], row[last - 2], row[last - 1], row[last]
@@ -283,10 +302,12 @@ def find_flags(
             kind = FLAG
         else:
             continue
-        for t in range(confirmed[last], min(rows, confirmed[last] + max_wait + 1)):
+        until = confirmed[last] + max_wait + 1
+        for t in range(confirmed[last], min(rows, until)):
             value = s * close[t]
             border = e1 + upper * (t - x1)
             if value < bottom:
+                until = t
                 break
             if value > border:
                 target = bottom + pole
@@ -296,5 +317,8 @@ def find_flags(
                     score = (shallow + even + volume_recedes(volume, x0, x4)) / 3.0
                     values = (s * border, s * target, s * bottom, score)
                     count = append(log, prices, count, kind, s, last - 4, last, t, values)
+                until = t
                 break
-    return count
+        if until > rows:
+            waiting = wait(waits, waiting, s * (e1 + upper * (rows - 1 - x1)), s * upper)
+    return count, waiting

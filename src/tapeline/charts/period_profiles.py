@@ -13,10 +13,11 @@ from pydantic import Field
 
 from tapeline.charts import profile_kernels as kernels
 from tapeline.charts.bar_arrays import BarArrays, Floats, Rows
-from tapeline.charts.detector import detector
+from tapeline.charts.detector import Found, detector
 from tapeline.charts.events import NOT_YET, Findings
-from tapeline.charts.pivot_lines import Minute, Span, period_numbers
+from tapeline.charts.pivot_lines import Minute, Span, bar_periods, new_period
 from tapeline.charts.volume_profile import SOURCE, VALUE, Bins, Prominence, Share, Together, Weight, weights
+from tapeline.charts.watch import ends_at, pending, watch_levels
 
 Longest = Annotated[int, Field(ge=2, le=100_000)]
 
@@ -88,8 +89,7 @@ class PeriodProfiles:
 
 def periods(arrays: BarArrays, span: Span, zone: str, start_minute: int) -> tuple[Rows, Rows]:
     """The row at which each period begins, and the period of each bar."""
-    opened = pd.DatetimeIndex(arrays.opened.view("M8[ns]"), tz="UTC")
-    numbers = period_numbers(opened, span, zone, start_minute)
+    numbers = arrays.once(bar_periods, span, zone, start_minute)
     if not numbers.size:
         return numbers, numbers
     new = np.concatenate(([True], numbers[1:] != numbers[:-1]))
@@ -151,7 +151,7 @@ def _findings(kind: str, found: PeriodProfiles, profile: Rows, low: Floats, high
     )
 
 
-@detector(lookback=lambda longest: longest + 3, reference=SOURCE)
+@detector(lookback=lambda longest: longest + 3, reference=SOURCE, watch=ends_at(), probe=new_period)
 def session_profile(
     arrays: BarArrays,
     span: Span = "day",
@@ -163,7 +163,7 @@ def session_profile(
     together: Together = 2,
     prominence: Prominence = 0.2,
     longest: Longest = 1_500,
-) -> Iterator[Findings]:
+) -> Iterator[Found]:
     """What the profile of each completed day, week or month says, known at the close of the next one's first bar.
 
     Kinds ``value_area`` (from VAL to VAH), ``point_of_control`` (a level), ``high_volume_node`` and ``low_volume_node``
@@ -191,6 +191,7 @@ def session_profile(
     )
     poc = found.poc[profile]
     traded = kernels.first_trades(arrays.low, arrays.high, found.first[profile + 1], poc)
+    yield watch_levels(pending(traded, poc))
     held = found.volume[profile, found.control[profile]] / found.total[profile]
     yield _findings("point_of_control", found, profile, poc, poc, score=held, invalidated=traded)
     most = profile.size * bins

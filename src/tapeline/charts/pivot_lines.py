@@ -125,7 +125,28 @@ def period_numbers(index: pd.DatetimeIndex, span: Span = "day", zone: str = "UTC
             raise ConfigurationError(
                 f"time zone {zone!r} is unknown", hint="a name of the IANA database, such as America/New_York"
             ) from None
-    minutes = index.as_unit("ns").asi8 // _MINUTE
+    return _numbers(index.as_unit("ns").asi8, span, start_minute)
+
+
+def bar_periods(arrays: BarArrays, span: Span, zone: str, start_minute: int) -> Rows:
+    """The number of the period in which each bar opens, as :func:`period_numbers` counts."""
+    if zone == "UTC" and span in ("day", "week", "month") and 0 <= start_minute < _DAY_MINUTES:
+        return _numbers(arrays.opened, span, start_minute)
+    return period_numbers(pd.DatetimeIndex(arrays.opened.view("M8[ns]"), tz="UTC"), span, zone, start_minute)
+
+
+def new_period(arrays: BarArrays, span: Span, zone: str, start_minute: int) -> bool:
+    """Whether the last bar is the first of its period."""
+    numbers = arrays.once(_last_periods, span, zone, start_minute)
+    return numbers.size < 2 or bool(numbers[-1] != numbers[-2])
+
+
+def _last_periods(arrays: BarArrays, span: Span, zone: str, start_minute: int) -> Rows:
+    return bar_periods(arrays.tail(2), span, zone, start_minute)
+
+
+def _numbers(local: Rows, span: Span, start_minute: int) -> Rows:
+    minutes = local // _MINUTE
     days = (minutes + (_DAY_MINUTES - start_minute) % _DAY_MINUTES) // _DAY_MINUTES
     if span == "week":
         # Day 0 is a Thursday.
@@ -196,7 +217,7 @@ def find_pivot_lines(
     [nan, nan, 10.0, 11.33]
     """
     arrays = BarArrays.of(bars)
-    numbers = period_numbers(pd.DatetimeIndex(arrays.bars.index), span, zone, start_minute)
+    numbers = arrays.once(bar_periods, span, zone, start_minute)
     rows = len(arrays)
     first, which, prices = np.empty(rows, np.int64), np.empty(rows, np.int64), np.empty((rows, 4))
     count = _periods(arrays.open, arrays.high, arrays.low, arrays.close, numbers, first, prices, which)

@@ -13,10 +13,11 @@ import pandas as pd
 from numba import njit
 
 from tapeline.charts.bar_arrays import BarArrays, Rows, mean_true_range
-from tapeline.charts.detector import detector
+from tapeline.charts.detector import Found, detector
 from tapeline.charts.events import Findings
-from tapeline.charts.pivot_lines import Method, Minute, PivotLines, Span, find_pivot_lines
+from tapeline.charts.pivot_lines import Method, Minute, PivotLines, Span, find_pivot_lines, new_period
 from tapeline.charts.swings import Period, Reach, find_swings
+from tapeline.charts.watch import Watch, ends_at, watch_levels
 from tapeline.core.registry import feature
 from tapeline.features.arrays import Count, frame, ratio
 
@@ -164,9 +165,16 @@ def _findings(arrays: BarArrays, lines: PivotLines, log: Rows, what: int, kind: 
     )
 
 
+def _next_lines(lines: PivotLines, *, closes: bool = False) -> Watch:
+    """A watch on the lines of the last period: what it finds there also ends there."""
+    return watch_levels(lines.prices[lines.which[-1:]].ravel(), closes=closes)
+
+
 @detector(
     lookback=lambda longest: longest + 3,
     reference="Person, A Complete Guide to Technical Trading Tactics (2004), chapter 6",
+    watch=ends_at(),
+    probe=new_period,
 )
 def pivot_touch(
     arrays: BarArrays,
@@ -175,7 +183,7 @@ def pivot_touch(
     zone: str = "UTC",
     start_minute: Minute = 0,
     longest: Count = 2880,
-) -> Iterator[Findings]:
+) -> Iterator[Found]:
     """The first trade of each period at each of its pivot points, confirmed at that bar's close.
 
     Kind ``pivot_touch``, ``direction`` 1 where price came from above (the level may hold as support), -1 from below.
@@ -192,11 +200,14 @@ def pivot_touch(
     """
     lines, log = arrays.once(pivot_meetings, method, span, zone, start_minute, longest)
     yield _findings(arrays, lines, log, 0, "pivot_touch")
+    yield _next_lines(lines)
 
 
 @detector(
     lookback=lambda longest: longest + 3,
     reference="Person, A Complete Guide to Technical Trading Tactics (2004), chapter 6",
+    watch=ends_at(),
+    probe=new_period,
 )
 def pivot_break(
     arrays: BarArrays,
@@ -205,7 +216,7 @@ def pivot_break(
     zone: str = "UTC",
     start_minute: Minute = 0,
     longest: Count = 2880,
-) -> Iterator[Findings]:
+) -> Iterator[Found]:
     """The first close of each period beyond each of its pivot points, by direction, confirmed at that close.
 
     Kind ``pivot_break``, ``direction`` that of the close, which lies beyond a level that the close before did not;
@@ -221,6 +232,7 @@ def pivot_break(
     """
     lines, log = arrays.once(pivot_meetings, method, span, zone, start_minute, longest)
     yield _findings(arrays, lines, log, 1, "pivot_break")
+    yield _next_lines(lines, closes=True)
 
 
 @feature(

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from tapeline.charts.bar_arrays import BarArrays, Floats, mean_true_range
-from tapeline.charts.detector import Detector, detector
+from tapeline.charts.detector import Detector, Found, detector
 from tapeline.charts.event_kernels import first_crossings
 from tapeline.charts.events import Findings
 from tapeline.charts.gaps import fair_value_gap
@@ -23,6 +23,7 @@ from tapeline.charts.liquidity_gaps import liquidity_void, session_gap
 from tapeline.charts.order_blocks import order_block
 from tapeline.charts.supply_demand import KINDS, supply_demand_zone
 from tapeline.charts.swings import Period
+from tapeline.charts.watch import Watch, expires_or_ends_at, joined
 from tapeline.core.errors import DataError
 from tapeline.core.registry import component_of
 
@@ -183,9 +184,15 @@ def member_memory(max_age: int) -> int:
     return max_age + max(component_of(member).lookback_of() for member in MEMBERS)
 
 
+def _members_probed(arrays: BarArrays) -> bool:
+    return any(arrays.once(member.probed) for member in MEMBERS)
+
+
 @detector(
     lookback=member_memory,
     reference="confluence, as Murphy, Technical Analysis of the Financial Markets (1999), chapter 19, weighs agreement",
+    watch=expires_or_ends_at("stop", closes=True),
+    probe=_members_probed,
 )
 def point_of_interest(
     arrays: BarArrays,
@@ -194,7 +201,7 @@ def point_of_interest(
     widest: Width = 3.0,
     max_age: Life = 300,
     window: Period = 14,
-) -> Iterator[Findings]:
+) -> Iterator[Found]:
     """Prices at which findings of ``needed`` kinds agree, confirmed with the one that adds the last kind.
 
     Kind ``point_of_interest``. The findings are those of ``MEMBERS`` with their defaults: levels, supply and demand,
@@ -250,6 +257,13 @@ def point_of_interest(
         point_rows=np.column_stack((start, at)),
         point_prices=np.column_stack((low, high)),
     )
+    watches = [arrays.once(member.watched) for member in MEMBERS]
+    newest = max((int(part.confirmed.max()) for _, part in parts if len(part)), default=-1)
+    # A finding of a member's own may bring another at the next bar.
+    always = newest == len(arrays) - 1 or any(watch is None for watch in watches)
+    yield joined([watch for watch in watches if watch is not None])
+    if always:
+        yield Watch(until=len(arrays))
 
 
 def _columns(part: Findings) -> tuple[Floats | NDArray[Any], ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Final
 
@@ -13,13 +13,14 @@ from pydantic import Field
 
 from tapeline.charts import profile_shape_kernels as kernels
 from tapeline.charts.bar_arrays import BarArrays, Floats, Rows
-from tapeline.charts.detector import detector
+from tapeline.charts.detector import Found, detector
 from tapeline.charts.events import NOT_YET, Findings
 from tapeline.charts.fate import fates
 from tapeline.charts.gaps import Age
 from tapeline.charts.period_profiles import Longest, PeriodProfiles, period_profiles
-from tapeline.charts.pivot_lines import Minute, Span
+from tapeline.charts.pivot_lines import Minute, Span, new_period
 from tapeline.charts.volume_profile import VALUE, Bins, Profile, Share, Together, Weight
+from tapeline.charts.watch import NEVER, Watch, ends_at, watch_levels, watch_standing
 
 Minutes = Annotated[int, Field(ge=1, le=1_440)]
 Closes = Annotated[int, Field(ge=1, le=100)]
@@ -105,7 +106,7 @@ def _shapes(volume: Floats, total: Floats, control: Rows) -> Shapes:
     return made
 
 
-@detector(lookback=lambda longest: longest + 3, reference=SHAPE_SOURCE)
+@detector(lookback=lambda longest: longest + 3, reference=SHAPE_SOURCE, watch=ends_at(), probe=new_period)
 def profile_shape(
     arrays: BarArrays,
     span: Span = "day",
@@ -116,7 +117,7 @@ def profile_shape(
     share: Share = VALUE,
     together: Together = 2,
     longest: Longest = 1_500,
-) -> Iterator[Findings]:
+) -> Iterator[Found]:
     """The shape of each completed profile, known at the close of the first bar after its period.
 
     Kinds ``profile_shape_p`` (direction 1: value was built at the top of the range), ``profile_shape_b`` (-1),
@@ -161,10 +162,26 @@ def _shapes_of(
     return profile_shapes(arrays.once(period_profiles, span, zone, start_minute, weight, bins, share, together))
 
 
+def _visits_followed(arrays: BarArrays, found: Sequence[Findings], max_age: int) -> Watch:
+    visits = [part for part in found if part.kind != "value_migration"]
+    return watch_standing(visits, ("target", "stop"), rows=len(arrays), max_age=max_age)
+
+
+def _next_visit(arrays: BarArrays, ends: NDArray[np.bool_], low: float, high: float) -> Watch:
+    """A watch on a value area: while price is inside, or has been since the last bracket, every bar may tell."""
+    closed = np.flatnonzero(ends)
+    since = int(closed[-1]) if closed.size else 0
+    outside = not low <= arrays.close[since] <= high
+    apart = (arrays.low[since + 1 :] > high) | (arrays.high[since + 1 :] < low)
+    return watch_levels(np.array([low, high]), until=NEVER if outside and apart.all() else len(arrays))
+
+
 @detector(
     lookback=lambda longest: longest + 3,
     reference=RULE_SOURCE,
     follows=("max_age",),
+    watch=_visits_followed,
+    probe=new_period,
 )
 def profile_event(
     arrays: BarArrays,
@@ -179,7 +196,7 @@ def profile_event(
     closes: Closes = 2,
     longest: Longest = 2_880,
     max_age: Age = 500,
-) -> Iterator[Findings]:
+) -> Iterator[Found]:
     """What price does at the value area of the last completed period, and where that lies to the one before it.
 
     Closes are those of brackets of ``minutes`` by the clock; a bar as long or longer is a bracket of its own, and a
@@ -236,6 +253,8 @@ def profile_event(
         up, down = (low > before_low) & (high > before_high), (low < before_low) & (high < before_high)
         direction = (up.astype(np.int8) - down.astype(np.int8)).astype(np.int8)
         yield _of_profiles("value_migration", found, profile, direction, low, high, overlap, since=profile - 1)
+    if len(arrays) and last[-1] >= 0:
+        yield _next_visit(arrays, ends, float(value_low[last[-1]]), float(value_high[last[-1]]))
 
 
 def _visit(

@@ -20,12 +20,12 @@ from tapeline.charts.chart_patterns import (
     pattern_memory,
     swing_arguments,
 )
-from tapeline.charts.detector import detector
-from tapeline.charts.events import Findings
+from tapeline.charts.detector import Found, detector
 from tapeline.charts.gaps import Age
 from tapeline.charts.pattern_kernels import DOUBLE, HEAD_AND_SHOULDERS, TRIPLE, find_reversals
 from tapeline.charts.pivots import find_pivots
 from tapeline.charts.swings import Period, Size, Unit
+from tapeline.charts.watch import expires_or_ends_at
 
 Rise = Annotated[float, Field(ge=0.0, le=20.0)]
 
@@ -44,6 +44,7 @@ NAMES: Final = {
         "Magee, Technical Analysis of Stock Trends (1948); Bulkowski, Encyclopedia of Chart Patterns, 2nd ed. (2005)"
     ),
     follows=("max_age",),
+    watch=expires_or_ends_at("target", "stop"),
 )
 def reversal_pattern(
     arrays: BarArrays,
@@ -55,7 +56,7 @@ def reversal_pattern(
     max_wait: Wait = 60,
     max_span: Span = 500,
     max_age: Age = 300,
-) -> Iterator[Findings]:
+) -> Iterator[Found]:
     """Head and shoulders, double and triple tops, and their bottoms, completed by the close through the neckline.
 
     ``direction`` is -1 for the tops and 1 for the bottoms, which are the same upside down. With E1 to E5 the pivots,
@@ -110,6 +111,7 @@ def reversal_pattern(
             shape, tolerance, peaks, max_wait, max_span,
         )  # fmt: skip
         yield from pattern_findings(arrays, found, {shape: NAMES[shape]}, points, max_age)
+        yield found.waiting
 
 
 @detector(
@@ -119,6 +121,7 @@ def reversal_pattern(
         "Trends (1948), rounding turns; Bulkowski, Encyclopedia of Chart Patterns, 2nd ed. (2005): measure rule"
     ),
     follows=("max_age",),
+    watch=expires_or_ends_at("target", "stop"),
 )
 def bowl_pattern(
     arrays: BarArrays,
@@ -133,7 +136,7 @@ def bowl_pattern(
     min_span: Span = 20,
     max_span: Span = 450,
     max_age: Age = 300,
-) -> Iterator[Findings]:
+) -> Iterator[Found]:
     """Rounding bottoms and cups with handle, and the same upside down: slow turns in the form of a bowl.
 
     Kinds ``rounding_bottom`` and ``cup_with_handle`` (``direction`` 1), ``rounding_top`` and
@@ -199,3 +202,4 @@ def bowl_pattern(
             rows = np.column_stack((left, bottom, right, pullback))
             prices = np.column_stack((pivots.price[mine.first], deepest, mine.border, mine.stop))
             yield completed_findings(arrays, mine, name, rows, prices, max_age, end=right)
+    yield turns.waiting | cups.waiting

@@ -2,23 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Self, cast
+from types import MappingProxyType
+from typing import Any, Final, Protocol, Self, cast
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from tapeline.charts.bar_arrays import BarArrays, Call
 from tapeline.charts.detector import Detector
-from tapeline.charts.events import Event, Findings, event_frame, event_records, event_seed
+from tapeline.charts.events import Event, event_frame, event_records, event_seed
+from tapeline.charts.level_history import LevelHistory
+from tapeline.charts.levels import find_levels
 from tapeline.charts.swings import SwingStream, find_swings
+from tapeline.charts.watch import WatchList
 from tapeline.core.errors import ConfigurationError, DataError
 from tapeline.core.registry import Catalog, Component
 
 __all__ = ["Choice", "EventStream", "Update", "choose", "scan"]
 
 _LOG_START: Final = 4_096
+
+
+class _Stream(Protocol):
+    """What is followed from the first bar on, in place of being found again on the newest bars."""
+
+    def push(self, high: float, low: float, close: float) -> Sequence[Any]:
+        """Take the next closed bar; what it brought."""
+
+    def since(self, first: int) -> Any:
+        """What there is from this bar on, its rows counted from there."""
+
+
+_STREAMS: Final[Mapping[Callable[..., Any], Callable[..., _Stream]]] = MappingProxyType(
+    {find_swings: SwingStream, find_levels: LevelHistory}
+)
 
 
 @dataclass(frozen=True)
@@ -103,8 +123,9 @@ class Update:
 class EventStream:
     """The same events, bar by bar: what a scan of the whole history confirms at a bar is told at that bar.
 
-    Swings are kept from bar to bar by their streams, which are exact; all else is found again on the newest bars, as
-    many as the widest lookback of the detectors asks for.
+    Swings are kept from bar to bar by their streams, which are exact. A detector searches the newest bars, as many as
+    the widest lookback asks for, when the bar may bring it something: a new swing of those it stands on, a price that
+    it waits for, see :mod:`tapeline.charts.watch`.
 
     Parameters
     ----------
@@ -137,10 +158,14 @@ class EventStream:
         self.bars = 0
         self._first = 0  # the number of the bar in the first column that is kept
         self._times, self._prices = np.empty((2, _LOG_START), np.int64), np.empty((5, _LOG_START))
-        self._swings: dict[Call, SwingStream] = {}
+        # On no bars the detectors already ask for what is followed from the first bar on.
+        asked = [_followed(choice) for choice in choices]
+        self._streams = {call: _STREAMS[call.compute](*call.args, **dict(call.kwargs)) for call in set().union(*asked)}
+        self._needs = {call: np.array([call in calls for calls in asked]) for call in self._streams}
+        self._asked = asked
+        self._watches = WatchList(len(self.choices))
+        self._again = np.ones(len(self.choices), np.bool_)
         self._seeds: dict[tuple[str, str], np.uint64] = {}
-        # On no bars the detectors already ask for their swings, which are then followed from the first bar on.
-        self._search()
 
     @classmethod
     def after(cls, bars: pd.DataFrame, choices: Sequence[Choice], *, follow: int = 500) -> Self:
@@ -150,7 +175,7 @@ class EventStream:
         columns = arrays.open, arrays.high, arrays.low, arrays.close, arrays.volume
         for row in range(len(arrays)):
             stream._append(int(arrays.opened[row]), int(arrays.closed[row]), [float(part[row]) for part in columns])
-        stream._search()
+        stream._again[:] = True
         return stream
 
     def push(
@@ -170,20 +195,49 @@ class EventStream:
         DataError
             It does not come after the last one.
         """
-        self._append(ts.as_unit("ns").value, close_ts.as_unit("ns").value, [open, high, low, close, volume])
-        arrays, found = self._search()
+        moved = self._append(ts.as_unit("ns").value, close_ts.as_unit("ns").value, [open, high, low, close, volume])
+        arrays = self._tail()
         last = len(arrays) - 1
+        due, sudden = self._due(arrays, moved)
+        wanted = set().union(*(self._asked[place] for place in due))
+        for call in wanted:
+            arrays.keep(call, self._streams[call].since(self.bars - len(arrays)))
         update = Update([], [])
-        for choice, parts in zip(self.choices, found, strict=True):
+        for place in due:
+            choice, confirmed = self.choices[place], False
+            parts = arrays.once(choice.detector.found, **choice.parameters)
             for part in parts:
                 new = part.confirmed == last
                 if new.any():
+                    confirmed = True
                     update.confirmed.extend(event_records(arrays, part.take(new), self._seed(choice, part.kind)))
                 if part.invalidated is not None:
                     gone = (part.invalidated == last) & ~new
                     if gone.any():
                         update.invalidated.extend(event_records(arrays, part.take(gone), self._seed(choice, part.kind)))
+            # What was known at this bar counts from the next one on, at whatever price that begins.
+            self._again[place] = confirmed or sudden[place]
+            if not self._again[place]:
+                watch = choice.detector.watched(arrays, **choice.parameters)
+                self._again[place] = watch is None
+                if watch is not None:
+                    self._watches.put(place, watch, self.bars - 1, self.bars - len(arrays))
         return update
+
+    def _due(self, arrays: BarArrays, moved: NDArray[np.bool_]) -> tuple[list[int], NDArray[np.bool_]]:
+        """The detectors that search at the last bar, and those of them that something other than a price brought to."""
+        sudden = moved
+        newest = self._prices[:4, max(0, self.bars - self._first - 2) : self.bars - self._first]
+        prices = float(newest.min()), float(newest.max())
+        closes = float(newest[3].min()), float(newest[3].max())
+        if not prices[0] <= prices[1]:
+            # A price that is no number says nothing about levels.
+            return list(range(len(self.choices))), np.ones(len(self.choices), np.bool_)
+        for place in np.flatnonzero(~sudden).tolist():
+            choice = self.choices[place]
+            sudden[place] = choice.detector.probed(arrays, **choice.parameters)
+        due = self._watches.due(self.bars - 1, prices, closes) | sudden | self._again
+        return np.flatnonzero(due).tolist(), sudden
 
     def _seed(self, choice: Choice, kind: str) -> np.uint64:
         name = (choice.component.name, kind)
@@ -191,7 +245,8 @@ class EventStream:
             self._seeds[name] = event_seed(kind, choice.detector.identity(**choice.parameters))
         return self._seeds[name]
 
-    def _append(self, opened: int, closed: int, prices: list[float]) -> None:
+    def _append(self, opened: int, closed: int, prices: list[float]) -> NDArray[np.bool_]:
+        """Take a bar; which detectors it gives something new to what they follow."""
         place = self.bars - self._first
         if place and opened <= self._times[0, place - 1]:
             raise DataError(
@@ -203,8 +258,11 @@ class EventStream:
         self._times[:, place] = opened, closed
         self._prices[:, place] = prices
         self.bars += 1
-        for stream in self._swings.values():
-            stream.push(prices[1], prices[2], prices[3])
+        moved = np.zeros(len(self.choices), np.bool_)
+        for call, stream in self._streams.items():
+            if stream.push(prices[1], prices[2], prices[3]):
+                moved |= self._needs[call]
+        return moved
 
     def _make_room(self, place: int) -> int:
         """Drop what no detector reads any more, or double the columns where that is little."""
@@ -218,14 +276,14 @@ class EventStream:
         self._prices = np.concatenate((self._prices, np.empty_like(self._prices)), axis=1)
         return place
 
-    def _search(self) -> tuple[BarArrays, list[list[Findings]]]:
+    def _tail(self) -> BarArrays:
         end = self.bars - self._first
         begin = max(0, end - self.reach)
-        arrays = BarArrays.of_columns(self._times[0, begin:end], self._times[1, begin:end], self._prices[:, begin:end])
-        for call, stream in self._swings.items():
-            arrays.keep(call, stream.since(self._first + begin))
-        found = [arrays.once(choice.detector.found, **choice.parameters) for choice in self.choices]
-        for call in arrays.calls():
-            if call.compute is find_swings and call not in self._swings and not self.bars:
-                self._swings[call] = SwingStream(*call.args, **dict(call.kwargs))
-        return arrays, found
+        return BarArrays.of_columns(self._times[0, begin:end], self._times[1, begin:end], self._prices[:, begin:end])
+
+
+def _followed(choice: Choice) -> set[Call]:
+    """What a detector asks for, of all that a stream can follow bar by bar."""
+    arrays = BarArrays.of_columns(np.empty(0, np.int64), np.empty(0, np.int64), np.empty((5, 0)))
+    arrays.once(choice.detector.found, **choice.parameters)
+    return {call for call in arrays.calls() if call.compute in _STREAMS}

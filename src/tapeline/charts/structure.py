@@ -13,9 +13,10 @@ from pydantic import Field
 
 from tapeline.charts import structure_kernels as kernels
 from tapeline.charts.bar_arrays import BarArrays, Floats, Rows, mean_true_range
-from tapeline.charts.detector import detector
+from tapeline.charts.detector import Found, detector
 from tapeline.charts.events import Findings
 from tapeline.charts.swings import Period, Reach, Swings, find_swings
+from tapeline.charts.watch import Watch, ends_at, last_of_sides, watch_levels
 
 By = Literal["close", "wick"]
 """What breaks a level: the close of a bar, or its high or low."""
@@ -167,8 +168,9 @@ def break_findings(breaks: Breaks, kind: str, score: Floats, until: Rows, chosen
 @detector(
     lookback=lambda reach: 8 * MEMORY + 2 * reach,
     reference="Edwards, Magee, Technical Analysis of Stock Trends (1948), Dow theory: the sequence of highs and lows",
+    watch=ends_at(),
 )
-def swing_label(arrays: BarArrays, reach: Reach = 5) -> Iterator[Findings]:
+def swing_label(arrays: BarArrays, reach: Reach = 5) -> Iterator[Found]:
     """Each swing against the last one of its side, known when the swing is confirmed.
 
     Kinds ``higher_high``, ``lower_high``, ``higher_low``, ``lower_low``; ``direction`` 1 for the higher, -1 for the
@@ -206,13 +208,18 @@ def swing_label(arrays: BarArrays, reach: Reach = 5) -> Iterator[Findings]:
             )
 
 
+def next_breaks(arrays: BarArrays, reach: int, by: By) -> Watch:
+    """A watch on the swings of which the next bar may break one: the last of each side."""
+    swings = arrays.once(find_swings, "fractal", left=reach, right=reach)
+    return watch_levels(last_of_sides(swings.side, swings.price), closes=by == "close")
+
+
 @detector(
     lookback=lambda reach, window: MEMORY * reach + window,
     reference="Dow theory; named break of structure in Huddleston's (ICT) teaching",
+    watch=ends_at(),
 )
-def break_of_structure(
-    arrays: BarArrays, reach: Reach = 5, by: By = "close", window: Period = 14
-) -> Iterator[Findings]:
+def break_of_structure(arrays: BarArrays, reach: Reach = 5, by: By = "close", window: Period = 14) -> Iterator[Found]:
     """Breaks of the last confirmed swing along the trend, confirmed at the bar that breaks.
 
     Kind ``break_of_structure``. The trend is the direction of the break before; the first break of a history starts
@@ -241,11 +248,13 @@ def break_of_structure(
     until = kernels.opposite_next(breaks.row, breaks.direction)
     score = displacement_of(arrays, breaks, window)
     yield break_findings(breaks, "break_of_structure", score, until, ~breaks.changes_character)
+    yield next_breaks(arrays, reach, by)
 
 
 @detector(
     lookback=lambda reach, window: MEMORY * reach + window,
     reference="change of character and market structure shift in Huddleston's (ICT) teaching",
+    watch=ends_at(),
 )
 def change_of_character(
     arrays: BarArrays,
@@ -253,7 +262,7 @@ def change_of_character(
     by: By = "close",
     displacement: Displacement = 1.0,
     window: Period = 14,
-) -> Iterator[Findings]:
+) -> Iterator[Found]:
     """Breaks of the last confirmed swing against the trend, confirmed at the bar that breaks.
 
     Kind ``market_structure_shift`` where the breaking bar's body is at least ``displacement`` mean true ranges of the
@@ -275,3 +284,4 @@ def change_of_character(
     strong = score >= displacement
     yield break_findings(breaks, "change_of_character", score, until, turns & ~strong)
     yield break_findings(breaks, "market_structure_shift", score, until, turns & strong)
+    yield next_breaks(arrays, reach, by)

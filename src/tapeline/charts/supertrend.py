@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from tapeline.charts.bar_arrays import BarArrays, Floats
-from tapeline.charts.detector import detector
+from tapeline.charts.detector import Found, detector
 from tapeline.charts.events import NOT_YET, Findings
 from tapeline.charts.swings import Period
+from tapeline.charts.watch import ends_at
 from tapeline.core.registry import Tolerance, feature
 
 Multiple = Annotated[float, Field(gt=0.0, le=100.0)]
@@ -183,8 +184,13 @@ def supertrend_consensus(bars: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-@detector(lookback=lambda window: MEMORY * window + _TURNS, reference=SOURCE)
-def supertrend_flip(arrays: BarArrays, window: Period = 10, multiple: Multiple = 3.0) -> Iterator[Findings]:
+def _turns_now(arrays: BarArrays, window: int, multiple: float) -> bool:
+    way = arrays.once(find_trend, window, multiple).direction
+    return way.size < 2 or bool(way[-1] != way[-2])
+
+
+@detector(lookback=lambda window: MEMORY * window + _TURNS, reference=SOURCE, watch=ends_at(), probe=_turns_now)
+def supertrend_flip(arrays: BarArrays, window: Period = 10, multiple: Multiple = 3.0) -> Iterator[Found]:
     """Turns of SuperTrend, confirmed at the close that breaks the band.
 
     Kind ``supertrend_flip``, ``direction`` that of the new trend; ``start`` is the bar of the turn before, ``end`` the

@@ -13,9 +13,10 @@ from pydantic import Field
 
 from tapeline.charts import zone_kernels as kernels
 from tapeline.charts.bar_arrays import BarArrays, Floats, Rows, mean_true_range
-from tapeline.charts.detector import detector
+from tapeline.charts.detector import Found, detector
 from tapeline.charts.events import Findings
 from tapeline.charts.swings import Period
+from tapeline.charts.watch import Watch, ends_at, expires_or_ends_at, watch_levels
 from tapeline.core.registry import feature
 from tapeline.features.arrays import frame
 
@@ -145,10 +146,19 @@ def zone_memory(base: int, leg: int, window: int) -> int:
     return base + 2 * leg + window + 4
 
 
+def _new_zone(arrays: BarArrays, base: int, body: float, narrow: float, impulse: float, leg: int, window: int) -> bool:
+    """Whether the last bar confirms a zone, by the bars that decide that."""
+    tail = arrays.tail(zone_memory(base, leg, window))
+    known = find_zones(tail, base, body, narrow, impulse, leg, window).known
+    return known.size > 0 and bool(known[-1] == len(tail) - 1)
+
+
 @detector(
     lookback=zone_memory,
     reference="Seiden's supply and demand method: a base between two impulses, in its four forms",
     follows=("max_age",),
+    watch=expires_or_ends_at("stop", closes=True),
+    probe=_new_zone,
 )
 def supply_demand_zone(
     arrays: BarArrays,
@@ -159,7 +169,7 @@ def supply_demand_zone(
     leg: LegBars = 3,
     window: Period = 14,
     max_age: Life = 300,
-) -> Iterator[Findings]:
+) -> Iterator[Found]:
     """Bases between two impulses, confirmed at the close that completes the second.
 
     Kinds ``drop_base_rally`` and ``rally_base_rally`` (demand, ``direction`` 1), ``rally_base_drop`` and
@@ -208,6 +218,8 @@ def supply_demand_zone(
 @detector(
     lookback=lambda base, leg, window, max_age: zone_memory(base, leg, window) + max_age,
     reference="Seiden's supply and demand method: a zone is fresh until price comes back to it",
+    watch=ends_at(),
+    probe=_new_zone,
 )
 def zone_test(
     arrays: BarArrays,
@@ -218,7 +230,7 @@ def zone_test(
     leg: LegBars = 3,
     window: Period = 14,
     max_age: Life = 300,
-) -> Iterator[Findings]:
+) -> Iterator[Found]:
     """Returns of price to a supply or demand zone, confirmed at the close of the bar that touched it.
 
     Kind ``zone_test``, ``direction`` and range those of the zone. ``start`` is the first bar of the base, ``end`` the
@@ -254,6 +266,10 @@ def zone_test(
         point_rows=np.column_stack((first, zones.known[zone], at)),
         point_prices=np.column_stack((near, near, near)),
     )
+    alive = fates.ended < 0
+    yield watch_levels(zones.low[alive], zones.high[alive])
+    if alive.any():
+        yield Watch(until=int(zones.known[alive].min()) + max_age)
 
 
 @feature(

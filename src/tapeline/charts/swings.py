@@ -17,9 +17,10 @@ from pydantic import Field
 
 from tapeline.charts import swing_kernels as kernels
 from tapeline.charts.bar_arrays import BarArrays, Floats, Rows
-from tapeline.charts.detector import detector
+from tapeline.charts.detector import Found, detector
 from tapeline.charts.event_kernels import EMPTY, advance_crossings
 from tapeline.charts.events import Findings
+from tapeline.charts.watch import ends_at
 from tapeline.core.errors import ConfigurationError
 
 Reach = Annotated[int, Field(ge=1, le=10_000)]
@@ -242,8 +243,9 @@ def swing_findings(arrays: BarArrays, swings: Swings, kind: str) -> Findings:
 @detector(
     lookback=lambda left, right: left + right + 1,
     reference="Williams, Trading Chaos (1995), the fractal; left = right = 2 there",
+    watch=ends_at("stop"),
 )
-def fractal_swing(arrays: BarArrays, left: Reach = 2, right: Reach = 2) -> Iterator[Findings]:
+def fractal_swing(arrays: BarArrays, left: Reach = 2, right: Reach = 2) -> Iterator[Found]:
     """Highs above, and lows below, the bars on both sides of them, confirmed when the last of these has closed.
 
     Kind ``fractal_swing``, ``direction`` -1 at a high and 1 at a low: the way price turned. Strictly beyond each of
@@ -265,8 +267,9 @@ def fractal_swing(arrays: BarArrays, left: Reach = 2, right: Reach = 2) -> Itera
 @detector(
     lookback=2_000,
     reference="Merrill, Filtered Waves (1977); Wilder (1978) for the true range as a measure",
+    watch=ends_at("stop"),
 )
-def zigzag_swing(arrays: BarArrays, size: Size = 3.0, unit: Unit = "atr", window: Period = 14) -> Iterator[Findings]:
+def zigzag_swing(arrays: BarArrays, size: Size = 3.0, unit: Unit = "atr", window: Period = 14) -> Iterator[Found]:
     """Alternating highs and lows, each confirmed when price has come back from it by ``size``.
 
     Kind ``zigzag_swing``, ``direction`` as in ``fractal_swing``. ``size`` is in mean true ranges over ``window`` bars,
@@ -290,10 +293,9 @@ def zigzag_swing(arrays: BarArrays, size: Size = 3.0, unit: Unit = "atr", window
 @detector(
     lookback=2_000,
     reference="topographic prominence, as scipy.signal.find_peaks measures it; confirmed on the second side",
+    watch=ends_at("stop"),
 )
-def prominence_swing(
-    arrays: BarArrays, size: Size = 3.0, unit: Unit = "atr", window: Period = 14
-) -> Iterator[Findings]:
+def prominence_swing(arrays: BarArrays, size: Size = 3.0, unit: Unit = "atr", window: Period = 14) -> Iterator[Found]:
     """Highs and lows that stand out by ``size`` from what lies before and after them.
 
     Kind ``prominence_swing``, ``direction`` as in ``fractal_swing``. A high is taken when price has fallen by ``size``
@@ -315,8 +317,9 @@ def prominence_swing(
 @detector(
     lookback=2_000,
     reference="Glattfelder, Dupuis, Olsen, Patterns in high-frequency FX data, Quantitative Finance 11 (2011)",
+    watch=ends_at("stop"),
 )
-def directional_change(arrays: BarArrays, size: Size = 0.4) -> Iterator[Findings]:
+def directional_change(arrays: BarArrays, size: Size = 0.4) -> Iterator[Found]:
     """Closes from which price has come back by ``size`` percent: the directional changes of intrinsic time.
 
     Kind ``directional_change``, ``direction`` as in ``fractal_swing``; closes only, so a wick turns nothing.

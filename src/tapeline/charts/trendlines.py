@@ -12,12 +12,13 @@ from pydantic import Field
 
 from tapeline.charts import line_kernels as kernels
 from tapeline.charts.bar_arrays import BarArrays, Floats, Rows, mean_true_range
-from tapeline.charts.detector import detector
+from tapeline.charts.detector import Found, detector
 from tapeline.charts.events import Findings
 from tapeline.charts.fate import fates
 from tapeline.charts.gaps import Age
 from tapeline.charts.pivots import PIVOT_MEMORY, find_pivots
 from tapeline.charts.swings import Period, Size, Unit
+from tapeline.charts.watch import Watch, expires_or_ends_at, next_row
 
 Width = Annotated[float, Field(gt=0.0, le=10.0)]
 """How near a touch is, in mean true ranges as they stand at the line's confirmation."""
@@ -51,6 +52,10 @@ class Lines:
 
     def __len__(self) -> int:
         return len(self.known)
+
+    def watch(self, line: Rows, row: int) -> Watch:
+        """A watch on some of the lines from a row on, by their widths."""
+        return Watch(self.at(line, np.full(line.size, row)), self.slope[line], self.width[line])
 
     def at(self, line: Rows, row: Rows) -> Floats:
         """The price of some of the lines at some rows."""
@@ -102,6 +107,7 @@ def find_lines(
         "Edwards, Magee, Technical Analysis of Stock Trends (1948), trendlines; Murphy, Technical Analysis of the "
         "Financial Markets (1999), chapter 4; Bulkowski, Encyclopedia of Chart Patterns, 2nd ed. (2005): measure rule"
     ),
+    watch=expires_or_ends_at("target", "stop"),
 )
 def trendline(
     arrays: BarArrays,
@@ -113,7 +119,7 @@ def trendline(
     max_span: Reach = 300,
     max_age: Age = 200,
     max_wait: Age = 30,
-) -> Iterator[Findings]:
+) -> Iterator[Found]:
     """Lines that three confirmed pivots of a side touch, and then their touches, their break and its retest.
 
     Lines are straight in price. One goes through two lows (highs) of the zigzag, ``min_gap`` bars apart at least, and
@@ -202,3 +208,7 @@ def trendline(
             point_rows=np.column_stack((lines.rows[line, 0], row)),
             point_prices=np.column_stack((lines.prices[line, 0], level)),
         )
+    # A line that stands is met within its width, a broken one is watched for its retest.
+    last = len(arrays) - 1
+    open_still = (gone < 0) | (last - gone < max_wait)
+    yield lines.watch(np.flatnonzero(open_still), last) | Watch(until=next_row(arrays, gone))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Final
 
@@ -12,13 +12,14 @@ from numba import njit
 from pydantic import Field
 
 from tapeline.charts.bar_arrays import BarArrays, Floats, Rows
-from tapeline.charts.detector import detector
+from tapeline.charts.detector import Found, detector
 from tapeline.charts.event_kernels import first_returns
 from tapeline.charts.events import Findings
 from tapeline.charts.fate import fates
-from tapeline.charts.pivot_lines import Minute, Span, period_numbers
+from tapeline.charts.pivot_lines import Minute, Span, bar_periods
 from tapeline.charts.pivots import PIVOT_MEMORY, find_pivots
 from tapeline.charts.swings import Period, Size, Unit
+from tapeline.charts.watch import Watch, watch_standing
 from tapeline.core.errors import DataError
 from tapeline.core.registry import Tolerance, feature
 
@@ -117,7 +118,7 @@ def average_since(bars: pd.DataFrame | BarArrays, first: Rows, longest: int = 50
 
 def average_of_span(arrays: BarArrays, span: Span, zone: str, start_minute: int, longest: int) -> Average:
     """The average of each bar's day, week or month so far."""
-    numbers = period_numbers(pd.DatetimeIndex(arrays.bars.index), span, zone, start_minute)
+    numbers = arrays.once(bar_periods, span, zone, start_minute)
     return average_since(arrays, _begins(numbers), longest)
 
 
@@ -297,7 +298,35 @@ def _anchored(price: Any, volume: Any, row: Any, confirmed: Any, longest: Any, r
                 result[t] = centre
 
 
-@detector(lookback=lambda longest, max_age: longest + max_age + 2, reference=SOURCE)
+def _signals_followed(arrays: BarArrays, found: Sequence[Findings], max_age: int) -> Watch:
+    returned = [part for part in found if part.kind == "vwap_band_return"]
+    passed = [part for part in found if part.kind != "vwap_band_return"]
+    return watch_standing(passed, ("low",), closes=True) | watch_standing(
+        returned, ("target", "stop"), rows=len(arrays), max_age=max_age
+    )
+
+
+def _changes_place(
+    arrays: BarArrays, span: Span, zone: str, start_minute: int, deviations: float, longest: int
+) -> bool:
+    """Whether the last close lies on another side of the average or of a band than the one before."""
+    place = arrays.once(_places, span, zone, start_minute, longest)[-2:]
+    if place.size < 2 or np.isnan(place).any():
+        return False
+    before, now = place.tolist()
+    return before * now < 0.0 or (abs(before) <= deviations) != (abs(now) <= deviations)
+
+
+def _places(arrays: BarArrays, span: Span, zone: str, start_minute: int, longest: int) -> Floats:
+    return arrays.once(average_of_span, span, zone, start_minute, longest).place_of(arrays.close)
+
+
+@detector(
+    lookback=lambda longest, max_age: longest + max_age + 2,
+    reference=SOURCE,
+    watch=_signals_followed,
+    probe=_changes_place,
+)
 def vwap_signal(
     arrays: BarArrays,
     span: Span = "day",
@@ -306,7 +335,7 @@ def vwap_signal(
     deviations: Deviations = 2.0,
     longest: Longest = 1_500,
     max_age: Age = 300,
-) -> Iterator[Findings]:
+) -> Iterator[Found]:
     """Closes through the average of the period, out of its bands, and back into them, confirmed at that close.
 
     Kinds ``vwap_cross`` (the close changes sides of the average), ``vwap_band_break`` (the close leaves the band of
@@ -323,7 +352,7 @@ def vwap_signal(
     [['vwap_cross', -1], ['vwap_cross', 1]]
     """
     found = arrays.once(average_of_span, span, zone, start_minute, longest)
-    place, close = found.place_of(arrays.close), arrays.close
+    place, close = arrays.once(_places, span, zone, start_minute, longest), arrays.close
     # A period's first bars have no place: what is compared lies in one period.
     before = np.concatenate(([np.nan], place[:-1])) if place.size else place
     with np.errstate(invalid="ignore"):

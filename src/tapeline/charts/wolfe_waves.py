@@ -13,11 +13,12 @@ import pandas as pd
 from pydantic import Field
 
 from tapeline.charts.bar_arrays import BarArrays, mean_true_range
-from tapeline.charts.detector import detector
+from tapeline.charts.detector import Found, detector
 from tapeline.charts.events import Findings
 from tapeline.charts.fate import fates
 from tapeline.charts.pivots import PIVOT_MEMORY, find_pivots
 from tapeline.charts.swings import Period, Size, Unit
+from tapeline.charts.watch import expires_or_ends_at
 from tapeline.charts.wolfe_kernels import wolfe_runs
 from tapeline.core.errors import DataError
 
@@ -33,6 +34,7 @@ _COLUMNS = ("sweet_low", "sweet_high", "epa", "epa_at_arrival", "bars_to_arrival
     lookback=PIVOT_MEMORY,
     reference="Wolfe, in Connors and Raschke, Street Smarts (1995), appendix",
     follows=("max_age",),
+    watch=expires_or_ends_at("target", "stop"),
 )
 def wolfe_wave(
     arrays: BarArrays,
@@ -42,7 +44,7 @@ def wolfe_wave(
     unit: Unit = "atr",
     window: Period = 14,
     max_age: Age = 200,
-) -> Iterator[Findings]:
+) -> Iterator[Found]:
     """Five pivots in the shape of a Wolfe wave, known when point 5 is confirmed as a pivot.
 
     Kind ``wolfe_wave``, ``direction`` 1 where price should rise from point 5, a low. For that one, the other being its

@@ -114,13 +114,16 @@ def trade_on_paper(
         rates = exchange_rates(lake, read, jobs, capital)
         around = {str(job.symbol): known_by(surroundings(lake, read, job), present) for job in jobs}
         if learn:
-            around = {s: learned(account, read, s, one, rates) for s, one in around.items()}
+            found = simulated(account, read, rates)
+            around = {s: learned(account, found, read, s, one) for s, one in around.items()}
         before = account.reached
         account = account.step(read, bars, around, present, rates=rates)
         seen.count(rows_in=sum(map(len, bars.values())), rows_out=int(account.reached != before))
         write_whole(path, account.to_bytes(), what="paper account")
-        report = published(lake, account, read, jobs, present, rates)
-        write_feedback(path, account, read, rates)
+        # What the engine makes of it is asked once, for all that is told of it.
+        found = simulated(account, read, rates)
+        report = published(lake, account, found, jobs, present)
+        write_feedback(path, account, found, read)
     return report
 
 
@@ -182,20 +185,30 @@ def known_by(around: Surroundings, now: pd.Timestamp) -> Surroundings:
     return replace(around, scores=around.scores[around.scores["scored_at"] <= now])
 
 
-def learned(account: PaperAccount, strategy: Strategy, symbol: str, around: Surroundings, rates: Any) -> Surroundings:
+def simulated(account: PaperAccount, strategy: Strategy, rates: Any) -> PortfolioSimulation | None:
+    """What the engine makes of the account; None before its first bar."""
+    if not any(len(book.traded) for book in account.books.values()):
+        return None
+    return account.simulation(strategy, rates=rates)
+
+
+def learned(
+    account: PaperAccount, found: PortfolioSimulation | None, strategy: Strategy, symbol: str, around: Surroundings
+) -> Surroundings:
     """With each score's probability corrected by the trades that had closed when it was known."""
-    outcomes = outcomes_of(account, strategy, symbol, rates)
+    outcomes = outcomes_of(account, found, strategy, symbol)
     if around.scores is None or outcomes is None:
         return around
     return replace(around, scores=corrected_scores(around.scores, outcomes))
 
 
-def outcomes_of(account: PaperAccount, strategy: Strategy, symbol: str, rates: Any) -> pd.DataFrame | None:
+def outcomes_of(
+    account: PaperAccount, found: PortfolioSimulation | None, strategy: Strategy, symbol: str
+) -> pd.DataFrame | None:
     """What became of the signals of a symbol; None before the first trade has closed."""
     book = account.books.get(symbol)
-    if book is None or not book.decisions or not book.signals:
+    if found is None or book is None or not book.decisions or not book.signals:
         return None
-    found = account.simulation(strategy, rates=rates)
     mine = replace(
         found,
         trades=found.trades[found.trades["symbol"] == symbol].reset_index(drop=True),
@@ -208,9 +221,11 @@ def outcomes_of(account: PaperAccount, strategy: Strategy, symbol: str, rates: A
     return trade_outcomes(mine, found.orders, signals, book.traded, source=strategy.name)
 
 
-def write_feedback(path: Path, account: PaperAccount, strategy: Strategy, rates: Any) -> Path | None:
+def write_feedback(
+    path: Path, account: PaperAccount, found: PortfolioSimulation | None, strategy: Strategy
+) -> Path | None:
     """Write what the account's closed trades say of their sources beside the account; None where there is none."""
-    each = [outcomes_of(account, strategy, symbol, rates) for symbol in account.terms.symbols]
+    each = [outcomes_of(account, found, strategy, symbol) for symbol in account.terms.symbols]
     known = [one for one in each if one is not None]
     if not known:
         return None
@@ -219,13 +234,16 @@ def write_feedback(path: Path, account: PaperAccount, strategy: Strategy, rates:
 
 
 def published(
-    lake: Lake, account: PaperAccount, strategy: Strategy, jobs: Sequence[Job], now: pd.Timestamp, rates: Any
+    lake: Lake,
+    account: PaperAccount,
+    simulation: PortfolioSimulation | None,
+    jobs: Sequence[Job],
+    now: pd.Timestamp,
 ) -> PaperReport:
     """Write the account's rows and show what it did."""
     nothing = pd.DataFrame()
-    if not any(len(book.traded) for book in account.books.values()):
+    if simulation is None:
         return PaperReport(account.terms.name, None, nothing, nothing, nothing, nothing, (), {})
-    simulation = account.simulation(strategy, rates=rates)
     reconcile(simulation)
     rows = store(lake, account, simulation, jobs)
     report = PaperReport(

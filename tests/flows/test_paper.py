@@ -192,9 +192,10 @@ def test_scores_are_read_once_they_are_made_and_corrected_by_what_had_closed_by_
     for place in range(20, 40):
         now = bars["close_ts"].iloc[place] + pd.Timedelta("2min")
         account = account.step(strategy, {"EURUSD": bars}, {"EURUSD": known_by(around, now)}, now)
-    trades = account.simulation(strategy).trades
+    found = account.simulation(strategy)
+    trades = found.trades
     first = pd.DatetimeIndex(bars.loc[trades["exit_at"].dropna(), "close_ts"]).min()
-    changed = learned(account, strategy, "EURUSD", around, None).scores["probability"] != scores["probability"]
+    changed = learned(account, found, strategy, "EURUSD", around).scores["probability"] != scores["probability"]
     assert trades["exit_at"].notna().sum() > 3
     assert not changed[scores["known_at"] < first].any()
     assert changed[scores["known_at"] >= first].all()

@@ -15,7 +15,9 @@ from tapeline.strategy.paper_account import PaperAccount, open_account
 from tapeline.strategy.portfolio import simulate_portfolio
 from tapeline.strategy.portfolio_report import reconcile
 from tapeline.strategy.portfolio_stream import PortfolioStream
+from tapeline.strategy.signal_rules import SignalRules
 from tapeline.strategy.signal_sources import Surroundings
+from tapeline.strategy.signal_validator import SignalValidator
 from tapeline.strategy.strategy import parse_strategy
 from tests.core.samples import eurusd
 from tests.support import make_bars
@@ -126,6 +128,39 @@ def test_the_stream_and_the_history_give_what_the_account_says_also_where_decisi
         pd.testing.assert_frame_equal(getattr(found, name), getattr(stream.result(), name), check_exact=True)
     decided = found.orders[found.orders["reason"] == "signal"]
     assert (decided["arrived_at"] - decided["decided_at"]).min() >= pd.Timedelta("2h")
+
+
+def test_a_step_judges_what_is_new_as_if_all_had_been_judged_again(real, lived, monkeypatch):
+    strategy, after = lived
+    asked, judge = [], SignalValidator.judge
+
+    def counted(self, signals, at):
+        asked.append(len(signals))
+        return judge(self, signals, at)
+
+    class Remembering(PaperAccount):
+        """An account whose validator is told every signal that ever stood, at its own instant."""
+
+        def _validator(self, strategy):
+            validator = SignalValidator(SignalRules(maximum_age=H1.duration, require_probability=False))
+            for signal in self.books["EURUSD"].signals:
+                if signal["accepted"]:
+                    times = {name: pd.Timestamp(signal[name], tz="UTC") for name in ("ts", "known_at", "acted_at")}
+                    validator.judge([{**signal, **times}], times["acted_at"])
+            return validator
+
+    judged = [len(account.books["EURUSD"].signals) for account in after]
+    steps = [place for place in range(1, len(after)) if judged[place] > judged[place - 1]][-3:]
+    assert judged[steps[0] - 1] >= 4
+    monkeypatch.setattr(SignalValidator, "judge", counted)
+    for place in steps:
+        asked.clear()
+        account, (now,) = after[place - 1], closes(real, place, place + 1)
+        found = account.step(strategy, {"EURUSD": real}, around("EURUSD"), now)
+        assert sum(asked) <= 2
+        told = Remembering(account.terms, account.books, account.reached, account.late_bars)
+        assert told.step(strategy, {"EURUSD": real}, around("EURUSD"), now).to_bytes() == found.to_bytes()
+        assert sum(asked) > 4
 
 
 def test_what_happened_stands_and_a_step_twice_changes_nothing(real, lived):

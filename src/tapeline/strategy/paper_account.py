@@ -8,11 +8,8 @@ step, from which the next one writes the same rows.
 
 from __future__ import annotations
 
-import io
 import json
 import math
-import zipfile
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -28,6 +25,7 @@ from tapeline.core.table import TableSpec
 from tapeline.core.timeframe import Timeframe
 from tapeline.strategy.backtest import account_rows, trading_terms
 from tapeline.strategy.costs import ExchangeRates
+from tapeline.strategy.paper_file import PRICES, content_of, read_content
 from tapeline.strategy.paper_terms import PaperBook, PaperTerms, instants, strategy_content
 from tapeline.strategy.portfolio import simulate_portfolio
 from tapeline.strategy.portfolio_report import PortfolioSimulation
@@ -37,10 +35,8 @@ from tapeline.strategy.signal_validator import SignalValidator
 from tapeline.strategy.strategy import Strategy
 from tapeline.strategy.strategy_decisions import Decided, decide
 
-PRICES: Final = ("open", "high", "low", "close", "volume")
 LEFT: Final = "left"
 """The reason of a decision that closes what the strategy holds no longer."""
-_VERSION: Final = 1
 _DECISION: Final = ("ts", "known_at", "target", "stop", "take", "latency", "reason", "strategy", "explanation")
 _SIGNAL: Final = ("ts", "known_at", "acted_at", "symbol", "source", "side", "probability", "confidence", "price")
 _VERDICT: Final = ("accepted", "reason")
@@ -186,24 +182,7 @@ class PaperAccount:
 
     def to_bytes(self) -> bytes:
         """The account as one file: the same account gives the same bytes."""
-        arrays: dict[str, np.ndarray] = {}
-        said: dict[str, Any] = {"version": _VERSION, "terms": self.terms.model_dump(mode="json"), "books": {}}
-        said |= {"reached": self.reached, "late_bars": self.late_bars}
-        for number, (symbol, book) in enumerate(sorted(self.books.items())):
-            times = (pd.DatetimeIndex(each).as_unit("ns").asi8 for each in (book.bars.index, book.bars["close_ts"]))
-            arrays[f"times_{number}"] = np.array(list(times), dtype=np.int64)
-            arrays[f"prices_{number}"] = book.bars[list(PRICES)].to_numpy(dtype=np.float64).T
-            said["books"][symbol] = {
-                "number": number,
-                "warm": book.warm,
-                "decisions": [_plain(one) for one in book.decisions],
-                "signals": [_plain(one) for one in book.signals],
-            }
-        text = json.dumps(said, sort_keys=True, separators=(",", ":"), allow_nan=False)
-        arrays["account"] = np.frombuffer(text.encode(), dtype=np.uint8)
-        into = io.BytesIO()
-        np.savez(into, allow_pickle=False, **arrays)
-        return into.getvalue()
+        return content_of(self.terms, self.books, self.reached, self.late_bars)
 
     @classmethod
     def from_bytes(cls, content: bytes) -> Self:
@@ -214,23 +193,7 @@ class PaperAccount:
         DataError
             It is no account, or a damaged one.
         """
-        try:
-            with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-                said = json.loads(arrays["account"].tobytes())
-                if said["version"] != _VERSION:
-                    raise DataError(f"a paper account of version {said['version']!r} cannot be read")
-                books = {}
-                for symbol, one in said["books"].items():
-                    times, prices = arrays[f"times_{one['number']}"], arrays[f"prices_{one['number']}"]
-                    index, closes = (pd.DatetimeIndex(each.view("M8[ns]")).tz_localize("UTC") for each in times)
-                    bars = pd.DataFrame(dict(zip(PRICES, prices, strict=True)), index=index.rename("ts"))
-                    decisions, signals = (tuple(map(_number, one[name])) for name in ("decisions", "signals"))
-                    if not 0 <= one["warm"] <= len(bars):
-                        raise DataError(f"the account's book of {symbol} has {one['warm']} of {len(bars)} warm bars")
-                    books[symbol] = PaperBook(bars.assign(close_ts=closes), int(one["warm"]), decisions, signals)
-            return cls(PaperTerms.model_validate(said["terms"]), books, int(said["reached"]), int(said["late_bars"]))
-        except (KeyError, TypeError, ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-            raise DataError(f"this is no paper account: {type(error).__name__}: {error}") from error
+        return cls(*read_content(content))
 
     def _require(self, strategy: Strategy) -> None:
         if strategy_content(strategy) != self.terms.strategy:
@@ -309,12 +272,12 @@ class PaperAccount:
                 reason = signal["reason"] if verdict is None else verdict.reason
                 noted.append(_signal(signal, now, accepted, reason))
             stand = {row for row, verdict in verdicts.items() if verdict.accepted}
+            first = int(one.decisions.index.searchsorted(new[0]))
             places = [
                 place
-                for place, row in enumerate(one.steps["signal"].tolist())
-                if one.decisions.index[place] in new
+                for place, row in enumerate(one.steps["signal"].tolist()[first:], first)
                 # A refusal of the direction filter leaves the other side: a decision, though no accepted signal.
-                and (row in stand or (row >= 0 and row not in verdicts))
+                if row in stand or (row >= 0 and row not in verdicts)
             ]
             made = self._made(strategy, book, one, places, now)
             books[symbol] = replace(book, decisions=book.decisions + made, signals=book.signals + tuple(noted))
@@ -385,18 +348,20 @@ class PaperAccount:
         }
 
     def _validator(self, strategy: Strategy) -> SignalValidator:
-        """The judge of live signals, who remembers those that were judged before."""
+        """The judge of live signals, who remembers those that he judged last.
+
+        A signal repeats or contradicts only one of the same bar, and each bar is taken once: what was judged in earlier
+        steps can change no verdict of a later one, and is not judged again. The newest tell him what time it was.
+        """
         own = strategy.content.validator
         age = self._length if self.terms.maximum_age is None else self.terms.maximum_age
         validator = SignalValidator(own or SignalRules(maximum_age=age, require_probability=False))
-        before: dict[int, list[dict[str, Any]]] = {}
-        for book in self.books.values():
-            for signal in book.signals:
-                if signal["accepted"]:
-                    given = {**signal, **{name: _instant(signal[name]) for name in ("ts", "known_at")}}
-                    before.setdefault(signal["acted_at"], []).append(given)
-        for at in sorted(before):
-            validator.judge(before[at], _instant(at))
+        accepted = [signal for book in self.books.values() for signal in book.signals if signal["accepted"]]
+        if accepted:
+            at = max(signal["acted_at"] for signal in accepted)
+            times = ("ts", "known_at")
+            given = [{**one, **{n: _instant(one[n]) for n in times}} for one in accepted if one["acted_at"] == at]
+            validator.judge(given, _instant(at))
         return validator
 
 
@@ -443,16 +408,6 @@ def _signal(signal: pd.Series, now: pd.Timestamp, accepted: bool, reason: Any) -
         "accepted": bool(accepted),
         "reason": None if accepted else str(reason),
     }
-
-
-def _plain(row: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: None if isinstance(value, float) and math.isnan(value) else value for name, value in row.items()}
-
-
-def _number(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A row as it was before NaN became null."""
-    numbers = ("target", "stop", "take", "probability", "confidence", "price")
-    return {name: math.nan if value is None and name in numbers else value for name, value in row.items()}
 
 
 def _instant(nanoseconds: int) -> pd.Timestamp:

@@ -36,6 +36,7 @@ from tapeline.strategy.costs import BY_TRADED
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 STRETCH: Final = 32
+"""Rows that are looked through at once: enough for vector instructions, few to look at again one by one."""
 
 
 class Market(NamedTuple):
@@ -156,7 +157,7 @@ def next_decided(targets: Any, row: Any, end: Any) -> Any:
     """The first row from ``row`` on, and before ``end``, at whose close something is decided; else ``end``."""
     while row < end:
         until = min(row + STRETCH, end)
-        decided = 0
+        decided = np.int64(0)
         for at in range(np.uint64(row), np.uint64(until)):
             decided |= np.int64(targets[at] == targets[at])
         if decided:
@@ -188,9 +189,9 @@ def _pass_quiet(amounts: Any, high: Any, low: Any, closes: Any, equity: Any, row
         lower, upper = amounts[STOP_PRICE], amounts[TAKE_PRICE]
     else:
         lower, upper = amounts[TAKE_PRICE], amounts[STOP_PRICE]
-    reached = 0
+    reached = np.int64(0)
     while row < end and not reached:
-        until, unpriced = min(row + STRETCH, end), 0
+        until, unpriced = min(row + STRETCH, end), np.int64(0)
         for at in range(np.uint64(row), np.uint64(until)):
             reached |= np.int64(low[at] <= lower) | np.int64(high[at] >= upper)
             unpriced |= np.int64(not abs(closes[at]) < math.inf)

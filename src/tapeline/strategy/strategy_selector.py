@@ -136,7 +136,7 @@ def _skill(memory: Any, which: int, regime: int, settings: Any) -> tuple[float, 
 
 @njit(cache=True)
 def _select(
-    returns: Any, earned_in: int, regime: int, settings: Any, memory: Any, state: Any, skill: Any, error: Any
+    returns: Any, earned_in: Any, regime: Any, settings: Any, memory: Any, state: Any, skill: Any, error: Any
 ) -> float:
     """One bar: learn its returns, then look for a better strategy than ``state[0]``, held for ``state[1]`` bars."""
     count = returns.size

@@ -113,7 +113,7 @@ def figures(equity: Any, capital: Any) -> Any:
     drawdown, highest, row = 0.0, capital, 0
     while row < rows:
         # A stretch with neither a new high nor a deeper fall, which most are, is only looked through.
-        until, fall, news = min(row + STRETCH, rows), drawdown * highest, 0
+        until, fall, news = min(row + STRETCH, rows), drawdown * highest, np.int64(0)
         for at in range(np.uint64(row), np.uint64(until)):
             news |= np.int64(equity[at] > highest) | np.int64(highest - equity[at] > fall)
         if news:

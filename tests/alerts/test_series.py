@@ -18,6 +18,7 @@ from tapeline.alerts.conditions import compile_rule
 from tapeline.alerts.engine.evaluator import Batch, Evaluator
 from tapeline.alerts.feed_settings import news_sources
 from tapeline.alerts.feeds.data_manager import DataManager
+from tapeline.alerts.feeds.source import Source
 from tapeline.alerts.feeds.source_names import SourceName
 from tapeline.alerts.passage import Taken
 from tapeline.alerts.pipeline import AlertPipeline
@@ -25,7 +26,7 @@ from tapeline.alerts.routing import Router
 from tapeline.alerts.rule import Rule
 from tapeline.alerts.series import History
 from tapeline.alerts.series_book import columns_of
-from tapeline.alerts.service import AlertEngine, EngineOptions, Source
+from tapeline.alerts.service import AlertEngine, EngineOptions
 from tapeline.alerts.service_settings import lake_history
 from tapeline.alerts.store.opening import open_store
 from tapeline.core.errors import ConfigurationError

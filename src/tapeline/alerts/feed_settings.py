@@ -16,7 +16,7 @@ from tapeline.core.settings import AlertPolledSettings, AlertSettings, Settings
 if TYPE_CHECKING:
     from tapeline.alerts.feeds.news import HeadlineScorer
     from tapeline.alerts.feeds.polling import Poller
-    from tapeline.alerts.service import Source
+    from tapeline.alerts.feeds.source import Source
     from tapeline.streams.http_client import HttpClient
 
 ALPHA_VANTAGE: Final = "alpha_vantage"

@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple
 
 from tapeline.alerts.delivery.channel import Channel
 from tapeline.alerts.delivery.manager import NotificationManager
@@ -18,13 +18,14 @@ from tapeline.alerts.engine.layout import Indicator
 from tapeline.alerts.engine_beats import EngineBeats, instance_of
 from tapeline.alerts.engine_changes import EngineChanges, Suspended, refusal
 from tapeline.alerts.engine_options import EngineOptions
+from tapeline.alerts.engine_view import EngineView
 from tapeline.alerts.feeds.batcher import Batcher
 from tapeline.alerts.feeds.data_manager import DataManager
+from tapeline.alerts.feeds.source import Source, run_source
 from tapeline.alerts.feeds.source_names import SourceName
 from tapeline.alerts.feeds.symbol_changes import follow_symbols
 from tapeline.alerts.feeds.tick_journal import JournalOptions
 from tapeline.alerts.folder_lock import FolderLock
-from tapeline.alerts.latency import STAGES
 from tapeline.alerts.performance_monitor import PerformanceMonitor, Standing, TimedChannel, travel
 from tapeline.alerts.pipeline import AlertPipeline
 from tapeline.alerts.rehearsal import rehearse
@@ -33,27 +34,15 @@ from tapeline.alerts.rule import Rule
 from tapeline.alerts.series import History
 from tapeline.alerts.store.database import Database
 from tapeline.alerts.store.store import Endpoint, Store
-from tapeline.alerts.websocket_server import COUNTED, WebSocketServer
-from tapeline.core.errors import ConfigurationError, TapelineError
+from tapeline.alerts.websocket_server import WebSocketServer
+from tapeline.core.errors import ConfigurationError
 from tapeline.core.nanoseconds import SECOND
 from tapeline.monitoring.notification import Notification
 
 _log = logging.getLogger(__name__)
-__all__ = ["AlertEngine", "EngineOptions", "ExternalEvent", "Source"]
+__all__ = ["AlertEngine", "EngineOptions", "ExternalEvent"]
 # The journal is made durable by a thread of its own: a disk flush must not hold the kernel up.
 _JOURNAL: Final = JournalOptions(delay=3_600.0, group_bytes=1 << 26)
-
-
-class Source(Protocol):
-    """What gives records to the data manager."""
-
-    async def run(self) -> None:
-        """Give records until :meth:`stop`."""
-        ...
-
-    def stop(self) -> None:
-        """Let ``run`` return."""
-        ...
 
 
 class ExternalEvent(NamedTuple):
@@ -235,7 +224,9 @@ class AlertEngine:
             thread.start()
             self._threads.append(thread)
         self._sources = list(self._make_sources(self.manager, dict(pipeline.positions)))
-        self._tasks = [asyncio.create_task(self._run(one)) for one in self._sources]
+        self._tasks = [
+            asyncio.create_task(run_source(one, self.options.pause, self._stopping.is_set)) for one in self._sources
+        ]
         self._tasks.append(asyncio.create_task(self.manager.run()))
         self._tasks.append(asyncio.create_task(self._follow(self.manager)))
 
@@ -294,69 +285,16 @@ class AlertEngine:
 
     def status(self) -> dict[str, Any]:
         """What there is to say of it now: rules, firings, latencies in seconds, feeds, the store's queue."""
-        pipeline = self.pipeline
-        if pipeline is None:
-            return {"state": "not started"}
-        latency = self.monitor.latency
-        latencies = {
-            stage: {
-                "count": latency.count(stage),
-                "p50": latency.quantile(stage, 0.5),
-                "p99": latency.quantile(stage, 0.99),
-            }
-            for stage in STAGES
-        }
-        problem = self._failed or pipeline.problem
-        return {
-            "state": "failed" if problem else "stopped" if self._stopping.is_set() else "running",
-            "problem": str(problem or ""),
-            "rules": len(pipeline.in_force),
-            "symbols": len(pipeline.in_force.symbols),
-            "problems": self.changes.problems,
-            "suspended": sorted(self.changes.suspended),
-            "firings": pipeline.firings,
-            "replayed": pipeline.replayed,
-            "latency": latencies,
-            "processor": dict(pipeline.processor.counts),
-            "feeds": self.manager.metrics() if self.manager is not None else {},
-            "store": pipeline.group.counts(),
-        }
+        return self._view().status()
 
     def standing(self) -> Standing:
         """What it finds when it looks at itself."""
-        pipeline, manager = self.pipeline, self.manager
-        if pipeline is None or manager is None:
-            return Standing("failed" if self._failed else "starting", str(self._failed or ""))
-        group, batcher, given = pipeline.group.counts(), manager.batcher, manager.counters
-        problem = self._failed or pipeline.problem
-        stream = self._server.metrics() if self._server is not None else {}
-        return Standing(
-            "failed" if self._failed else "stopped" if self._stopping.is_set() else "running",
-            problem=str(problem or ""),
-            rules=len(pipeline.in_force),
-            symbols=len(pipeline.in_force.symbols),
-            silent=manager.silent,
-            idle=manager.idle,
-            stalled=time.monotonic() - self._came_round,
-            waiting=batcher.depth,
-            room=batcher.options.capacity,
-            commits=group.waiting,
-            store_problem=group.problem,
-            counters={
-                "ticks": batcher.counters.records,
-                "batches": batcher.counters.batches,
-                "firings": pipeline.firings,
-                "replayed": pipeline.replayed,
-                "late": given.late,
-                "gaps": given.gaps,
-                "duplicates": given.duplicates,
-                "refused": given.refused,
-                "dropped": given.standby_dropped,
-                "waits": batcher.counters.waits,
-                "store_failures": group.failures,
-                **{f"stream_{name}": int(value) for name, value in stream.items() if name in COUNTED},
-            },
-            gauges={f"stream_{name}": value for name, value in stream.items() if name not in COUNTED},
+        return self._view().standing()
+
+    def _view(self) -> EngineView:
+        is_over, stalled = self._stopping.is_set(), time.monotonic() - self._came_round
+        return EngineView(
+            self.pipeline, self.manager, self.monitor, self.changes, self._server, self._failed, is_over, stalled
         )
 
     def _open(self) -> AlertPipeline:
@@ -457,18 +395,3 @@ class AlertEngine:
                 pipeline.journal.commit()
             except OSError as error:
                 _log.warning("the tick journal refuses for now: %s", error)
-
-    async def _run(self, source: Source) -> None:
-        """Run a source, again where it fails: a feed that gives up silently would lose alerts."""
-        pause = self.options.pause
-        while not self._stopping.is_set():
-            begun = time.monotonic()
-            try:
-                await source.run()
-            except Exception as error:  # noqa: BLE001 - whatever it is: symbols that nobody follows are alerts lost
-                known = isinstance(error, TapelineError)
-                _log.error("a source failed and is run again: %s", error, exc_info=None if known else error)
-                pause = min(2 * pause, 60.0) if time.monotonic() - begun < 60 else self.options.pause
-                await asyncio.sleep(pause)
-            else:
-                return

@@ -26,10 +26,11 @@ from tapeline.alerts.delivery.channel import Channel
 from tapeline.alerts.engine_changes import Suspended, is_untouched
 from tapeline.alerts.feed_settings import NamesWithPolled, news_sources, polled_sources
 from tapeline.alerts.feeds.data_manager import DataManager
+from tapeline.alerts.feeds.source import Source
 from tapeline.alerts.routing import Route
 from tapeline.alerts.rule_files import load_rules
 from tapeline.alerts.series import History
-from tapeline.alerts.service import AlertEngine, Source
+from tapeline.alerts.service import AlertEngine
 from tapeline.alerts.source_aliases import SourceAliases
 from tapeline.alerts.store.opening import open_store
 from tapeline.alerts.stream_settings import make_stream

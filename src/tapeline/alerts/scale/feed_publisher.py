@@ -14,12 +14,13 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import numpy as np
 
 from tapeline.alerts.feeds.batcher import Batcher, BatcherOptions, Rows
 from tapeline.alerts.feeds.data_manager import DataManager, ManagerOptions
+from tapeline.alerts.feeds.source import Source, run_source
 from tapeline.alerts.feeds.source_names import SourceName
 from tapeline.alerts.feeds.symbol_changes import follow_symbols
 from tapeline.alerts.scale.assignment import shard_of
@@ -39,18 +40,6 @@ _log = logging.getLogger(__name__)
 _PAGE: Final = 512
 _SETTLED: Final = 2.0
 """Seconds after which every owner has seen that a term has begun."""
-
-
-class Source(Protocol):
-    """What gives records to the data manager."""
-
-    async def run(self) -> None:
-        """Give records until :meth:`stop`."""
-        ...
-
-    def stop(self) -> None:
-        """Let ``run`` return."""
-        ...
 
 
 class TermOverError(TapelineError):
@@ -182,7 +171,7 @@ class FeedPublisher:
         sources = list(self._make_sources(term.manager, positions))
         thread = asyncio.create_task(asyncio.to_thread(term.run))
         stopped = asyncio.create_task(self._stopping.wait())
-        tasks = [asyncio.create_task(self._run(one)) for one in sources]
+        tasks = [asyncio.create_task(run_source(one, self.options.pause)) for one in sources]
         tasks.append(asyncio.create_task(term.manager.run()))
         following = asyncio.create_task(self._follow(term, sources))
         try:
@@ -214,20 +203,6 @@ class FeedPublisher:
                 term.join(coming)
                 await follow_symbols(term.manager, sources, coming, going, self._names_of)
                 term.watched = dict.fromkeys(now)
-
-    async def _run(self, source: Source) -> None:
-        """Run a source, again where it fails: a feed that gives up silently would lose alerts."""
-        pause = self.options.pause
-        while True:
-            begun = time.monotonic()
-            try:
-                await source.run()
-            except TapelineError as error:
-                _log.error("a source failed and is run again: %s", error)
-                pause = min(2 * pause, 60.0) if time.monotonic() - begun < 60 else self.options.pause
-                await asyncio.sleep(pause)
-            else:
-                return
 
     async def _pause(self, seconds: float) -> None:
         try:

@@ -25,11 +25,12 @@ from tapeline.alerts.engine_changes import EngineChanges
 from tapeline.alerts.engine_reports import BEAT_SECONDS, EngineReport, write_engine
 from tapeline.alerts.feed_settings import news_sources, polled_sources
 from tapeline.alerts.feeds.data_manager import DataManager
+from tapeline.alerts.feeds.source import Source
 from tapeline.alerts.log import close_log, open_log
 from tapeline.alerts.performance_monitor import PerformanceMonitor, Standing, TimedChannel
 from tapeline.alerts.routing import Router
 from tapeline.alerts.scale.event_queue import EventReader
-from tapeline.alerts.scale.feed_publisher import FeedPublisher, Source
+from tapeline.alerts.scale.feed_publisher import FeedPublisher
 from tapeline.alerts.scale.membership import Membership
 from tapeline.alerts.scale.redis_connection import redis_connection
 from tapeline.alerts.scale.shard_engine import ShardEngine

@@ -32,10 +32,11 @@ def test_ready_is_where_the_database_answers_and_an_engine_lives(client, context
     beat(context, instance="two")
     assert told() == (200, "ok", "ok")
 
-    def away(_):
+    def away(*_):
         raise TemporaryError("postgresql://me:secret@host does not answer")
 
-    monkeypatch.setattr(context.store.database, "read", away)
+    for ask in ("read", "rows"):
+        monkeypatch.setattr(context.store.database, ask, away)
     assert told() == (503, "away", "unknown")
     assert client.get("/healthz").status_code == 200
 

@@ -20,6 +20,9 @@ BEAT_SECONDS: Final = 2.0
 ALIVE_SECONDS: Final = 10.0
 """After which an engine that was not heard of no longer counts as alive: five beats."""
 LARGEST_STATUS: Final = 1 << 20
+_ENGINES: Final = select(engine.c.instance, engine.c.started_at, engine.c.beat_at, engine.c.status).order_by(
+    engine.c.instance
+)
 _INSTANCE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
 
@@ -112,10 +115,9 @@ def read_engines(database: Database, now: int) -> tuple[EngineReport, ...]:
     >>> [(one.instance, one.age, one.ready) for one in found]
     [('one', 2.0, True)]
     """
-    rows = database.read(lambda db: db.execute(select(engine).order_by(engine.c.instance)).all())
     return tuple(
-        EngineReport(row.instance, row.started_at, row.beat_at, _status(row.status), max(now - row.beat_at, 0) / SECOND)
-        for row in rows
+        EngineReport(instance, started_at, beat_at, _status(status), max(now - beat_at, 0) / SECOND)
+        for instance, started_at, beat_at, status in database.rows(_ENGINES, {})
     )
 
 

@@ -21,6 +21,7 @@ ROTATE_BYTES: Final = 16 << 20
 KEPT_FILES: Final = 8
 _KNOWN: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 _CONTROL: Final = re.compile(r"\x1b\[[0-9;]*[A-Za-z]|[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029]")
+_REQUEST_ID: Final = re.compile(r"req_[0-9a-f]{24}")
 _FIELD: Final = re.compile(r"[a-z][a-z0-9_.]{0,63}")
 
 
@@ -63,14 +64,20 @@ class JsonFormatter(logging.Formatter):
         }
         for name, value in vars(record).items():
             if name not in _KNOWN and _FIELD.fullmatch(name):
-                plain = value if isinstance(value, (bool, int)) or value is None else self._short(str(value))
-                line[f"labels.{name}"] = plain
+                line[f"labels.{name}"] = self._plain(value)
         if record.exc_info and record.exc_info[1] is not None:
             error = record.exc_info[1]
             line["error.type"] = type(error).__name__
             line["error.message"] = self._clean(error.message if isinstance(error, TapelineError) else str(error))
             line["error.stack_trace"] = self._redact(self.formatException(record.exc_info))
         return json.dumps(line, ensure_ascii=False)
+
+    def _plain(self, value: object) -> object:
+        if value is None or isinstance(value, (bool, int)):
+            return value
+        text = str(value)
+        # A request's id is new every time, so that no memory helps, and it is random: there is nothing to search for.
+        return text if _REQUEST_ID.fullmatch(text) else self._short(text)
 
     def _short(self, text: str) -> str:
         return self._known(text) if len(text) <= 100 else self._clean(text)

@@ -30,6 +30,7 @@ from tapeline.gateway.parameters import known_parameters, parameter_names
 from tapeline.gateway.problems import add_handlers
 from tapeline.gateway.repeats import RepeatedRequests, Repeats
 from tapeline.gateway.request_metrics import RequestMetrics
+from tapeline.gateway.route_table import RouteTable
 from tapeline.gateway.sent_webhooks import sent_webhooks
 from tapeline.gateway.stream import stream_origins, streaming
 
@@ -64,8 +65,12 @@ def create_app(context: GatewayContext) -> FastAPI:
     )
     app.state.context, app.state.metrics = context, RequestMetrics()
     add_handlers(app)
+    table = RouteTable(app.router.middleware_stack)
     for tag, prefix, router in routers():
+        before = len(app.router.routes)
         app.include_router(router, prefix=prefix, tags=[tag], dependencies=[Depends(known_parameters)])
+        table.add(app.router.routes[before:], [prefix + one.path_format for one in _api_routes(router)])
+    app.router.middleware_stack = table
     paths = list(route_paths())
     app.state.paths = {route.endpoint: path for path, route in paths}
     app.state.parameters = {route.endpoint: parameter_names(route) for _, route in paths}
@@ -104,9 +109,12 @@ def routers() -> Iterator[tuple[str, str, APIRouter]]:
 def route_paths() -> Iterator[tuple[str, APIRoute]]:
     """Every route with its whole path."""
     for _, prefix, router in routers():
-        for route in router.routes:
-            if isinstance(route, APIRoute):
-                yield prefix + route.path_format, route
+        for route in _api_routes(router):
+            yield prefix + route.path_format, route
+
+
+def _api_routes(router: APIRouter) -> Iterator[APIRoute]:
+    return (route for route in router.routes if isinstance(route, APIRoute))
 
 
 def page_routes(folder: Path = PAGE) -> Iterator[Route]:

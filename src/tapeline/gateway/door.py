@@ -62,7 +62,10 @@ class Door:
             return
         state = scope["state"]
         try:
-            entry = await run_in_threadpool(self._enter, scope)
+            # Most who come are remembered; what need not wait is done here, for another thread costs two changes.
+            entry = self._known(scope)
+            if entry is None:
+                entry = await run_in_threadpool(self._enter, scope)
         except TapelineError as error:
             await problem_response(problem_of(error), state["request_id"])(scope, receive, send)
             return
@@ -86,6 +89,16 @@ class Door:
             return
         await self._app(scope, receive, sending)
 
+    def _known(self, scope: Scope) -> Entry | None:
+        """The entry of somebody who is remembered; None where the database or another process must be asked."""
+        if self._context.limiter.waits:
+            return None
+        bearer = _bearer(scope)
+        principal = self._context.access.remembered(bearer) if bearer else None
+        if principal is None:
+            return None
+        return Entry(principal, self._address(scope), self._context.limiter.take(_user(principal), self._rate))
+
     def _enter(self, scope: Scope) -> Entry:
         address = self._address(scope)
         bearer = _bearer(scope)
@@ -98,7 +111,7 @@ class Door:
                 # Public routes answer all the same; the others tell it.
                 principal = error
         if isinstance(principal, Principal):
-            return Entry(principal, address, limiter.take(f"user:{principal.owner}", self._rate))
+            return Entry(principal, address, limiter.take(_user(principal), self._rate))
         if isinstance(principal, Exception):
             return Entry(principal, address, limiter.take(f"refused:{address}", self._refused))
         return Entry(None, address, limiter.take(f"address:{address}", self._rate))
@@ -107,6 +120,10 @@ class Door:
         peer = scope["client"][0] if scope.get("client") else ""
         forwarded = [value.decode("latin-1") for name, value in scope["headers"] if name == b"x-forwarded-for"]
         return client_address(peer, forwarded, self._proxies)
+
+
+def _user(principal: Principal) -> str:
+    return f"user:{principal.owner}"
 
 
 def _bearer(scope: Scope) -> str | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Annotated, Final
 
@@ -11,7 +11,6 @@ from pydantic import AfterValidator, Field
 from tapeline.core.nanoseconds import SECOND
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_EPOCH_DAY: Final = date(1970, 1, 1).toordinal()
 _EARLIEST: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _LATEST: Final = datetime(2262, 1, 1, tzinfo=UTC)
 
@@ -39,14 +38,15 @@ def instant(nanoseconds: int) -> str:
     >>> instant(1_767_225_600_123_456_789)
     '2026-01-01T00:00:00.123456789Z'
     """
-    seconds, rest = divmod(nanoseconds, SECOND)
-    day, second = divmod(seconds, 86_400)
-    return f"{_day(day)}T{second // 3_600:02d}:{second // 60 % 60:02d}:{second % 60:02d}.{rest:09d}Z"
+    minute, rest = divmod(nanoseconds, 60 * SECOND)
+    # Two digits of seconds and nine of their fraction: a page of a list has a hundred times, most of few minutes.
+    digits = f"{rest:011d}"
+    return f"{_minute(minute)}{digits[:2]}.{digits[2:]}Z"
 
 
 @lru_cache(maxsize=4_096)
-def _day(number: int) -> str:
-    return date.fromordinal(_EPOCH_DAY + number).isoformat()
+def _minute(number: int) -> str:
+    return datetime.fromtimestamp(60 * number, UTC).isoformat()[:17]
 
 
 def instant_or_none(nanoseconds: int | None) -> str | None:

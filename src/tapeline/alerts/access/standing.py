@@ -42,9 +42,9 @@ class Standing(Generic[Value]):
 
     def of(self, key: str, fetch: Callable[[], Value | None]) -> Value | None:
         """The answer for a key; None is never remembered, for strangers could fill the memory with it."""
-        found = self._known.get(key)
-        if found is not None and self._timer() < found[0]:
-            return found[1]
+        known = self.known(key)
+        if known is not None:
+            return known
         age = self._age
         # The time begins before the question: what happens while it is asked must not be believed for longer.
         until = self._timer() + self._seconds
@@ -56,6 +56,11 @@ class Standing(Generic[Value]):
                         self._known.clear()
                     self._known[key] = (until, value)
         return value
+
+    def known(self, key: str) -> Value | None:
+        """The answer for a key where it is remembered: for those who must not wait."""
+        found = self._known.get(key)
+        return found[1] if found is not None and self._timer() < found[0] else None
 
     def forget(self) -> None:
         """Something changed: ask anew."""

@@ -7,6 +7,7 @@ RFC 7519, JSON Web Token (2015); RFC 8725, JSON Web Token Best Current Practices
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ ALGORITHM: Final = "HS256"
 LONGEST: Final = 2_048
 SKEW_SECONDS: Final = 5
 """By how much the clocks of two workers may differ: a token that the other just made is not from the future."""
+MOST_REMEMBERED: Final = 4_096
 _REQUIRED: Final = ("exp", "nbf", "iat", "aud", "iss", "sub", "jti", "fam", "typ")
 _HEADER: Final = frozenset({"alg", "kid", "typ"})
 _KID: Final = re.compile(r"[0-9a-f]{16}")
@@ -82,6 +84,7 @@ class TokenSigner:
         self._jwt, self._clock = jwt, clock
         self._keys = checked_keys(keys)
         self._newest = next(iter(self._keys))
+        self._signed: dict[bytes, dict[str, Any]] = {}
 
     def signed(self, kind: Kind, claims: Claims) -> str:
         """The token of these claims; the same claims under the same key are the same text."""
@@ -107,7 +110,7 @@ class TokenSigner:
             It is not ours, is of the other kind, has expired, or begins in the future; which of these, is not said.
         """
         try:
-            payload = self._verified(token)
+            payload = self._remembered(token) if kind == "access" else self._verified(token)
             now = self._clock() // SECOND
             times = payload["iat"], payload["nbf"], payload["exp"]
             texts = payload["sub"], payload["fam"], payload["jti"]
@@ -118,6 +121,17 @@ class TokenSigner:
         except (ValueError, KeyError, TypeError, RecursionError, self._jwt.PyJWTError):
             raise NotAuthenticatedError(f"the {kind} token is not valid") from None
         return Claims(payload["sub"], payload["fam"], payload["jti"], payload["iat"], payload["exp"])
+
+    def _remembered(self, token: str) -> dict[str, Any]:
+        """:meth:`_verified`, once a token: that it is ours does not change. When it is good, is asked every time."""
+        name = hashlib.sha256(token.encode("utf-8", "replace")).digest()
+        found = self._signed.get(name)
+        if found is None:
+            found = self._verified(token)
+            if len(self._signed) >= MOST_REMEMBERED:
+                self._signed.clear()
+            self._signed[name] = found
+        return found
 
     def _verified(self, token: str) -> dict[str, Any]:
         # Looked at as text first: nothing of a stranger's is decoded that could not be a token of ours.

@@ -80,7 +80,18 @@ class Verdict:
 
 
 class Limiter(Protocol):
-    """Counts requests by key. Methods may be called from any thread; they may block for a moment."""
+    """Counts requests by key. Methods may be called from any thread.
+
+    Attributes
+    ----------
+    waits:
+        Whether :meth:`take` may have to wait, for a disk, a lock of another process or a server.
+    """
+
+    @property
+    def waits(self) -> bool:
+        """Whether :meth:`take` may have to wait, for a disk, a lock of another process or a server."""
+        ...
 
     def take(self, key: str, rate: Rate, cost: int = 1) -> Verdict:
         """Count ``cost`` requests of a key, or refuse them all."""

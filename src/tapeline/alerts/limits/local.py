@@ -30,6 +30,8 @@ class LocalLimiter:
     [True, True, False]
     """
 
+    waits: Final = False
+
     def __init__(self, clock: Callable[[], int] = time.monotonic_ns, *, most_keys: int = MOST_KEYS) -> None:
         self._clock, self._most = clock, most_keys
         self._arrivals: OrderedDict[str, int] = OrderedDict()

@@ -60,6 +60,8 @@ class RedisLimiter:
     https://redis.io/docs/latest/develop/programmability/eval-intro/
     """
 
+    waits: Final = True
+
     def __init__(
         self,
         client: Redis,

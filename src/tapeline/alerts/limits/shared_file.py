@@ -50,6 +50,8 @@ class SharedFileLimiter:
     (None, None, None)
     """
 
+    waits: Final = True
+
     def __init__(self, path: Path, clock: Callable[[], int] = time.time_ns) -> None:
         self._path, self._clock = path, clock
         self._lock = threading.Lock()

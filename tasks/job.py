@@ -17,7 +17,6 @@ from tapeline.core.settings import Settings, load_settings
 from tapeline.core.symbol import Symbol
 from tapeline.core.timeframe import Timeframe
 from tapeline.core.versions import digest
-from tapeline.features.feature_set import load_feature_set
 from tapeline.lake.lake import Lake, Lineage
 from tapeline.quality.integrity_log import CheckRecord
 from tapeline.sources.base import open_source
@@ -89,6 +88,9 @@ def context_jobs(jobs: Sequence[Job]) -> list[Job]:
 
     Context is read in full up to the run's end: what was known before its start still holds at its start.
     """
+    # Imported here: features bring their compiled kernels, which a process that only tells of an incident never needs.
+    from tapeline.features.feature_set import load_feature_set
+
     settings, _ = open_lake()
     declared = load_feature_set(settings.feature_set).context.values()
     first = jobs[0]

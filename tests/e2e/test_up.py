@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -28,6 +29,8 @@ from tapeline.lake.lake import Lake
 pytestmark = [pytest.mark.prefect, pytest.mark.network_shape, pytest.mark.timeout(600)]
 
 REPOSITORY = Path(__file__).parents[2]
+FEATURES = 'name = "few"\n' + "".join(f'[[feature]]\ncomponent = "{c}"\n' for c in ("rsi", "log_return", "macd"))
+"""A small set: here the services are tested; the tests of the flows compute the whole one."""
 
 
 def free_ports(count: int) -> list[int]:
@@ -56,10 +59,14 @@ def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
     project = tmp_path_factory.mktemp("up")
     server, tracking, metrics = free_ports(3)
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "TAPELINE_"))}
+    (project / "few.toml").write_text(FEATURES)
     environment |= {
         "TAPELINE_ROOT": str(project),
-        "TAPELINE_TRAINING__TRIALS": "2",
+        "TAPELINE_FEATURE_SET": str(project / "few.toml"),
+        "TAPELINE_CHARTS__DETECTORS": '{"break_of_structure": {}, "liquidity_sweep": {}}',
+        "TAPELINE_TRAINING__TRIALS": "1",
         "TAPELINE_TRAINING__FOLDS": "3",
+        "TAPELINE_CARD__REFITS": "false",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "DO_NOT_TRACK": "1",
     }
@@ -97,6 +104,17 @@ def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
             process.wait(60)
         except subprocess.TimeoutExpired:
             process.kill()
+
+
+def asked(up: Up, what: str, query: dict[str, Any], action: str = "filter") -> Any:
+    """What the server's API answers to a question about its objects, or to an action on one."""
+    request = urllib.request.Request(
+        f"{up.server}/api/{what}/{action}",
+        data=json.dumps(query).encode(),
+        headers={"Content-Type": "application/json"},
+    )
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        return json.load(answer)
 
 
 def test_the_printed_links_answer(up: Up):
@@ -152,35 +170,23 @@ def test_a_scrape_tells_of_that_run(up: Up):
 
 
 def test_the_automations_are_registered(up: Up):
-    ask = urllib.request.Request(
-        f"{up.server}/api/automations/filter", data=b"{}", headers={"Content-Type": "application/json"}
-    )
-    with urllib.request.urlopen(ask, timeout=30) as answer:
-        names = {one["name"] for one in json.load(answer) if one["enabled"]}
+    names = {one["name"] for one in asked(up, "automations", {}) if one["enabled"]}
     assert {"tapeline: a run has gone silent", "tapeline: score/hourly is overdue"} <= names
 
 
 def test_new_bars_start_the_rebuild(up: Up):
     """The event of a backfill reaches the automation that `make up` registered, with the run's own parameters."""
-    command = [str(Path(sys.executable).parent / "prefect"), "deployment", "run", "backfill/backfill"]
-    done = subprocess.run(
-        [*command, "-p", "start=2025-01-01", "-p", "end=2025-08-01", "-p", 'symbols=["AAPL"]', "--watch"],
-        cwd=REPOSITORY, env={**up.environment, "PREFECT_API_URL": f"{up.server}/api"},
-        capture_output=True, text=True, timeout=300, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    asked = json.dumps({"flows": {"name": {"any_": ["rebuild"]}}}).encode()
-    request = urllib.request.Request(
-        f"{up.server}/api/flow_runs/filter", data=asked, headers={"Content-Type": "application/json"}
-    )
+    (backfill,) = asked(up, "deployments", {"deployments": {"name": {"any_": ["backfill"]}}})
+    parameters = {"start": "2025-01-01", "end": "2025-08-01", "symbols": ["AAPL"]}
+    asked(up, f"deployments/{backfill['id']}", {"parameters": parameters}, "create_flow_run")
     deadline = time.monotonic() + 240
     while True:
-        with urllib.request.urlopen(request, timeout=20) as answer:
-            runs = [run for run in json.load(answer) if run["parameters"]["symbols"] == ["AAPL"]]
+        found = asked(up, "flow_runs", {"flows": {"name": {"any_": ["rebuild"]}}})
+        runs = [run for run in found if run["parameters"]["symbols"] == ["AAPL"]]
         if runs and runs[0]["state_type"] in ("COMPLETED", "FAILED", "CRASHED"):
             break
         assert time.monotonic() < deadline, f"no rebuild within four minutes: {runs}"
-        time.sleep(2.0)
+        time.sleep(1.0)
     assert runs[0]["state_type"] == "COMPLETED", runs[0]["state"]
     assert {name: runs[0]["parameters"][name] for name in ("source", "timeframe")} == {
         "source": "sample",

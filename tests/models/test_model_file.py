@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-import skops.io
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.decomposition import PCA
@@ -274,6 +273,8 @@ def test_a_forest_file_with_anything_else_in_it_is_refused(
 
 
 def test_a_sound_skops_file_of_another_model_is_refused(rows: np.ndarray, target: np.ndarray) -> None:
+    import skops.io  # three seconds of a core, which each process would spend that only collects
+
     other = LogisticRegression().fit(np.nan_to_num(rows), target)
     with pytest.raises(DataError, match="LogisticRegression as ObjectNode, which is not trusted"):
         read_forest(skops.io.dumps(other))

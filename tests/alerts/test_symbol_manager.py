@@ -14,7 +14,8 @@ from tapeline.alerts.exchange_listings import read_listings
 from tapeline.alerts.source_aliases import SourceAliases
 from tapeline.alerts.store.sql_store import SqlStore
 from tapeline.alerts.store.store import UnknownRecordError
-from tapeline.alerts.symbol_manager import Instrument, SymbolConflictError, SymbolManager
+from tapeline.alerts.symbol_manager import Instrument, SymbolManager
+from tapeline.alerts.symbol_references import SymbolConflictError
 from tapeline.core.errors import ConfigurationError, DataError
 
 SECOND = 1_000_000_000

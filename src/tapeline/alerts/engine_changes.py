@@ -25,7 +25,8 @@ from tapeline.alerts.store.metadata import counter, endpoint
 from tapeline.alerts.store.people_tables import user
 from tapeline.alerts.store.sql_store import SqlStore
 from tapeline.alerts.store.store import Endpoint, Store
-from tapeline.alerts.symbol_manager import Reference, SymbolManager
+from tapeline.alerts.symbol_manager import SymbolManager
+from tapeline.alerts.symbol_references import Reference
 from tapeline.alerts.symbol_subscriptions import Subscriptions
 from tapeline.core.errors import ConfigurationError, TapelineError
 from tapeline.core.nanoseconds import SECOND

@@ -1,13 +1,8 @@
-"""Symbols: which there are, what each source calls them, and who needs them.
-
-Nothing is counted up or down: who needs a symbol stands in the database (watch lists, clients) or in the rules, and the
-count is taken of what stands. So a crash at any instant leaves no count that is wrong.
-"""
+"""Symbols: which there are, and what each source calls them; who needs them stands in :mod:`.symbol_references`."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -15,23 +10,14 @@ from sqlalchemy import Connection, delete, insert, select, update
 
 from tapeline.alerts.exchange_listings import Listing
 from tapeline.alerts.store.configuration_tables import alias, reference, symbol
-from tapeline.alerts.store.database import Database
-from tapeline.alerts.store.queries import still_held
 from tapeline.alerts.store.store import Page, UnknownRecordError
+from tapeline.alerts.symbol_references import SymbolConflictError, SymbolReferences, held_now, noticed
 from tapeline.core.errors import ConfigurationError, DataError
 from tapeline.core.symbol import Symbol
 
 MOST_SYMBOLS: Final = 100_000
-MOST_HELD: Final = 10_000
-"""Symbols that one holder may hold."""
-LONGEST_LEASE: Final = 86_400 * 1_000_000_000
 _SLICE: Final = 500
 Status = Literal["trading", "halted", "removed"]
-Kind = Literal["watchlist", "client"]
-
-
-class SymbolConflictError(DataError):
-    """A name at a source is another symbol's already, or a symbol has another name there, or it is still needed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,18 +53,7 @@ class Instrument:
             raise ConfigurationError(f"status = {self.status!r:.40} is none", hint="trading, halted or removed")
 
 
-@dataclass(frozen=True, slots=True)
-class Reference:
-    """That a watch list or a client holds a symbol; ``held_until`` 0: until it lets go (nanoseconds)."""
-
-    kind: Kind
-    holder: str
-    symbol: str
-    owner: str
-    held_until: int = 0
-
-
-class SymbolManager:
+class SymbolManager(SymbolReferences):
     """The universe of symbols, their aliases and the references to them, in the alert system's database.
 
     Parameters
@@ -105,9 +80,6 @@ class SymbolManager:
     ('BTCUSD', {'BTCUSD': 1})
     """
 
-    def __init__(self, database: Database, *, clock: Callable[[], int]) -> None:
-        self._database, self._clock = database, clock
-
     # -- the universe
 
     def add(self, instruments: Iterable[Instrument], *, by: str) -> int:
@@ -121,7 +93,7 @@ class SymbolManager:
         wanted = {one.symbol: one for one in instruments}
 
         def work(db: Connection) -> int:
-            self._noticed(db)
+            noticed(self._database, db)
             return self._added(db, wanted, by)
 
         return self._database.write(work)
@@ -130,7 +102,7 @@ class SymbolManager:
         """Add one instrument or change it, with its names at sources, in one transaction; see :meth:`name`."""
 
         def work(db: Connection) -> None:
-            self._noticed(db)
+            noticed(self._database, db)
             self._added(db, {one.symbol: one}, by)
             for source, name in names.items():
                 self._named(db, _source(source), str(Symbol.parse(name)), one.symbol)
@@ -146,7 +118,7 @@ class SymbolManager:
         listed = list(listings)
 
         def work(db: Connection) -> int:
-            self._noticed(db)
+            noticed(self._database, db)
             standing = {one.symbol: one for one in _instruments(db)}
             named = dict(
                 db.execute(select(alias.c.name, alias.c.symbol).where(alias.c.source == _source(source))).all()
@@ -194,11 +166,11 @@ class SymbolManager:
         """
 
         def work(db: Connection) -> None:
-            self._noticed(db)
+            noticed(self._database, db)
             row = db.execute(select(symbol.c.status).where(symbol.c.symbol == name)).first()
             if row is None or row.status == "removed":
                 raise UnknownRecordError(f"there is no symbol {name!r:.80}")
-            if holder := db.execute(_held(self._clock()).where(reference.c.symbol == name).limit(1)).first():
+            if holder := db.execute(held_now(self._clock()).where(reference.c.symbol == name).limit(1)).first():
                 raise SymbolConflictError(f"{name} is held by the {holder.kind} {holder.holder}")
             db.execute(delete(alias).where(alias.c.symbol == name))
             values = {"status": "removed", "changed_by": by, "changed_at": self._clock()}
@@ -248,7 +220,7 @@ class SymbolManager:
         given, at = str(Symbol.parse(name)), _source(source)
 
         def work(db: Connection) -> None:
-            self._noticed(db)
+            noticed(self._database, db)
             self._named(db, at, given, of)
 
         self._database.write(work)
@@ -257,7 +229,7 @@ class SymbolManager:
         """Forget what a source calls a symbol; False where nothing is known."""
 
         def work(db: Connection) -> bool:
-            self._noticed(db)
+            noticed(self._database, db)
             return db.execute(delete(alias).where(alias.c.source == source, alias.c.name == name)).rowcount > 0
 
         return self._database.write(work)
@@ -283,94 +255,6 @@ class SymbolManager:
             return found
 
         return self._database.read(work)
-
-    # -- references
-
-    def hold(
-        self, kind: Kind, holder: str, owner: str, symbols: Iterable[str], *, until: int = 0, only: bool = True
-    ) -> None:
-        """Let a watch list or a client hold symbols.
-
-        Parameters
-        ----------
-        until:
-            Nanoseconds; 0: until :meth:`let_go`. A client says it again before it ends.
-        only:
-            These and no others; else these as well.
-
-        Raises
-        ------
-        UnknownRecordError
-            A symbol is not of the universe.
-        SymbolConflictError
-            The holder is another owner's.
-        DataError
-            It would hold more than ``MOST_HELD``, or a client would hold them for longer than ``LONGEST_LEASE``.
-        """
-        wanted = {str(Symbol.parse(one)) for one in symbols}
-        if kind == "client" and not 0 < until - self._clock() <= LONGEST_LEASE:
-            raise DataError(
-                "a client holds symbols for a time, a day at most", hint="until = now + 60 s, again and again"
-            )
-
-        def work(db: Connection) -> None:
-            self._noticed(db)
-            mine = reference.c.kind == kind, reference.c.holder == holder
-            standing = db.execute(select(reference).where(*mine)).all()
-            if any(row.owner != owner for row in standing):
-                raise SymbolConflictError(f"the {kind} {holder!r:.80} is another owner's")
-            held = {row.symbol for row in standing}
-            missing = wanted - held - _known(db, wanted - held)
-            if missing:
-                raise UnknownRecordError(f"there is no symbol {', '.join(sorted(missing)[:5])}")
-            if len(wanted | (set() if only else held)) > MOST_HELD:
-                raise DataError(f"the {kind} {holder!r:.80} would hold more than {MOST_HELD} symbols")
-            if only and held - wanted:
-                gone = sorted(held - wanted)
-                for at in range(0, len(gone), _SLICE):
-                    db.execute(delete(reference).where(*mine, reference.c.symbol.in_(gone[at : at + _SLICE])))
-            if held & wanted and any(row.held_until != until for row in standing):
-                db.execute(update(reference).where(*mine).values(held_until=until))
-            fresh = [
-                {"kind": kind, "holder": holder, "symbol": one, "owner": owner, "held_until": until}
-                for one in sorted(wanted - held)
-            ]
-            if fresh:
-                db.execute(insert(reference), fresh)
-
-        self._database.write(work)
-
-    def let_go(self, kind: Kind, holder: str, owner: str) -> int:
-        """Let go of all that a holder holds; how many symbols that were."""
-
-        def work(db: Connection) -> int:
-            self._noticed(db)
-            mine = reference.c.kind == kind, reference.c.holder == holder, reference.c.owner == owner
-            return db.execute(delete(reference).where(*mine)).rowcount
-
-        return self._database.write(work)
-
-    def held(self, *, owner: str | None = None, kind: Kind | None = None) -> tuple[Reference, ...]:
-        """The references that hold now."""
-        statement = _held(self._clock()).order_by(reference.c.kind, reference.c.holder, reference.c.symbol)
-        if owner is not None:
-            statement = statement.where(reference.c.owner == owner)
-        if kind is not None:
-            statement = statement.where(reference.c.kind == kind)
-        return self._database.read(
-            lambda db: tuple(
-                Reference(row.kind, row.holder, row.symbol, row.owner, row.held_until) for row in db.execute(statement)
-            )
-        )
-
-    def counts(self) -> Counter[str]:
-        """How many watch lists and clients hold each symbol, counted now."""
-        return Counter(one.symbol for one in self.held())
-
-    def remove_ended(self) -> int:
-        """Remove the references of clients whose time is over; how many."""
-        over = reference.c.held_until != 0, reference.c.held_until <= self._clock()
-        return self._database.write(lambda db: db.execute(delete(reference).where(*over)).rowcount)
 
     def _added(self, db: Connection, wanted: Mapping[str, Instrument], by: str) -> int:
         standing = {one.symbol: one for one in _instruments(db)}
@@ -399,29 +283,11 @@ class SymbolManager:
             raise SymbolConflictError(f"{given if row.name == given else of} of {at} {said}")
         db.execute(insert(alias).values(source=at, name=given, symbol=of))
 
-    def _noticed(self, db: Connection) -> None:
-        # One number of the rules: an engine that looks for changes sees by it that there are some; and it holds back
-        # every other writer until this transaction ends.
-        self._database.take_numbers(db, "rule", 1)
-
 
 def _source(name: str) -> str:
     if not name.replace("_", "").isalnum() or not name.isascii() or len(name) > 32:
         raise ConfigurationError(f"source {name!r:.40} is no name", hint="such as binance")
     return name
-
-
-def _held(now: int) -> Any:
-    return select(reference).where(still_held(now))
-
-
-def _known(db: Connection, names: Collection[str]) -> set[str]:
-    found: set[str] = set()
-    wanted = sorted(names)
-    for at in range(0, len(wanted), _SLICE):
-        part = symbol.c.symbol.in_(wanted[at : at + _SLICE]), symbol.c.status != "removed"
-        found.update(db.execute(select(symbol.c.symbol).where(*part)).scalars())
-    return found
 
 
 def _instruments(db: Connection) -> list[Instrument]:

@@ -10,7 +10,8 @@ from pydantic import ConfigDict, Field
 from tapeline.alerts.access.principal import Principal
 from tapeline.alerts.rule import Name, SymbolName
 from tapeline.alerts.store.store import UnknownRecordError
-from tapeline.alerts.symbol_manager import Instrument, Status, SymbolConflictError, SymbolManager
+from tapeline.alerts.symbol_manager import Instrument, Status, SymbolManager
+from tapeline.alerts.symbol_references import SymbolConflictError
 from tapeline.gateway.answers import Body, answered, problems
 from tapeline.gateway.callers import Traced, require
 from tapeline.gateway.context import Context, GatewayContext

@@ -8,6 +8,7 @@ replays all of a year instead of 30 days of it.
 
 from __future__ import annotations
 
+import statistics
 import sys
 import tempfile
 import time
@@ -23,7 +24,6 @@ from tapeline.alerts.engine.evaluator import Batch, Evaluator
 from tapeline.alerts.engine.kernel import TRADE
 from tapeline.alerts.engine.layout import TIMEFRAMES, Indicator
 from tapeline.alerts.snapshot import load_snapshot, save_snapshot
-from tapeline.alerts.threshold_index import UP, ThresholdIndex
 from tests.alerts.oracle import Oracle
 
 SYMBOLS = 10_000
@@ -172,35 +172,70 @@ def oracle() -> None:
 
 
 def thresholds() -> None:
-    small = ThresholdIndex(1)
-    small.insert([0], [1.0], [UP], [0])
-    small.cross(np.zeros(1), np.ones(1))
-    small.remove([0], [1.0], [UP], [0])
-    rates = []
-    for count in (10_000, 1_000_000):
-        rng = np.random.default_rng(4)
-        symbols, sides = rng.integers(0, SYMBOLS, count), rng.integers(0, 2, count)
-        # Levels around the price at distances that do not depend on their number: what is crossed stays the same.
-        levels = np.where(sides == UP, 100 + rng.exponential(50.0, count), 100 / (1 + rng.exponential(0.5, count)))
-        index = ThresholdIndex(SYMBOLS)
+    """Price alerts by their number: all on one symbol, and spread over all of them, in the engine itself."""
+    for name, symbols, counts in (("one symbol", 1, (1_000, 10_000, 100_000, 1_000_000)),
+                                  (f"{SYMBOLS:,} symbols", SYMBOLS, (10_000, 1_000_000))):  # fmt: skip
+        rates: list[float] = []
+        for count in counts:
+            engine, rate = watched_prices(symbols, count)
+            rates.append(rate)
+            title = f"{count:,} price alerts on {name}"
+            report(f"{title}: ticks a CPU second", rate, "ticks/s", target=">= 1,000,000", holds=rate >= 1e6)
+            spent = [join_and_leave(engine, f"S{number % symbols}", number) for number in range(300)]
+            joined, left = (statistics.median(one) * 1e6 for one in zip(*spent, strict=True))
+            report(f"{title}: one joins", joined, "us", target="< 1,000", holds=joined < 1_000)
+            report(f"{title}: one leaves", left, "us", target="< 1,000", holds=left < 1_000)
+        report(f"{counts[-1]:,} against {counts[0]:,} on {name}: ticks a CPU second", rates[-1], "ticks/s",
+               target=">= half of peer", holds=rates[-1] >= rates[0] / 2, peer=f"{counts[0]:,} alerts",
+               peer_value=rates[0])  # fmt: skip
+
+
+def watched_prices(symbols: int, count: int) -> tuple[Evaluator, float]:
+    """An engine with so many alerts, a thousand (or one a symbol) of them where prices go, and ticks a CPU second."""
+    rng = np.random.default_rng(4)
+    near = max(1_000, symbols)
+    away = 1 + rng.exponential(0.05, near), 2 + rng.exponential(1.0, count - near)
+    factors = np.concatenate(away)
+    upwards = rng.integers(0, 2, count) == 1
+    levels = np.where(upwards, 100 * factors, 100 / factors)
+    names = [f"S{number}" for number in range(symbols)]
+    engine = Evaluator(names)
+    started = time.process_time()
+    engine.add_all(
+        (price_alert(f"a{number}", level, up), [names[number % symbols]])
+        for number, (level, up) in enumerate(zip(levels.tolist(), upwards.tolist(), strict=True))
+    )
+    built = (time.process_time() - started) / count * 1e6
+    report(
+        f"{count:,} price alerts on {symbols:,} symbols: all join, each", built, "us", target="< 50", holds=built < 50
+    )
+    batch = ticks(symbols, 1_200_000, 1_200.0, seed=5)
+    parts = [cut(batch, at, at + 1_000) for at in range(0, 1_200_000, 1_000)]
+    fired = sum(len(engine.process(part).firings) for part in parts[:200])
+    started = time.process_time()
+    fired += sum(len(engine.process(part).firings) for part in parts[200:])
+    rate = 1_000_000 / (time.process_time() - started)
+    assert fired, "some are crossed"
+    return engine, rate
+
+
+def price_alert(id: str, level: float, up: bool) -> CompiledRule:
+    close = (Indicator(k.CLOSE, MINUTE), 0)
+    return CompiledRule(id, (Condition(close, t.ABOVE if up else t.BELOW, threshold=level, crossing=True),))
+
+
+def join_and_leave(engine: Evaluator, symbol: str, number: int) -> tuple[float, float]:
+    """CPU seconds for one alert to join, and to leave, with a trade after each: what a change costs, all told."""
+    one, spent = price_alert("one", 90 + number / 15, True), []
+    price = np.array([engine.value(symbol, (Indicator(k.CLOSE, MINUTE), 0))])
+    for change in (lambda: engine.add(one, [symbol]), lambda: engine.remove("one", [symbol])):
+        ts = np.array([BEGIN + 2_000 * SECOND])
+        trade = engine.trades(symbol, ts, np.where(np.isnan(price), 100.0, price), np.ones(1))
         started = time.process_time()
-        index.insert(symbols, levels, sides, np.arange(count))
-        inserted = (time.process_time() - started) / count * 1e6
-        batch = ticks(SYMBOLS, 2_000_000, 2_000.0, seed=5)
-        assert len(index.cross(batch.symbols[:1_000_000], batch.prices[:1_000_000])), "some are crossed"
-        started = time.process_time()
-        index.cross(batch.symbols[1_000_000:], batch.prices[1_000_000:])
-        rates.append(1e6 / (time.process_time() - started))
-        gone = rng.permutation(count)[: count // 10]
-        started = time.process_time()
-        assert index.remove(symbols[gone], levels[gone], sides[gone], gone) == len(gone)
-        removed = (time.process_time() - started) / len(gone) * 1e6
-        name = f"{count:,} price alerts"
-        report(f"{name}: ticks a CPU second", rates[-1], "ticks/s", target=">= 5,000,000", holds=rates[-1] >= 5e6)
-        report(f"{name}: insert", inserted, "us", target="< 5", holds=inserted < 5)
-        report(f"{name}: remove", removed, "us", target="< 5", holds=removed < 5)
-    report("1,000,000 alerts against 10,000: ticks a CPU second", rates[1], "ticks/s", target=">= half of peer",
-           holds=rates[1] >= rates[0] / 2, peer="10,000 alerts", peer_value=rates[0])  # fmt: skip
+        change()
+        engine.process(trade)
+        spent.append(time.process_time() - started)
+    return spent[0], spent[1]
 
 
 def replay() -> None:

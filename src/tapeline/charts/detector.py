@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Sequence
-from functools import wraps
+from functools import lru_cache, wraps
 from typing import Any, Concatenate, ParamSpec, Protocol, cast
 
 import pandas as pd
@@ -28,13 +28,13 @@ class Detector(Protocol[Given]):
     ``found`` is the search it was made of, arrays -> list of findings, for ``arrays.once(detector.found, ...)``, which
     searches once for all that ask; ``identity`` gives the parameters that are part of an id. ``watched`` says what it
     waits for after a search, None where it has to search at every bar; ``probed`` whether the last bar has to be
-    searched whatever was waited for.
+    searched whatever was waited for, None where nothing else says that.
     """
 
     found: Callable[Concatenate[BarArrays, Given], list[Findings]]
     identity: Callable[Given, dict[str, Any]]
     watched: Callable[Concatenate[BarArrays, Given], Watch | None]
-    probed: Callable[Concatenate[BarArrays, Given], bool]
+    probed: Callable[Concatenate[BarArrays, Given], bool] | None
     __name__: str
 
     def __call__(self, bars: pd.DataFrame | BarArrays, *args: Given.args, **kwargs: Given.kwargs) -> pd.DataFrame:
@@ -109,10 +109,7 @@ def detector(
         def found(arrays: BarArrays, *args: Given.args, **kwargs: Given.kwargs) -> list[Findings]:
             return [part for part in arrays.once(yielded, *args, **kwargs) if isinstance(part, Findings)]
 
-        def given(*args: Given.args, **kwargs: Given.kwargs) -> dict[str, Any]:
-            bound = signature.bind(None, *args, **kwargs)
-            bound.apply_defaults()
-            return dict(list(bound.arguments.items())[1:])
+        given = _bound(signature)
 
         def identity(*args: Given.args, **kwargs: Given.kwargs) -> dict[str, Any]:
             return {name: value for name, value in given(*args, **kwargs).items() if name not in follows}
@@ -126,13 +123,11 @@ def detector(
             return joined([watch(arrays, parts, **{name: values[name] for name in asked[watch]}), *waiting])
 
         def probed(arrays: BarArrays, *args: Given.args, **kwargs: Given.kwargs) -> bool:
-            if probe is None:
-                return False
             values = given(*args, **kwargs)
-            return probe(arrays, **{name: values[name] for name in asked[probe]})
+            return probe is not None and probe(arrays, **{name: values[name] for name in asked[probe]})
 
         detect.found, detect.identity = found, identity  # type: ignore[attr-defined]
-        detect.watched, detect.probed = watched, probed  # type: ignore[attr-defined]
+        detect.watched, detect.probed = watched, probed if probe else None  # type: ignore[attr-defined]
         register = pattern(lookback=lookback, reference=reference, requires=requires, tolerance=tolerance)
         return cast("Detector[Given]", register(detect))
 
@@ -142,3 +137,16 @@ def detector(
 def _names(hook: Callable[..., Any], leading: int) -> list[str]:
     """The parameters of a hook after those that every hook of its sort takes."""
     return list(inspect.signature(hook).parameters)[leading:]
+
+
+def _bound(signature: inspect.Signature) -> Callable[..., dict[str, Any]]:
+    """A function that names the arguments after the bars, defaults included; what it gives is not to be changed."""
+
+    # Typed: 3 and 3.0 are equal, and make two ids.
+    @lru_cache(maxsize=256, typed=True)
+    def given(*args: Any, **kwargs: Any) -> dict[str, Any]:
+        bound = signature.bind(None, *args, **kwargs)
+        bound.apply_defaults()
+        return dict(list(bound.arguments.items())[1:])
+
+    return given

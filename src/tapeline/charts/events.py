@@ -7,7 +7,7 @@ at a later one. :func:`event_frame` turns such rows into the one events schema; 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -72,8 +72,11 @@ class Findings:
 
     def take(self, chosen: NDArray[np.bool_] | Rows) -> Findings:
         """Some of the findings."""
-        arrays = {one.name: getattr(self, one.name) for one in fields(self) if one.name != "kind"}
-        return replace(self, **{name: part[chosen] for name, part in arrays.items() if part is not None})
+        columns: dict[str, Any] = {name: getattr(self, name) for name in _ARRAYS}
+        return Findings(self.kind, **{name: part[chosen] for name, part in columns.items() if part is not None})
+
+
+_ARRAYS: Final = tuple(one.name for one in fields(Findings) if one.name != "kind")
 
 
 def event_frame(
@@ -244,29 +247,42 @@ def event_records(arrays: BarArrays, part: Findings, seed: np.uint64) -> list[Ev
     >>> event_records(arrays, found, event_seed("level", {}))[0].id == event_frame(arrays, found, {})["id"].iloc[0]
     True
     """
-    column = _columns(part, [part.kind], arrays.opened, arrays.closed, seed)
-    ids, points = column["id"].to_pylist(), column["points"].to_pylist()
-    absent = np.iinfo(np.int64).min
-    names = ("start", "end", "confirmed_at", "invalidated_at", "low", "high", "target", "stop", "score")
-    start, end, confirmed, until, low, high, target, stop, score = (column[name].tolist() for name in names)
+    opened, closed = arrays.opened, arrays.closed
+    start, end, confirmed = opened[part.start], opened[part.end], closed[part.confirmed]
+    times, prices = _points(part, opened)
+    hashes = event_hashes(seed, part.direction, start, end, confirmed, part.low, part.high, times, prices)
+    absent = [float("nan")] * len(part)
+    target, stop, score = (absent if one is None else one.tolist() for one in (part.target, part.stop, part.score))
+    gone = [NOT_YET] * len(part) if part.invalidated is None else part.invalidated.tolist()
     return [
         Event(
-            id=ids[i],
+            id=f"{number:016x}",
             kind=part.kind,
             direction=int(part.direction[i]),
-            start=pd.Timestamp(start[i], tz="UTC"),
-            end=pd.Timestamp(end[i], tz="UTC"),
-            confirmed_at=pd.Timestamp(confirmed[i], tz="UTC"),
-            invalidated_at=None if until[i] == absent else pd.Timestamp(until[i], tz="UTC"),
-            low=low[i],
-            high=high[i],
+            start=_instant(start[i]),
+            end=_instant(end[i]),
+            confirmed_at=_instant(confirmed[i]),
+            invalidated_at=None if gone[i] == NOT_YET else _instant(closed[gone[i]]),
+            low=float(part.low[i]),
+            high=float(part.high[i]),
             target=target[i],
             stop=stop[i],
             score=score[i],
-            points=tuple((point["ts"], point["price"]) for point in points[i]),
+            points=tuple(zip(map(_instant, times[i]), prices[i].tolist(), strict=True)),
         )
-        for i in range(len(part))
+        for i, number in enumerate(hashes.tolist())
     ]
+
+
+def _instant(nanoseconds: Any) -> pd.Timestamp:
+    return pd.Timestamp(nanoseconds, tz="UTC")
+
+
+def _points(part: Findings, opened: Rows) -> tuple[Rows, Floats]:
+    """When and at which price the corner points of each finding lie."""
+    if part.point_rows is None or part.point_prices is None:
+        return np.empty((len(part), 0), np.int64), np.empty((len(part), 0))
+    return opened[part.point_rows], np.ascontiguousarray(part.point_prices)
 
 
 def _columns(part: Findings, kinds: list[str], opened: Rows, closed: Rows, seed: np.uint64) -> dict[str, Any]:
@@ -276,10 +292,7 @@ def _columns(part: Findings, kinds: list[str], opened: Rows, closed: Rows, seed:
     happened = invalidated >= 0
     until = np.full(rows, np.iinfo(np.int64).min)
     until[happened] = closed[invalidated[happened]]
-    if part.point_rows is None or part.point_prices is None:
-        point_times, point_prices = np.empty((rows, 0), np.int64), np.empty((rows, 0))
-    else:
-        point_times, point_prices = opened[part.point_rows], np.ascontiguousarray(part.point_prices)
+    point_times, point_prices = _points(part, opened)
     start, end, confirmed = opened[part.start], opened[part.end], closed[part.confirmed]
     hashes = event_hashes(seed, part.direction, start, end, confirmed, part.low, part.high, point_times, point_prices)
     return {

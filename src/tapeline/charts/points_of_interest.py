@@ -185,7 +185,7 @@ def member_memory(max_age: int) -> int:
 
 
 def _members_probed(arrays: BarArrays) -> bool:
-    return any(arrays.once(member.probed) for member in MEMBERS)
+    return any(arrays.once(member.probed) for member in MEMBERS if member.probed is not None)
 
 
 @detector(

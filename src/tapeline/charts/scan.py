@@ -163,6 +163,11 @@ class EventStream:
         self._streams = {call: _STREAMS[call.compute](*call.args, **dict(call.kwargs)) for call in set().union(*asked)}
         self._needs = {call: np.array([call in calls for calls in asked]) for call in self._streams}
         self._asked = asked
+        self._probes = [
+            (place, choice.detector.probed, choice.parameters)
+            for place, choice in enumerate(self.choices)
+            if choice.detector.probed is not None
+        ]
         self._watches = WatchList(len(self.choices))
         self._again = np.ones(len(self.choices), np.bool_)
         self._seeds: dict[tuple[str, str], np.uint64] = {}
@@ -233,9 +238,8 @@ class EventStream:
         if not prices[0] <= prices[1]:
             # A price that is no number says nothing about levels.
             return list(range(len(self.choices))), np.ones(len(self.choices), np.bool_)
-        for place in np.flatnonzero(~sudden).tolist():
-            choice = self.choices[place]
-            sudden[place] = choice.detector.probed(arrays, **choice.parameters)
+        for place, probed, parameters in self._probes:
+            sudden[place] = sudden[place] or probed(arrays, **parameters)
         due = self._watches.due(self.bars - 1, prices, closes) | sudden | self._again
         return np.flatnonzero(due).tolist(), sudden
 

@@ -25,6 +25,8 @@ def actions(access: AccessControl) -> list[tuple[str, str]]:
 
 
 def refused(access: AccessControl, bearer: str | None) -> None:
+    # Nobody comes in by being remembered who would not by being asked about.
+    assert not bearer or access.remembered(bearer) is None
     with pytest.raises(NotAuthenticatedError):
         access.authenticate(bearer)
 
@@ -321,9 +323,18 @@ def test_an_answer_fetched_before_a_change_is_not_remembered_after_it(people, cl
 @on_sqlite
 def test_a_known_token_costs_no_question_to_the_database(people, monkeypatch) -> None:
     tokens = people.login("ann", PASSWORD)
-    people.authenticate(tokens.access)
+    _, key = people.keys.create("ann", "laptop", ["rules:read"])
+    for bearer in (tokens.access, key):
+        # Who was not asked about yet is not remembered, and nothing is asked to find that out.
+        with monkeypatch.context() as away:
+            away.setattr(people, "_database", None)
+            assert people.remembered(bearer) is None
+        people.authenticate(bearer)
     monkeypatch.setattr(people, "_database", None)
-    assert people.authenticate(tokens.access).owner == "ann"
+    for bearer in (tokens.access, key):
+        assert people.remembered(bearer) == people.authenticate(bearer)
+        assert people.remembered(bearer).owner == "ann"
+    assert people.remembered(tokens.refresh) is None
 
 
 @on_sqlite

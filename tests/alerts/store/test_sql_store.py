@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import replace
 
@@ -11,6 +12,8 @@ from hypothesis import strategies as st
 
 from tapeline.alerts.firing import Side
 from tapeline.alerts.records import Commit, RuleState
+from tapeline.alerts.rule import Rule
+from tapeline.alerts.store.caller_queries import CallerQueries
 from tapeline.alerts.store.store import FiringQuery, UnknownRecordError
 from tapeline.core.errors import DataError
 from tests.alerts.store.samples import make_commit, make_delivery, make_firing
@@ -160,9 +163,15 @@ def history(store):
 @pytest.mark.parametrize("oldest_first", [False, True])
 def test_pages_give_every_firing_once_in_the_order_of_time(history, query, holds, oldest_first) -> None:
     store, firings = history
+    callers = CallerQueries(store.database)
     seen, cursor = [], None
     while True:
         page = store.firings(query, cursor=cursor, limit=7, oldest_first=oldest_first)
+        lines = callers.firings(query or FiringQuery(), cursor=cursor, limit=7, oldest_first=oldest_first)
+        assert [(one.id, one.number, one.ts, one.price) for one in lines.items] == [
+            (one.firing.id, one.number, one.firing.ts, one.firing.price) for one in page.items
+        ]
+        assert lines.cursor == page.cursor
         seen += [stored.firing for stored in page.items]
         cursor = page.cursor
         if cursor is None:
@@ -172,6 +181,39 @@ def test_pages_give_every_firing_once_in_the_order_of_time(history, query, holds
     assert seen == (expected if oldest_first else expected[::-1])
     assert store.count_firings(query) == len(expected)
     assert [stored.firing for stored in store.firings_after(0, query=query)] == expected
+
+
+def test_a_callers_line_is_the_firing_as_it_is_kept(store) -> None:
+    sides = (Side("close > 1", 2.5, math.inf, None),)
+    firing = replace(make_firing(5, owner="ann"), price=math.nan, late=True, sides=sides, labels={"desk": "é"}, bar=4)
+    store.commit(Commit((firing,)))
+    store.acknowledge(firing.id, by="bob", at=9)
+    callers = CallerQueries(store.database)
+    line = callers.firing("ann", firing.id)
+    assert (line.id, line.owner, line.price, bool(line.late), line.bar) == (firing.id, "ann", None, True, 4)
+    assert (line.acknowledged_by, line.acknowledged_at) == ("bob", 9)
+    assert json.loads(line.sides) == [["close > 1", 2.5, "inf", None]]
+    assert json.loads(line.labels) == {"desk": "é"}
+    assert callers.firing(None, firing.id) == line == callers.firings(FiringQuery(), explained=True).items[0]
+    assert callers.firing("bob", firing.id) is None
+    assert callers.firing("ann", "none") is None
+
+
+def test_a_callers_rules_are_the_rules_as_they_are_kept(store) -> None:
+    for number in range(6):
+        rule = Rule(id=f"r{number}", owner=f"o{number % 2}", condition="close > 1", symbols=("A",), enabled=number > 2)
+        store.save_rule(rule, by="me", at=number)
+    callers = CallerQueries(store.database)
+    for owner, enabled in ((None, None), ("o1", None), (None, False), ("o0", True)):
+        expected = store.rules(owner=owner, enabled=enabled)
+        kept = callers.rules(owner, enabled=enabled)
+        assert [Rule.model_validate_json(one.body) for one in kept] == [one.rule for one in expected]
+        assert [(one.id, *one[2:]) for one in kept] == [
+            (one.rule.id, one.revision, one.changed_at, one.changed_by) for one in expected
+        ]
+    assert [one.id for one in callers.rules(None, after="r1", limit=2)] == ["r2", "r3", "r4"]
+    assert callers.rule("o1", "r1") == callers.rules(None)[1] == callers.rule(None, "r1")
+    assert callers.rule("o0", "r1") is None
 
 
 def test_a_page_is_not_shifted_by_what_comes_meanwhile(history) -> None:

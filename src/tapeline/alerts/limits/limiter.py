@@ -80,13 +80,7 @@ class Verdict:
 
 
 class Limiter(Protocol):
-    """Counts requests by key. Methods may be called from any thread.
-
-    Attributes
-    ----------
-    waits:
-        Whether :meth:`take` may have to wait, for a disk, a lock of another process or a server.
-    """
+    """Counts requests by key. Methods may be called from any thread."""
 
     @property
     def waits(self) -> bool:

@@ -65,7 +65,10 @@ class BarArrays:
         arrays = cls.__new__(cls)
         arrays.rows, arrays._kept = opened.size, {}
         names = ("open", "high", "low", "close", "volume")
-        arrays.__dict__.update(opened=opened, closed=closed, **dict(zip(names, prices, strict=True)))
+        columns = dict(zip(names, prices, strict=True))
+        arrays.__dict__.update(
+            {name: _fixed(part) for name, part in (columns | {"opened": opened, "closed": closed}).items()}
+        )
         return arrays
 
     def tail(self, rows: int) -> BarArrays:
@@ -119,7 +122,7 @@ class BarArrays:
         """When each bar opened, in nanoseconds since 1970 (UTC)."""
         if not isinstance(self.bars.index, pd.DatetimeIndex) or self.bars.index.tz is None:
             raise DataError(f"bars are indexed by {self.bars.index.dtype}, expected UTC instants")
-        return np.ascontiguousarray(self.bars.index.as_unit("ns").asi8)
+        return _fixed(self.bars.index.as_unit("ns").asi8)
 
     @cached_property
     def closed(self) -> Rows:
@@ -128,7 +131,7 @@ class BarArrays:
             raise DataError(
                 "bars lack the column 'close_ts'", hint="bars.assign(close_ts=timeframe.closes(bars.index))"
             )
-        return np.ascontiguousarray(pd.DatetimeIndex(self.bars["close_ts"]).as_unit("ns").asi8)
+        return _fixed(pd.DatetimeIndex(self.bars["close_ts"]).as_unit("ns").asi8)
 
     def once(
         self, compute: Callable[Concatenate[BarArrays, Given], Found], *args: Given.args, **kwargs: Given.kwargs
@@ -148,7 +151,14 @@ class BarArrays:
         self._kept[call] = found
 
     def _column(self, name: str) -> Floats:
-        return np.ascontiguousarray(self.bars[name].to_numpy(dtype=np.float64))
+        return _fixed(self.bars[name].to_numpy(dtype=np.float64))
+
+
+def _fixed(part: Any) -> Any:
+    """Contiguous and read-only, wherever it comes from: so that each kernel is compiled for one sort of array."""
+    column = np.ascontiguousarray(part).view()
+    column.setflags(write=False)
+    return column
 
 
 def mean_true_range(bars: pd.DataFrame | BarArrays, window: int) -> Floats:

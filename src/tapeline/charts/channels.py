@@ -82,8 +82,8 @@ def channel_findings(
     if not len(channels):
         return
     log, gone = kernels.follow_channels(
-        arrays.high, arrays.low, arrays.close, channels.origin, channels.lower, channels.slope, channels.height,
-        channels.known, channels.width, median, max_age,
+        arrays.high, arrays.low, arrays.close, np.ascontiguousarray(channels.origin), channels.lower, channels.slope,
+        channels.height, channels.known, channels.width, median, max_age,
     )  # fmt: skip
     yield channels.watch(np.flatnonzero(gone < 0), len(arrays) - 1, median=median)
     here = channels.at(np.arange(len(channels)), channels.known)

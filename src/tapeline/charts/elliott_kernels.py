@@ -218,17 +218,31 @@ def find_waves(pivots: Any, below: Any, volume: Any, numbers: Any, prices: Any) 
             j = i - _WIDTH + 1 + k
             p[k], r[k] = side[i] * price[j], row[j]
         if i >= 5:
+            # Numbers that are written down would have each call compiled by itself.
             code = motive_kind(six[0], before_six, i >= 7)
             if code >= 0:
-                count = _log(code, i, 6, six[0], six[1], volume, pivots, below, g, (numbers, prices, count))
+                count = _log(code, i, np.int64(6), six[0], six[1], volume, pivots, below, g, (numbers, prices, count))
         if keeps.correction_stays_within_the_move(four[0], before_four):
             code = three_kind(four[0], before_four)
             if code >= 0:
-                count = _log(code, i, 4, four[0], four[1], volume, pivots, below, g, (numbers, prices, count))
+                count = _log(code, i, np.int64(4), four[0], four[1], volume, pivots, below, g, (numbers, prices, count))
         if i >= 6 and is_triangle(six[0], before_six):
-            count = _log(TRIANGLE, i, 6, six[0], six[1], volume, pivots, below, g, (numbers, prices, count))
+            count = _log(
+                np.int64(TRIANGLE), i, np.int64(6), six[0], six[1], volume, pivots, below, g, (numbers, prices, count)
+            )
         if i >= 8 and is_combination(eight[0], before_eight):
-            count = _log(COMBINATION, i, 8, eight[0], eight[1], volume, pivots, below, g, (numbers, prices, count))
+            count = _log(
+                np.int64(COMBINATION),
+                i,
+                np.int64(8),
+                eight[0],
+                eight[1],
+                volume,
+                pivots,
+                below,
+                g,
+                (numbers, prices, count),
+            )
     return count
 
 

@@ -85,5 +85,5 @@ def fates(
     """
     arrays = BarArrays.of(bars)
     row, outcome = np.empty(known.size, np.int64), np.empty(known.size, np.int8)
-    _fates(arrays.high, arrays.low, known, direction, target, stop, max_age, row, outcome)
+    _fates(arrays.high, arrays.low, np.ascontiguousarray(known), direction, target, stop, max_age, row, outcome)
     return Fate(row, outcome)

@@ -30,11 +30,17 @@ def inbox(prefect_server: str, services: FakeServices, tmp_path: Path, monkeypat
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("TAPELINE_SETTINGS", raising=False)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    few = tmp_path / "few.toml"
+    few.write_text("".join(['name = "few"\n', *(f'[[feature]]\ncomponent = "{one}"\n' for one in ("rsi", "macd"))]))
     for name, value in {
         "ROOT": str(tmp_path),
         "EXPECTATIONS": str(REPOSITORY / "expectations"),
         "TRAINING__TRIALS": "1",
         "TRAINING__FOLDS": "3",
+        "TRAINING__FAMILY": "logistic",
+        "CARD__WRITE": "false",
+        "FEATURE_SET": str(few),
+        "CHARTS__DETECTORS": '{"break_of_structure": {}}',
         "NOTIFICATIONS__URLS": f'["{services.telegram_url()}"]',
     }.items():
         monkeypatch.setenv(f"TAPELINE_{name}", value)

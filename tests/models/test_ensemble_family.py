@@ -29,7 +29,9 @@ KINDS = tuple(one.name for one in ensembles())
 
 def test_stacking_is_trained_registered_and_served_as_it_was_fitted(database: Path, tmp_path: Path) -> None:
     made = prepare(database, tmp_path)
-    settings = Settings(root=made.root, training={**made.training.model_dump(), "family": "stacking", "trials": 1})
+    training = {**made.training.model_dump(), "family": "stacking", "trials": 1}
+    # Without the card, which would fit the ensemble on seven more pasts.
+    settings = Settings(root=made.root, training=training, card=made.card.model_dump())
     dataset = make_dataset(900, signal=0.8, columns=4)
     result = train(dataset, settings=settings, name="direction-H1", versions=VERSIONS)
     assert (result.family, result.promoted) == ("stacking", True)

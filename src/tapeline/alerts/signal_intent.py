@@ -9,6 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Action = Literal["open", "close", "hold"]
 PositionSide = Literal["long", "short"]
+Said = Literal["buy", "sell", "close"]
+"""What an alert that came in says."""
 SHORTEST_LIFE: Final = timedelta(milliseconds=100)
 LONGEST_LIFE: Final = timedelta(hours=1)
 _Percent = Annotated[float, Field(gt=0, lt=100)]

@@ -20,9 +20,8 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from tapeline.alerts.kinds.inbound import Said
 from tapeline.alerts.rule import Line, Name
-from tapeline.alerts.signal_intent import SignalIntent
+from tapeline.alerts.signal_intent import Said, SignalIntent
 from tapeline.core.errors import DataError
 
 LARGEST_BODY: Final = 8 << 10

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from tapeline.alerts.catalogue import Built, Context, Function, Parameter, declared
 from tapeline.alerts.external import External
 from tapeline.alerts.operands import compare, external
+from tapeline.alerts.signal_intent import Said
 from tapeline.core.errors import ConfigurationError
 
-Said = Literal["buy", "sell", "close"]
 SIDES: Final[Mapping[Said | None, float]] = {"buy": 1.0, "sell": -1.0, "close": 2.0, None: 0.0}
 """What an alert says, as the value of its record; None: neither."""
 _SOURCE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,39}")

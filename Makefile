@@ -7,6 +7,8 @@ export DO_NOT_TRACK = 1
 export PREFECT_SERVER_ANALYTICS_ENABLED = false
 export GX_ANALYTICS_ENABLED = false
 export MLFLOW_DISABLE_TELEMETRY = true
+# Tests start dozens of processes: each would compile the library's modules again where bytecode is not kept.
+export PYTHONDONTWRITEBYTECODE =
 
 .PHONY: help demo test explore explore-api up bench soak soak-live soak-alerts soak-alerts-memory soak-alert-scale soak-availability lint types contracts check clean
 .DEFAULT_GOAL := help

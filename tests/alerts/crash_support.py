@@ -7,8 +7,11 @@ behind it, as from an exchange with a history by id.
 from __future__ import annotations
 
 import asyncio
-import sys
-from collections.abc import Mapping
+import multiprocessing
+import os
+from collections.abc import Callable, Mapping
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +31,11 @@ from tests.alerts.rules_with_memory import rules_with_memory
 SECOND = 1_000_000_000
 BEGIN = 1_700_000_000 * SECOND
 SYMBOLS = ("BTCUSDT", "ETHUSDT", "SOLUSDT")
-TRADES = 6_000
+KILLS = int(os.environ.get("TAPELINE_ALERT_KILLS", "2"))
+TRADES = 6_000 if KILLS > 10 else 1_800
+"""A soak has a tape that lasts."""
+PACE = 0.004 * KILLS * 6_000 / TRADES
+"""The tape takes as long whatever its length: a kill a few tenths of a second."""
 KEY = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
 
 
@@ -77,8 +84,13 @@ def channel(port: int) -> WebhookChannel:
     return WebhookChannel(SecretVault([KEY]), rules=permitted(port))
 
 
-async def serve(folder: Path, url: str, pace: float, stop_at_end: bool) -> None:
-    """Run the engine; with ``stop_at_end`` until everything was taken and delivered."""
+async def serve(
+    folder: Path, url: str, pace: float, stop_at_end: bool, tell: Callable[[int], None] = lambda replayed: None
+) -> None:
+    """Run the engine; with ``stop_at_end`` until everything was taken and delivered.
+
+    It tells how many batches it went over again, once it has begun.
+    """
     store = open_store(folder / "alerts.db")
     port = int(url.rsplit(":", 1)[1].split("/")[0])
     if store.endpoint("hook-1") is None:
@@ -100,8 +112,7 @@ async def serve(folder: Path, url: str, pace: float, stop_at_end: bool) -> None:
     if not stop_at_end:
         await engine.stand_by()
     await engine.start()
-    sys.stdout.write(f"begun {engine.status()['replayed']}\n")
-    sys.stdout.flush()
+    tell(engine.status()["replayed"])
     while not (stop_at_end and done.exists()):
         await asyncio.sleep(0.02)
         problem = engine.status()["problem"]
@@ -112,5 +123,17 @@ async def serve(folder: Path, url: str, pace: float, stop_at_end: bool) -> None:
     store.close()
 
 
-if __name__ == "__main__":
-    asyncio.run(serve(Path(sys.argv[1]), sys.argv[2], float(sys.argv[3]), False))
+def serve_until_killed(folder: Path, url: str, told: Connection) -> None:
+    """An engine in a process of its own."""
+    asyncio.run(serve(folder, url, PACE, False, told.send))
+
+
+def begin(folder: Path, url: str) -> tuple[BaseProcess, Connection]:
+    """Such a process, forked from a server that has everything imported, and the end of what it tells."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    told, theirs = context.Pipe(duplex=False)
+    process = context.Process(target=serve_until_killed, args=(folder, url, theirs), daemon=True)
+    process.start()
+    theirs.close()
+    return process, told

@@ -5,16 +5,15 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-import os
 import random
 import sqlite3
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, closing
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
@@ -22,12 +21,9 @@ import pytest
 from tapeline.alerts.availability import Arrival, availability
 from tapeline.alerts.delivery.manager import NotificationManager
 from tapeline.alerts.store.opening import open_store
-from tests.alerts.crash_support import channel, serve
+from tests.alerts.crash_support import KILLS, begin, channel, serve
 from tests.alerts.rules_with_memory import rules_with_memory
 
-ROOT = Path(__file__).parents[2]
-KILLS = int(os.environ.get("TAPELINE_ALERT_KILLS", "2"))
-PACE = str(0.004 * KILLS)
 LATER = 3_600 * 10**9
 
 
@@ -64,10 +60,8 @@ def receiver() -> Iterator[Receiver]:
     server.server_close()
 
 
-def begin(folder: Path, receiver: Receiver) -> subprocess.Popen[str]:
-    url = f"http://127.0.0.1:{receiver.server_address[1]}/hook"
-    command = [sys.executable, "-m", "tests.alerts.crash_support", str(folder), url, PACE]
-    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+def address_of(receiver: Receiver) -> str:
+    return f"http://127.0.0.1:{receiver.server_address[1]}/hook"
 
 
 def stored(folder: Path) -> dict[str, tuple[object, ...]]:
@@ -96,8 +90,7 @@ def count(folder: Path) -> int:
 
 def finish(folder: Path, receiver: Receiver) -> None:
     """Run to the end of the tape in this process, and send what killed processes had claimed."""
-    url = f"http://127.0.0.1:{receiver.server_address[1]}/hook"
-    asyncio.run(serve(folder, url, 0.0, True))
+    asyncio.run(serve(folder, address_of(receiver), 0.0, True))
     store = open_store(folder / "alerts.db")
     # Their leases have run out for who looks later.
     later = NotificationManager(store, [channel(receiver.server_address[1])], clock=lambda: time.time_ns() + LATER)
@@ -131,17 +124,16 @@ def test_killed_at_random_instants_nothing_is_lost_and_nothing_is_doubled(tmp_pa
     choose, replayed, kills = random.Random(KILLS), 0, 0
     with ExitStack() as processes:
 
-        def another() -> subprocess.Popen[str]:
-            process = processes.enter_context(begin(broken, receiver))
+        def another() -> tuple[BaseProcess, Connection]:
+            process, told = begin(broken, address_of(receiver))
             processes.callback(process.kill)
-            return process
+            processes.enter_context(told)
+            return process, told
 
-        working = another()
+        working, heard = another()
         for kill in range(KILLS):
-            assert working.stdout is not None
-            line = working.stdout.readline()
-            assert line.startswith("begun"), line
-            replayed += int(line.split()[1])
+            # One that dies before it has begun ends its side of the pipe.
+            replayed += heard.recv()
             # By how much was found, not by a time: machines differ, and the kills must fall all over the tape.
             found = count(broken)
             if found == len(expected):
@@ -149,12 +141,12 @@ def test_killed_at_random_instants_nothing_is_lost_and_nothing_is_doubled(tmp_pa
             kills += 1
             waiting = another() if kill < KILLS - 1 else None
             goal = len(expected) * (kill + choose.random()) / (KILLS + 1)
-            while count(broken) < goal and working.poll() is None:
+            while count(broken) < goal and working.is_alive():
                 time.sleep(0.005)
             working.kill()
-            working.wait()
+            working.join()
             if waiting is not None:
-                working = waiting
+                working, heard = waiting
     # On a slow machine the engine may be done before it has been killed as often as it should.
     assert kills >= max(1, KILLS // 4), f"the engine was done after {kills} kills"
     finish(broken, receiver)

@@ -145,7 +145,7 @@ def test_no_sequence_of_signals_breaks_a_limit_and_no_reduction_is_refused(value
         stop = float(generator.uniform(0.1, 3))
         values_now = positions * prices
         decided, _ = permitted_quantity(
-            rules, state, which, float(positions[which]), side, wanted, float(prices[which]), stop, values_now, equity
+            rules, state, which, *map(float, (positions[which], side, wanted, prices[which])), stop, values_now, equity
         )
         # The order is filled later, at another price, and maybe in two parts; it is asked for again each time.
         prices[which] *= 1 + generator.normal(0, 0.02)
@@ -155,7 +155,7 @@ def test_no_sequence_of_signals_breaks_a_limit_and_no_reduction_is_refused(value
             equity = cash + float(positions @ prices)
             position, values_now = float(positions[which]), positions * prices
             filled, reason = permitted_quantity(
-                rules, state, which, position, side, part, float(prices[which]), stop, values_now, equity
+                rules, state, which, position, float(side), part, float(prices[which]), stop, values_now, equity
             )
             reducing = min(part, abs(position)) if position * side < 0 else 0.0
             assert reducing <= filled <= part
@@ -196,7 +196,7 @@ def test_a_trade_is_cut_to_the_limit_and_no_further(limit, bound, reason) -> Non
     state = begin_risk(rules, 4, 10_000.0)
     mark_risk(rules, state, START.value, 10_000.0)
     positions, prices = np.array([100.0, 0.0, -60.0, 0.0]), np.full(4, 20.0)
-    quantity, code = permitted_quantity(rules, state, 0, 100.0, 1, 5_000.0, 20.0, 0.7, positions * prices, 10_000.0)
+    quantity, code = permitted_quantity(rules, state, 0, 100.0, 1.0, 5_000.0, 20.0, 0.7, positions * prices, 10_000.0)
     assert RISK_REASONS[code] == reason
     assert quantity > 0
     shadow = Shadow(
@@ -244,10 +244,10 @@ def test_the_kill_switch_stays_on_until_it_is_reset() -> None:
             for at, equity in enumerate((1_200.0, 1_081.0, 1_080.0, 2_000.0))
         ]
         assert marks == [OPEN, OPEN, told, told]
-        quantity, reason = permitted_quantity(rules, state, 0, 5.0, 1, 1.0, 1.0, math.nan, np.array([5.0]), 2_000.0)
+        quantity, reason = permitted_quantity(rules, state, 0, 5.0, 1.0, 1.0, 1.0, math.nan, np.array([5.0]), 2_000.0)
         assert (quantity, RISK_REASONS[reason]) == (0.0, "kill_switch")
         # Turning a position: the part that closes passes, the part that opens does not.
-        assert permitted_quantity(rules, state, 0, 5.0, -1, 9.0, 1.0, math.nan, np.array([5.0]), 2_000.0)[0] == 5.0
+        assert permitted_quantity(rules, state, 0, 5.0, -1.0, 9.0, 1.0, math.nan, np.array([5.0]), 2_000.0)[0] == 5.0
         reset_kill_switch(state)
         assert mark_risk(rules, state, 4 * 24 * HOUR, 1_801.0) == OPEN
 
@@ -265,14 +265,14 @@ def test_returns_and_groups_that_are_not_known_yet_change_nothing() -> None:
         state = begin_risk(rules, 4, 10_000.0)
         mark_risk(rules, state, START.value, 10_000.0)
         held = np.array([1_000.0, 0.0, 0.0, 0.0])
-        answers.append(permitted_quantity(rules, state, 1, 0.0, 1, 900.0, 20.0, math.nan, held, 10_000.0))
+        answers.append(permitted_quantity(rules, state, 1, 0.0, 1.0, 900.0, 20.0, math.nan, held, 10_000.0))
         mark_risk(rules, state, (START + pd.Timedelta(hours=50)).value, 10_000.0)
-        answers.append(permitted_quantity(rules, state, 1, 0.0, 1, 900.0, 20.0, math.nan, held, 10_000.0))
+        answers.append(permitted_quantity(rules, state, 1, 0.0, 1.0, 900.0, 20.0, math.nan, held, 10_000.0))
     assert answers[0] == answers[2]
     assert answers[1] != answers[3]
     # Nothing is known before the first mark: a limit that needs a history refuses.
     fresh = begin_risk(rules, 4, 10_000.0)
-    quantity, code = permitted_quantity(rules, fresh, 1, 0.0, 1, 9.0, 20.0, math.nan, np.zeros(4), 10_000.0)
+    quantity, code = permitted_quantity(rules, fresh, 1, 0.0, 1.0, 9.0, 20.0, math.nan, np.zeros(4), 10_000.0)
     assert (quantity, RISK_REASONS[code]) == (0.0, "no_history")
 
 
@@ -359,7 +359,7 @@ def test_real_bars_keep_within_value_at_risk_of_what_was_known() -> None:
     for row in range(50, 700, 50):
         mark_risk(rules, state, bars["close_ts"].iloc[row].value, 10_000.0)
         price = float(bars["close"].iloc[row])
-        quantity, code = permitted_quantity(rules, state, 0, 0.0, 1, 1e6, price, math.nan, np.zeros(1), 10_000.0)
+        quantity, code = permitted_quantity(rules, state, 0, 0.0, 1.0, 1e6, price, math.nan, np.zeros(1), 10_000.0)
         known = -np.sort(returns["EURUSD"].to_numpy()[max(row - 250, 0) : row])
         if row < 100:
             assert RISK_REASONS[code] == "no_history"

@@ -197,7 +197,7 @@ class RiskManager:
         equity, position = float(self._state.amounts[LAST_EQUITY]), float(self._positions[which])
         values = self._values()
         permitted, code = permitted_quantity(
-            self._rules, self._state, which, position, int(side), quantity, price, distance, values, equity
+            self._rules, self._state, which, position, float(side), quantity, price, distance, values, equity
         )
         wish = f"{'buy' if side > 0 else 'sell'} {quantity:.15g} {symbol}: {permitted:.15g} permitted"
         if code == PERMITTED:

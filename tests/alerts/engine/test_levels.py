@@ -23,6 +23,7 @@ from tests.alerts.engine.cases import BEGIN, FRAMES, MINUTE, OUTSIDE, SECOND, ma
 from tests.alerts.oracle import Oracle
 
 NAMES = ("S", "T")
+ROWS = 60
 OUTSIDE_RULE = CompiledRule("outside", (Condition((OUTSIDE, 0), t.ABOVE, threshold=0.5, crossing=True),))
 Step = Callable[[Evaluator], Evaluator]
 
@@ -30,17 +31,17 @@ Step = Callable[[Evaluator], Evaluator]
 def level(
     rng: np.random.Generator, id: str, *, frames: tuple[int, ...] = FRAMES[:2], watched: float = 0.15
 ) -> CompiledRule:  # fmt: skip
-    close = (Indicator(k.CLOSE, int(rng.choice(frames))), 0)
+    close = (Indicator(k.CLOSE, frames[int(rng.integers(len(frames)))]), 0)
     # On prices that come, and between them.
     threshold = float(rng.integers(390, 416)) / 4 if rng.random() < 0.8 else float(rng.normal(100, 3))
     crossing = bool(rng.random() < 0.5)
-    frequency = int(rng.choice([t.EVERY_TIME, t.ONCE, t.ONCE_PER_BAR], p=[0.6, 0.2, 0.2]))
+    frequency = (t.EVERY_TIME, t.EVERY_TIME, t.EVERY_TIME, t.ONCE, t.ONCE_PER_BAR)[int(rng.integers(5))]
     return CompiledRule(
         id,
         (Condition(close, int(rng.integers(6)), None, threshold, crossing),),
         frequency=frequency,
-        cooldown=int(rng.choice([0, 0, 20_000])),
-        bar=int(rng.choice([60, 300])),
+        cooldown=(0, 0, 20_000)[int(rng.integers(3))],
+        bar=(60, 300)[int(rng.integers(2))],
         watched=bool(rng.random() < watched),
     )
 
@@ -48,17 +49,17 @@ def level(
 def script(seed: int) -> list[Batch | Step]:
     """Batches, and what happens between them."""
     rng = np.random.default_rng(seed)
-    many = int(rng.choice([3, 30, 400]))
+    many = (3, 30, 300)[int(rng.integers(3))]
     begin = [level(rng, f"l{number}") for number in range(many)]
     begin += [make_rule(rng, f"r{number}") for number in range(int(rng.integers(0, 4)))]
     begin = [begin[at] for at in rng.permutation(len(begin))] + [OUTSIDE_RULE]
     first = [(rule, NAMES if rule is OUTSIDE_RULE or rng.random() < 0.7 else NAMES[:1]) for rule in begin]
     steps: list[Batch | Step] = [_changing([], first)]
     known = [rule for rule in begin if rule is not OUTSIDE_RULE]
-    records = [make_records(rng, 90, True), make_records(rng, 90, True)]
+    records = [make_records(rng, ROWS, True), make_records(rng, ROWS, True)]
     at = 0
-    while at < 90:
-        end = min(90, at + int(rng.integers(1, 25)))
+    while at < ROWS:
+        end = min(ROWS, at + int(rng.integers(1, 25)))
         steps.append(_batch(rng, [some[at:end] for some in records]))
         at = end
         turn = rng.random()
@@ -75,7 +76,8 @@ def script(seed: int) -> list[Batch | Step]:
 
 def _some_change(rng: np.random.Generator, known: list[CompiledRule], at: int) -> Step:
     """Some rules go, others come; some are edited, some go and come back as they were, some become another kind."""
-    gone = [rule for rule in known if rng.random() < rng.choice([0.02, 0.3])]
+    share = (0.02, 0.3)[int(rng.integers(2))]
+    gone = [rule for rule in known if rng.random() < share]
     fresh: list[CompiledRule] = []
     for number, rule in enumerate(gone):
         turn = rng.random()
@@ -148,17 +150,16 @@ def told(steps: list[Batch | Step]) -> tuple[list[tuple[Any, ...]], dict[str, li
         for row in np.flatnonzero((step.records == VALUE) | (step.records == EVENT)):
             sizes[row] = engine.place(NAMES[step.symbols[row]], OUTSIDE)
         fired = engine.process(step._replace(sizes=sizes))
-        for one in fired.firings:
-            name, rule = engine.owner(int(one["rule"]))
-            sides = fired.sides[one["sides"] : one["sides"] + one["count"]]
-            found.append((name, rule, *(one[each].item() for each in _TOLD), sides.tobytes()))
+        plain = fired.firings[["ts", "tick", "symbol", "truth", "at_close"]].tolist()
+        # Bytes: not a number is what it is here, too.
+        prices, sides = fired.firings["price"].copy().view(np.int64).tolist(), fired.sides
+        places = fired.firings[["rule", "sides", "count"]].tolist()
+        for one, price, (number, begin, count) in zip(plain, prices, places, strict=True):
+            found.append((*engine.owner(number), one, price, sides[begin : begin + count].tobytes()))
     return found, {name: [rule.id for rule in engine.rules(name)] for name in NAMES}
 
 
-_TOLD = ("ts", "price", "tick", "symbol", "truth", "at_close")
-
-
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(st.integers(0, 10**9))
 def test_levels_tell_what_they_would_tell_among_the_other_rules(seed: int) -> None:
     steps = script(seed)
@@ -166,11 +167,11 @@ def test_levels_tell_what_they_would_tell_among_the_other_rules(seed: int) -> No
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "is_level", lambda rule: False)
         theirs = told(steps)
-    assert repr(mine) == repr(theirs)
+    assert mine == theirs
 
 
 def test_the_scripts_fire_and_hold_levels_of_all_kinds() -> None:
-    found = [one for seed in range(4) for one in told(script(seed))[0]]
+    found = [one for seed in range(6) for one in told(script(seed))[0]]
     of_levels = [rule for _, rule, *_ in found if is_level(rule)]
     assert 500 < len(of_levels) < len(found)
     assert {rule.frequency for rule in of_levels} == {t.EVERY_TIME, t.ONCE, t.ONCE_PER_BAR}

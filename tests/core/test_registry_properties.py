@@ -3,8 +3,10 @@
 Each is audited on rough random bars and on real ones. A fault on either fails it; and on at least one of the two every
 check must have had something to compare, because a check that can show nothing shows nothing.
 
-90 cuts a component, at every second one another future as well, find a leak that shows at 2 bars in 170 with a chance
-of 65 percent, and one that shows at 9 in 170 with one of 99; `tapeline audit` cuts 400 times.
+The audit cuts right after what a component says rarely or anew, beside gaps and where movement stops, densely and at
+random: 99 places for a feature, 48 for a pattern, whose events tell where to cut. Of planted leaks that the result
+betrays at 1 bar in 100, it found all; of those at 3 bars in 100 that nothing betrays, about as many as ninety blind
+cuts. `tapeline audit` cuts at 600 places.
 """
 
 from __future__ import annotations
@@ -28,6 +30,8 @@ CONTEXT = tuple(sorted({name for component in FEATURES for name in component.req
 # Between sessions there is no session so far: these are NaN there, and only there.
 BETWEEN_SESSIONS = {"exchange_clock", "exchange_session", "session_so_far"}
 
+CUTS = {"feature": (40, 26), "label": (40, 26), "pattern": (20, 12)}
+
 
 @lru_cache
 def rough(rows: int) -> pd.DataFrame:
@@ -45,9 +49,9 @@ def rows_for(component: Component) -> int:
 
 @pytest.mark.parametrize("component", COMPONENTS, ids=lambda component: component.name)
 def test_it_never_looks_ahead_and_gives_the_same_on_the_tail(component: Component) -> None:
-    rows = rows_for(component)
-    findings: list[Finding] = audit(component, rough(rows), H1, cuts=56)
-    findings += audit(component, real().iloc[1000 : 1000 + rows], H1, cuts=34)
+    rows, (first, second) = rows_for(component), CUTS[component.kind]
+    findings: list[Finding] = audit(component, rough(rows), H1, cuts=first)
+    findings += audit(component, real().iloc[1000 : 1000 + rows], H1, cuts=second)
     faults = [str(finding) for finding in findings if not finding.passed and finding.conclusive]
     assert not faults, "\n".join(faults)
     proven = {finding.check for finding in findings if finding.passed}

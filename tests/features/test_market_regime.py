@@ -201,9 +201,9 @@ def test_changes_are_seen_soon_and_ruptures_finds_the_same_ones_afterwards() -> 
         assert since[change - 1] > 60
         assert since[change + 20] < 40
     with pytest.warns(match="small bias"):
-        pelt = ruptures.Pelt(model="normal", min_size=12, jump=1).fit(returns[1:].reshape(-1, 1) / returns.std())
+        pelt = ruptures.Pelt(model="normal", min_size=12, jump=5).fit(returns[1:].reshape(-1, 1) / returns.std())
     np.testing.assert_allclose(pelt.predict(pen=3.0 * math.log(1_000))[:-1], np.array(breaks) - 1, atol=10)
-    told = confirmed_changes(bars, window=240, every=24)
+    told = confirmed_changes(bars, window=160, every=48)
     opens = pd.DatetimeIndex(bars.index)
     rows = opens.get_indexer(pd.DatetimeIndex(told["change"]))
     assert all(np.abs(rows - change).min() <= 10 for change in breaks)
@@ -214,11 +214,12 @@ def test_changes_are_seen_soon_and_ruptures_finds_the_same_ones_afterwards() -> 
 
 @pytest.mark.parametrize("search", ["pelt", "binary_segmentation", "window"])
 def test_a_confirmed_change_stays_whatever_follows(search) -> None:
-    bars, _ = staged(700)
-    whole = confirmed_changes(bars, search=search)
+    bars, _ = staged(420, length=90)
+    clock = {"window": 120, "every": 24}
+    whole = confirmed_changes(bars, search=search, **clock)
     assert len(whole) >= 2
-    for cut in (380, 520, 611):
-        early = confirmed_changes(bars.iloc[:cut], search=search)
+    for cut in (237, 371):
+        early = confirmed_changes(bars.iloc[:cut], search=search, **clock)
         known = whole[whole["confirmed_at"] <= bars.index[cut - 1]].reset_index(drop=True)
         pd.testing.assert_frame_equal(early.reset_index(drop=True), known, check_dtype=False)
 

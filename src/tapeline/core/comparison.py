@@ -27,6 +27,9 @@ class Results(Protocol):
     def check(self, result: Any, bars: pd.DataFrame) -> pd.DataFrame:
         """The result as a frame; DataError where it breaks the contract of its kind."""
 
+    def frame(self, result: Any, bars: pd.DataFrame) -> pd.DataFrame:
+        """The same frame from a result that will be compared with a checked one, so that equality stands for it."""
+
     def known(self, result: pd.DataFrame, bars: pd.DataFrame, cut: int) -> pd.DataFrame:
         """The part of a result that was known when the first ``cut`` bars had closed."""
 
@@ -35,6 +38,12 @@ class Results(Protocol):
 
     def rows(self, result: pd.DataFrame, bars: pd.DataFrame) -> np.ndarray:
         """The rows of the bars at which the result says something."""
+
+    def telling(self, result: pd.DataFrame, bars: pd.DataFrame) -> np.ndarray:
+        """The cuts that lie right after something rare or new in the result, the rarest first.
+
+        A leak that shows only there is missed by cuts elsewhere: to find it, history must end before what it read.
+        """
 
     def at(self, result: pd.DataFrame, bars: pd.DataFrame, row: int) -> pd.DataFrame:
         """What the result says at one row of the bars."""
@@ -72,6 +81,14 @@ class FeatureResults:
             raise DataError(f"{frame.columns[column]} is infinite at {frame.index[row]}, expected NaN")
         return frame
 
+    def frame(self, result: Any, bars: pd.DataFrame) -> pd.DataFrame:
+        """A frame of floats on the result's own index and columns."""
+        if isinstance(result, pd.Series):
+            result = result.to_frame(self.names[0] if self.names else str(result.name or "value"))
+        if not isinstance(result, pd.DataFrame) or any(kind != np.float64 for kind in result.dtypes):
+            return self.check(result, bars)
+        return result
+
     def known(self, result: pd.DataFrame, _bars: pd.DataFrame, cut: int) -> pd.DataFrame:
         """The first ``cut`` rows."""
         return result.iloc[:cut]
@@ -91,6 +108,18 @@ class FeatureResults:
     def rows(self, result: pd.DataFrame, _bars: pd.DataFrame) -> np.ndarray:
         """The rows in which every column has a value."""
         return np.flatnonzero(result.notna().all(axis=1).to_numpy())
+
+    def telling(self, result: pd.DataFrame, _bars: pd.DataFrame) -> np.ndarray:
+        """After the rarest values of each column, and after its largest steps, by turns."""
+        orders = []
+        for column in result.to_numpy().T:
+            orders.append(_rarest(column))
+            step = np.abs(np.diff(column, prepend=np.nan))
+            # Where values set in or cease is a step as well; on equal steps nothing happens at all.
+            step[np.isnan(step)] = np.where(np.diff(np.isnan(column), prepend=True), np.inf, 0.0)[np.isnan(step)]
+            largest = np.argsort(-step, kind="stable")
+            orders.append(largest[step[largest] > 0.0])
+        return _by_turns(orders) + 1
 
     def at(self, result: pd.DataFrame, _bars: pd.DataFrame, row: int) -> pd.DataFrame:
         """One row."""
@@ -118,7 +147,16 @@ class PatternResults:
         early = frame["confirmed_at"] < frame["end"]
         if early.any():
             raise DataError(f"event {frame['id'][early].iloc[0]!r} is confirmed before it ends")
-        return frame.set_index("id").sort_values(["confirmed_at", "id"], kind="stable")
+        return self.frame(frame, bars)
+
+    def frame(self, result: Any, bars: pd.DataFrame) -> pd.DataFrame:
+        """The events by id, in the order of their confirmation."""
+        if not isinstance(result, pd.DataFrame):
+            return self.check(result, bars)
+        frame = result.reset_index() if result.index.name == EVENTS.order else result
+        ids = frame["id"].to_numpy(dtype=object)
+        order = np.lexsort((ids, pd.DatetimeIndex(frame["confirmed_at"]).asi8))
+        return frame.set_index("id").iloc[order]
 
     def known(self, result: pd.DataFrame, bars: pd.DataFrame, cut: int) -> pd.DataFrame:
         """The events confirmed by then; an invalidation that came later is not known yet."""
@@ -134,6 +172,13 @@ class PatternResults:
         """The rows at whose close an event was confirmed."""
         closes = pd.DatetimeIndex(bars["close_ts"])
         return np.flatnonzero(closes.isin(pd.DatetimeIndex(result["confirmed_at"])))
+
+    def telling(self, result: pd.DataFrame, bars: pd.DataFrame) -> np.ndarray:
+        """At the close that confirms an event of each kind, and one bar before, when it must not be there yet."""
+        said = result["kind"].astype(str) + result["direction"].astype(str)
+        rows = pd.DatetimeIndex(bars["close_ts"]).searchsorted(pd.DatetimeIndex(result["confirmed_at"]))
+        rows = rows[_rarest(pd.factorize(said)[0])]
+        return _by_turns([rows + 1, rows])
 
     def at(self, result: pd.DataFrame, bars: pd.DataFrame, row: int) -> pd.DataFrame:
         """The events confirmed at the close of one bar, without what came of them."""
@@ -165,6 +210,10 @@ class LabelResults:
             raise DataError(f"the label of {frame.index[early][0]} is known before its bar has closed")
         return frame
 
+    def frame(self, result: Any, bars: pd.DataFrame) -> pd.DataFrame:
+        """The rows that have a label."""
+        return result[result["value"].notna()] if isinstance(result, pd.DataFrame) else self.check(result, bars)
+
     def known(self, result: pd.DataFrame, bars: pd.DataFrame, cut: int) -> pd.DataFrame:
         """The labels decided by then."""
         return result[result["t_end"] <= bars["close_ts"].iloc[cut - 1]]
@@ -181,6 +230,12 @@ class LabelResults:
         """The labelled rows."""
         return np.flatnonzero(bars.index.isin(result.index))
 
+    def telling(self, result: pd.DataFrame, bars: pd.DataFrame) -> np.ndarray:
+        """At the close that decides a label of each value, and one bar before, when it must not be there yet."""
+        rows = pd.DatetimeIndex(bars["close_ts"]).searchsorted(pd.DatetimeIndex(result["t_end"]))
+        rows = rows[_rarest(result["outcome"].to_numpy(dtype=np.float64))]
+        return _by_turns([rows + 1, rows])
+
     def at(self, result: pd.DataFrame, bars: pd.DataFrame, row: int) -> pd.DataFrame:
         """The label of one bar."""
         return result[result.index == bars.index[row]]
@@ -188,6 +243,22 @@ class LabelResults:
     def tail(self, bars: pd.DataFrame, row: int, lookback: int) -> pd.DataFrame:
         """The ``lookback`` bars before the row, the row, and all that follow: a label may read up to its t_end."""
         return bars.iloc[max(row - lookback, 0) :]
+
+
+def _rarest(values: np.ndarray) -> np.ndarray:
+    """The places of the values that are there, the rarest values first, equally rare ones in a drawn order."""
+    places = np.flatnonzero(~np.isnan(values))
+    _, which, counts = np.unique(values[places], return_inverse=True, return_counts=True)
+    drawn = np.random.default_rng(0).permutation(places.size)
+    return places[drawn[np.argsort(counts[which[drawn]], kind="stable")]]
+
+
+def _by_turns(orders: list[np.ndarray]) -> np.ndarray:
+    """One from each order by turns, each place once, where it first comes up."""
+    turns = np.concatenate([np.arange(order.size) for order in orders])
+    places = np.concatenate(orders)[np.argsort(turns, kind="stable")]
+    _, first = np.unique(places, return_index=True)
+    return places[np.sort(first)]
 
 
 def _constant(values: np.ndarray) -> bool:
@@ -216,6 +287,8 @@ def difference(expected: pd.DataFrame, actual: pd.DataFrame, tolerance: Toleranc
     >>> difference(a, b, SLACK, pd.Series({"x": 1.0}))
     'x at 1: 2.0 became 3.0'
     """
+    if expected.equals(actual):
+        return None
     if not expected.index.equals(actual.index):
         gone, come = expected.index.difference(actual.index), actual.index.difference(expected.index)
         if len(gone):

@@ -47,6 +47,7 @@ def project(prefect_server: str, tmp_path_factory: pytest.TempPathFactory) -> It
             "TRAINING__TRIALS": "1",
             "TRAINING__FOLDS": "3",
             "TRAINING__HOLDOUT": "0.3",
+            "CARD__WRITE": "false",
             "LIFECYCLE__MINIMUM_NEW_ROWS": "100",
         }.items():
             patch.setenv(f"TAPELINE_{name}", value)

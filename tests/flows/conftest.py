@@ -53,10 +53,21 @@ def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         patch.delenv("PREFECT_API_URL", raising=False)
         patch.delenv("PREFECT_UI_URL", raising=False)
         # Imported here, after the environment is set, and only by tests that ask for a server.
-        from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
+        from prefect.settings import (
+            PREFECT_API_URL,
+            PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
+            PREFECT_HOME,
+            temporary_settings,
+        )
         from prefect.testing.utilities import prefect_test_harness
 
-        with temporary_settings({PREFECT_HOME: home}), prefect_test_harness(server_startup_timeout=180):
+        with (
+            temporary_settings({PREFECT_HOME: home}),
+            prefect_test_harness(server_startup_timeout=180),
+            # A run waits at its end for the thread of its heartbeat, up to a second. Nothing here watches the runs of
+            # this process; those of processes that a test starts have their heartbeat.
+            temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}),
+        ):
             address = PREFECT_API_URL.value()
             assert address is not None
             patch.setenv("PREFECT_API_URL", address)

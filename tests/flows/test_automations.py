@@ -132,7 +132,7 @@ def test_a_run_by_hand_that_is_killed_is_told_within_the_window_and_ends_as_cras
             emit_event("prefect.work-pool.not-ready", resource={"prefect.resource.id": pool})
         emit_event("prefect.flow-run.Late", resource={"prefect.resource.id": f"prefect.flow-run.{run_id}"})
         emit_event("prefect.flow-run.Crashed", resource={"prefect.resource.id": f"prefect.flow-run.{run_id}"})
-        EventsWorker.drain_all(timeout=10, at_exit=False)
+        EventsWorker.drain_all(timeout=PATIENCE, at_exit=False)
 
         def ended() -> bool:
             return asyncio.run(told_runs()) >= 5

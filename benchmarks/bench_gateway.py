@@ -2,9 +2,11 @@
 
 A real server in a process of its own, real tokens, a real socket. Requests leave at their planned times whether or not
 the ones before were answered, and each is timed from its planned time, so that a stall is felt by all that it holds up.
-Wall times contain what else the machine does: load and CPU pressure stand beside them. The CPU that the server spends
-on a request depends on that much less, and the peer shares what is left: a bare FastAPI route that gives a rule's row
-out of the same file as it lies there, under the same server, knowing nobody, counting and logging nothing.
+Wall times contain what else the machine does: load and CPU pressure stand beside them, and ``--real-time`` (root) puts
+client and server into the scheduler's real-time class, which is as near to a quiet machine as a busy one comes. The CPU
+that the server spends on a request depends on that much less, and the peer shares what is left: a bare FastAPI route
+that gives a rule's row out of the same file as it lies there, under the same server, knowing nobody, counting and
+logging nothing.
 """
 
 from __future__ import annotations
@@ -243,6 +245,9 @@ def main() -> None:
         store = open_sqlite(folder / "alerts.db")
         token = fill(store, keys)
         store.close()
+        if "--real-time" in sys.argv:
+            # What else the machine does then waits, as far as the processor goes; the server inherits it.
+            os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(5))
         with server(folder, keys) as (pid, port):
             found = asyncio.run(read(port, pid, token, RATE, SECONDS))
             spent = {kind: asyncio.run(cost(port, pid, token, of)) for kind, of in addresses().items()}

@@ -206,9 +206,8 @@ def watched_prices(symbols: int, count: int) -> tuple[Evaluator, float]:
         for number, (level, up) in enumerate(zip(levels.tolist(), upwards.tolist(), strict=True))
     )
     built = (time.process_time() - started) / count * 1e6
-    report(
-        f"{count:,} price alerts on {symbols:,} symbols: all join, each", built, "us", target="< 50", holds=built < 50
-    )
+    where = "one symbol" if symbols == 1 else f"{symbols:,} symbols"
+    report(f"{count:,} price alerts on {where}: all join, each", built, "us", target="< 50", holds=built < 50)
     batch = ticks(symbols, 1_200_000, 1_200.0, seed=5)
     parts = [cut(batch, at, at + 1_000) for at in range(0, 1_200_000, 1_000)]
     fired = sum(len(engine.process(part).firings) for part in parts[:200])

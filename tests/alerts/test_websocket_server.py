@@ -394,6 +394,23 @@ def test_limits_count_the_address_that_our_own_proxy_names_and_nobody_else_s_wor
     asyncio.run(work())
 
 
+def test_addresses_of_one_network_of_ipv6_count_as_one() -> None:
+    async def work() -> None:
+        options = {"of_address": 1, "proxies": ("127.0.0.0/8",)}
+        async with serving(MemoryStore(), **options) as server:
+            url = f"ws://127.0.0.1:{server.port}"
+            said = [
+                {"additional_headers": {"X-Forwarded-For": f"2001:db8:0:{net}::{n}"}}
+                for net, n in ((0, 1), (0, 2), (1, 1))
+            ]
+            async with connect(url, proxy=None, **said[0]):
+                with pytest.raises(InvalidStatus):
+                    await connect(url, proxy=None, **said[1])
+                await (await connect(url, proxy=None, **said[2])).close()
+
+    asyncio.run(work())
+
+
 @pytest.mark.parametrize("flood", ["many", "large", "strange", "binary"])
 def test_a_client_that_says_too_much_or_nonsense_is_closed(flood: str) -> None:
     async def work() -> None:

@@ -263,6 +263,11 @@ def test_a_caller_cannot_choose_his_address(tmp_path) -> None:
             # What stands further left was written by strangers.
             headers = [{"X-Forwarded-For": f"6.6.6.{n}, {address}"} for n in range(4)]
             assert [proxy.get("/v1/rules", headers=one).status_code for one in headers] == [401, 401, 401, 429]
+        # One customer has a whole network of IPv6, with a token that is wrong or without one.
+        for said in ({}, {"Authorization": "Bearer wrong"}):
+            near = [TestClient(app, client=(f"2001:db8::{n}", 1)).get("/v1/rules", headers=said) for n in range(4)]
+            assert [one.status_code for one in near] == [401, 401, 401, 429]
+        assert TestClient(app, client=("2001:db8:0:1::1", 1)).get("/v1/rules").status_code == 401
 
 
 def test_the_limit_is_told_and_a_user_has_one_wherever_he_comes_from(tmp_path) -> None:

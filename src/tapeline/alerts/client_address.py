@@ -74,6 +74,21 @@ def client_address(peer: str | None, forwarded: Sequence[str], trusted: Sequence
     return str(address)
 
 
+def counted_as(address: str) -> str:
+    """Under what a caller without a name is counted: his IPv4 address, or all that one customer has of IPv6.
+
+    Examples
+    --------
+    >>> counted_as("198.51.100.4"), counted_as("2001:db8:1:2:3:4:5:6")
+    ('198.51.100.4', '2001:db8:1:2::/64')
+    """
+    try:
+        parsed = ip_address(address)
+    except ValueError:
+        return address
+    return str(ip_network((parsed, 64), strict=False)) if isinstance(parsed, IPv6Address) else address
+
+
 def _parsed(text: str) -> Address | None:
     """An address in the spellings that proxies use: with a port, in brackets, or IPv4 mapped into IPv6."""
     if text.startswith("["):

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 from weakref import WeakKeyDictionary
 
-from tapeline.alerts.client_address import client_address, trusted_networks
+from tapeline.alerts.client_address import client_address, counted_as, trusted_networks
 from tapeline.alerts.delivery.limits import Limiter, Rate
 from tapeline.alerts.websocket_access import PROTOCOL, Access, Gate, read_offer
 
@@ -99,6 +99,8 @@ class Door:
 
         headers = request.headers
         address = client_address(connection.remote_address[0], headers.get_all("X-Forwarded-For"), self._proxies)
+        # Of IPv6 one customer has a whole network, and could come from another address each time.
+        address = counted_as(address)
         if self._connects.admit([(address, self._limits.connects)]) > 0:
             return refused(429, "too many connections from this address")
         if any(origin not in self._origins for origin in headers.get_all("Origin")):

@@ -12,6 +12,7 @@ from typing import Annotated, Final
 from fastapi import Depends, Request
 
 from tapeline.alerts.access.principal import NotAuthenticatedError, NotPermittedError, Principal, Role
+from tapeline.alerts.client_address import counted_as
 from tapeline.alerts.limits.limiter import Rate
 from tapeline.gateway.context import Context
 from tapeline.gateway.problems import ProblemError, retry_after
@@ -89,7 +90,8 @@ def limited(name: str, rate: Rate, cost: int = 1) -> Callable[..., None]:
 
     def within(request: Request, context: Context) -> None:
         found = request.scope.get("state", {}).get("principal")
-        who = f"user:{found.owner}" if isinstance(found, Principal) else f"address:{request.scope['state']['address']}"
+        known = isinstance(found, Principal)
+        who = f"user:{found.owner}" if known else f"address:{counted_as(request.scope['state']['address'])}"
         verdict = context.limiter.take(f"{name}:{who}", rate, cost)
         if not verdict.allowed:
             raise ProblemError(

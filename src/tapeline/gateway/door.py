@@ -15,7 +15,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tapeline.alerts.access.principal import NotAuthenticatedError, Principal
-from tapeline.alerts.client_address import Network, client_address
+from tapeline.alerts.client_address import Network, client_address, counted_as
 from tapeline.alerts.limits.limiter import Rate, Verdict
 from tapeline.core.errors import TapelineError
 from tapeline.gateway.context import GatewayContext
@@ -113,8 +113,8 @@ class Door:
         if isinstance(principal, Principal):
             return Entry(principal, address, limiter.take(_user(principal), self._rate))
         if isinstance(principal, Exception):
-            return Entry(principal, address, limiter.take(f"refused:{address}", self._refused))
-        return Entry(None, address, limiter.take(f"address:{address}", self._rate))
+            return Entry(principal, address, limiter.take(f"refused:{counted_as(address)}", self._refused))
+        return Entry(None, address, limiter.take(f"address:{counted_as(address)}", self._rate))
 
     def _address(self, scope: Scope) -> str:
         peer = scope["client"][0] if scope.get("client") else ""

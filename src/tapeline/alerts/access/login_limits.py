@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from ipaddress import IPv6Address, ip_address, ip_network
 from typing import Any, Final
 
 from sqlalchemy import Connection, select, update
 
 from tapeline.alerts.access.forgetting import forget_before
+from tapeline.alerts.client_address import counted_as
 from tapeline.alerts.store.database import Database
 from tapeline.alerts.store.people_tables import login_attempt
 from tapeline.core.errors import ThrottledError
@@ -104,22 +104,13 @@ class LoginLimits:
 
 
 def _keys(name: str, address: str) -> dict[str, str]:
-    place = _network(address)
+    place = counted_as(address)
     account = name.casefold()
     texts = {"pair": f"{account}\0{place}", "address": place, "account": account}
     # A digest is as long for every name; what somebody typed (a password, in the wrong field) is not kept.
     return {
         f"{kind}:{hashlib.sha256(text.encode('utf-8', 'replace')).hexdigest()}": kind for kind, text in texts.items()
     }
-
-
-def _network(address: str) -> str:
-    """An IPv4 address; of IPv6 the network of 64 bits, all of which one customer has."""
-    try:
-        parsed = ip_address(address)
-    except ValueError:
-        return address
-    return str(ip_network((parsed, 64), strict=False)) if isinstance(parsed, IPv6Address) else address
 
 
 def _locked(connection: Connection, key: str) -> Any:

@@ -85,13 +85,24 @@ def owner_of(caller: Principal, asked: str | None) -> str | None:
     return None if asked == "*" else asked
 
 
+def counted_for(principal: Principal | None, address: str) -> str:
+    """Under what requests are counted: a user's name wherever he comes from, an address where nobody is known.
+
+    Examples
+    --------
+    >>> counted_for(Principal("ann", "user"), "198.51.100.4"), counted_for(None, "198.51.100.4")
+    ('user:ann', 'address:198.51.100.4')
+    """
+    return f"address:{counted_as(address)}" if principal is None else f"user:{principal.owner}"
+
+
 def limited(name: str, rate: Rate, cost: int = 1) -> Callable[..., None]:
     """A dependency that lets a caller do something costly only so often, beside the limit of all his requests."""
 
     def within(request: Request, context: Context) -> None:
-        found = request.scope.get("state", {}).get("principal")
-        known = isinstance(found, Principal)
-        who = f"user:{found.owner}" if known else f"address:{counted_as(request.scope['state']['address'])}"
+        state = request.scope["state"]
+        found = state["principal"]
+        who = counted_for(found if isinstance(found, Principal) else None, state["address"])
         verdict = context.limiter.take(f"{name}:{who}", rate, cost)
         if not verdict.allowed:
             raise ProblemError(

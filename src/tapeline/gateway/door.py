@@ -18,6 +18,7 @@ from tapeline.alerts.access.principal import NotAuthenticatedError, Principal
 from tapeline.alerts.client_address import Network, client_address, counted_as
 from tapeline.alerts.limits.limiter import Rate, Verdict
 from tapeline.core.errors import TapelineError
+from tapeline.gateway.callers import counted_for
 from tapeline.gateway.context import GatewayContext
 from tapeline.gateway.problems import ProblemError, problem_of, problem_response, retry_after
 
@@ -97,7 +98,8 @@ class Door:
         principal = self._context.access.remembered(bearer) if bearer else None
         if principal is None:
             return None
-        return Entry(principal, self._address(scope), self._context.limiter.take(_user(principal), self._rate))
+        address = self._address(scope)
+        return Entry(principal, address, self._context.limiter.take(counted_for(principal, address), self._rate))
 
     def _enter(self, scope: Scope) -> Entry:
         address = self._address(scope)
@@ -110,20 +112,14 @@ class Door:
             except NotAuthenticatedError as error:
                 # Public routes answer all the same; the others tell it.
                 principal = error
-        if isinstance(principal, Principal):
-            return Entry(principal, address, limiter.take(_user(principal), self._rate))
         if isinstance(principal, Exception):
             return Entry(principal, address, limiter.take(f"refused:{counted_as(address)}", self._refused))
-        return Entry(None, address, limiter.take(f"address:{counted_as(address)}", self._rate))
+        return Entry(principal, address, limiter.take(counted_for(principal, address), self._rate))
 
     def _address(self, scope: Scope) -> str:
         peer = scope["client"][0] if scope.get("client") else ""
         forwarded = [value.decode("latin-1") for name, value in scope["headers"] if name == b"x-forwarded-for"]
         return client_address(peer, forwarded, self._proxies)
-
-
-def _user(principal: Principal) -> str:
-    return f"user:{principal.owner}"
 
 
 def _bearer(scope: Scope) -> str | None:

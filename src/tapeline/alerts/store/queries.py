@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any, Final
 
@@ -86,22 +87,26 @@ def place_of(cursor: str) -> tuple[int, int]:
     return place
 
 
+_ASKED: Final[Mapping[str, Callable[[Any], ColumnElement[bool]]]] = {
+    "rule": lambda value: firing.c.rule == value,
+    "symbol": lambda value: firing.c.symbol == value,
+    "owner": lambda value: firing.c.owner == value,
+    "since": lambda value: firing.c.ts >= value,
+    "until": lambda value: firing.c.ts < value,
+}
+"""What a query may ask of a firing beside its kinds: the condition on a value, or on a parameter in its place."""
+
+
+def _asked(query: FiringQuery) -> dict[str, Any]:
+    return {name: value for name in _ASKED if (value := getattr(query, name)) is not None}
+
+
 def matching(query: FiringQuery | None) -> list[ColumnElement[bool]]:
     """What a query asks of a firing."""
-    if query is None:
-        return []
-    wanted = [
-        (query.rule, firing.c.rule),
-        (query.symbol, firing.c.symbol),
-        (query.owner, firing.c.owner),
-    ]
-    conditions: list[ColumnElement[bool]] = [column == value for value, column in wanted if value is not None]
+    query = query or FiringQuery()
+    conditions = [_ASKED[name](value) for name, value in _asked(query).items()]
     if query.kinds:
         conditions.append(firing.c.kind.in_(query.kinds))
-    if query.since is not None:
-        conditions.append(firing.c.ts >= query.since)
-    if query.until is not None:
-        conditions.append(firing.c.ts < query.until)
     return conditions
 
 
@@ -115,13 +120,6 @@ def firings(*columns: ColumnElement[Any]) -> Select[Any]:
     )
 
 
-_ASKED: Final = {
-    "rule": firing.c.rule == bindparam("rule"),
-    "symbol": firing.c.symbol == bindparam("symbol"),
-    "owner": firing.c.owner == bindparam("owner"),
-    "since": firing.c.ts >= bindparam("since"),
-    "until": firing.c.ts < bindparam("until"),
-}
 FIRING: Final = firings().where(firing.c.id == bindparam("id"))
 
 
@@ -130,7 +128,7 @@ def firing_page(
 ) -> tuple[Select[Any], dict[str, Any]]:
     """One page by time, as a statement and its values: it goes on from a row, so that new rows shift nothing."""
     query = query or FiringQuery()
-    values: dict[str, Any] = {name: value for name in _ASKED if (value := getattr(query, name)) is not None}
+    values = _asked(query)
     asked = tuple(values)
     values |= {f"kind_{n}": kind for n, kind in enumerate(query.kinds)} | {"most": limit}
     if cursor is not None:
@@ -144,7 +142,11 @@ def _firing_page(
     asked: tuple[str, ...], kinds: int, placed: bool, oldest_first: bool, columns: tuple[Any, ...]
 ) -> Select[Any]:
     key = tuple_(firing.c.ts, firing.c.number)
-    statement = firings(*columns).where(*(_ASKED[name] for name in asked)).limit(bindparam("most", type_=Integer))
+    statement = (
+        firings(*columns)
+        .where(*(_ASKED[name](bindparam(name)) for name in asked))
+        .limit(bindparam("most", type_=Integer))
+    )
     if kinds:
         statement = statement.where(firing.c.kind.in_([bindparam(f"kind_{n}") for n in range(kinds)]))
     if placed:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property
-from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar
+from typing import Any, Concatenate, Final, NamedTuple, ParamSpec, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -16,6 +16,7 @@ from tapeline.core.errors import DataError
 Floats = NDArray[np.float64]
 Rows = NDArray[np.int64]
 
+_PRICES: Final = ("open", "high", "low", "close", "volume")
 Given = ParamSpec("Given")
 Found = TypeVar("Found")
 
@@ -60,12 +61,11 @@ class BarArrays:
         return bars if isinstance(bars, BarArrays) else cls(bars)
 
     @classmethod
-    def of_columns(cls, opened: Rows, closed: Rows, prices: Floats) -> BarArrays:
+    def of_columns(cls, opened: Rows, closed: Rows, prices: Floats | Sequence[Floats]) -> BarArrays:
         """Bars that are arrays already: when each opened and closed, and open, high, low, close, volume as rows."""
         arrays = cls.__new__(cls)
         arrays.rows, arrays._kept = opened.size, {}
-        names = ("open", "high", "low", "close", "volume")
-        columns = dict(zip(names, prices, strict=True))
+        columns = dict(zip(_PRICES, prices, strict=True))
         arrays.__dict__.update(
             {name: _fixed(part) for name, part in (columns | {"opened": opened, "closed": closed}).items()}
         )
@@ -73,12 +73,9 @@ class BarArrays:
 
     def tail(self, rows: int) -> BarArrays:
         """The last rows, which remember nothing of what was computed of all."""
-        part = BarArrays.__new__(BarArrays)
-        part.rows, part._kept = min(rows, self.rows), {}
-        begin = self.rows - part.rows
-        names = ("opened", "closed", "open", "high", "low", "close", "volume")
-        part.__dict__.update({name: getattr(self, name)[begin:] for name in names})
-        return part
+        begin = self.rows - min(rows, self.rows)
+        prices = [getattr(self, name)[begin:] for name in _PRICES]
+        return self.of_columns(self.opened[begin:], self.closed[begin:], prices)
 
     def __len__(self) -> int:
         return self.rows
@@ -86,7 +83,7 @@ class BarArrays:
     @cached_property
     def bars(self) -> pd.DataFrame:
         """The bars as a frame."""
-        prices = {name: getattr(self, name) for name in ("open", "high", "low", "close", "volume")}
+        prices = {name: getattr(self, name) for name in _PRICES}
         close_ts = pd.DatetimeIndex(self.closed.view("M8[ns]"), tz="UTC")
         return pd.DataFrame(
             {**prices, "close_ts": close_ts}, index=pd.DatetimeIndex(self.opened.view("M8[ns]"), tz="UTC", name="ts")

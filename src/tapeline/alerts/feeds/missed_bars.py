@@ -86,24 +86,11 @@ class MissedBars:
 
         Where the source has forgotten a part of it, that is told as a gap, once.
         """
-        self._asked.pop(symbol, None)
-        last = self._manager.last_taken(self._source, symbol)
-        if last < 0:
+        missed = self._missed(symbol)
+        if missed is None:
             return None
-        now = self._timing.wall() // SECOND
-        begin = max(last // 4, self._given.get(symbol, 0))
-        if now - begin <= self.history.fresh:
-            return None
-        oldest = now - self.history.depth + self.history.margin if self.history.depth else 0
-        if begin < oldest:
-            detail = f"bars from {_text(begin)} to {_text(oldest)} are no longer to be had"
-            self._manager.gap(self._source, symbol, oldest * SECOND, detail)
-            _log.warning("%s of %s: %s", symbol, self._source, detail)
-            begin = self._given[symbol] = oldest
-        end = min(begin + self.history.page, now)
-        if end < now:
-            self._asked[symbol] = end
-        return begin, end
+        begin, now = missed
+        return begin, self._ask(symbol, begin + self.history.page, now)
 
     def month(self, symbol: str) -> str | None:
         """As :meth:`stretch`, for a source that is asked for months (UTC); None: the present.
@@ -113,14 +100,12 @@ class MissedBars:
         >>> _month_of(31 * DAY), _month_after(31 * DAY) // DAY
         ('1970-02', 59)
         """
-        found = self.stretch(symbol)
-        if found is None:
+        missed = self._missed(symbol)
+        if missed is None:
             return None
-        after, now = _month_after(found[0]), self._timing.wall() // SECOND
-        self._asked.pop(symbol, None)
-        if after < now:
-            self._asked[symbol] = after
-        return _month_of(found[0])
+        begin, now = missed
+        self._ask(symbol, _month_after(begin), now)
+        return _month_of(begin)
 
     def answered(self, symbol: str) -> None:
         """What was asked for last has been given to the manager: where it held nothing, the next question goes on."""
@@ -139,6 +124,30 @@ class MissedBars:
         """:meth:`stretch` as Yahoo's chart is asked; None: the present."""
         found = self.stretch(symbol)
         return None if found is None else {"period1": str(found[0]), "period2": str(found[1])}
+
+    def _missed(self, symbol: str) -> tuple[int, int] | None:
+        """Since when bars are missed, and the present; None where none are."""
+        self._asked.pop(symbol, None)
+        last = self._manager.last_taken(self._source, symbol)
+        if last < 0:
+            return None
+        now = self._timing.wall() // SECOND
+        begin = max(last // 4, self._given.get(symbol, 0))
+        if now - begin <= self.history.fresh:
+            return None
+        oldest = now - self.history.depth + self.history.margin if self.history.depth else 0
+        if begin < oldest:
+            detail = f"bars from {_text(begin)} to {_text(oldest)} are no longer to be had"
+            self._manager.gap(self._source, symbol, oldest * SECOND, detail)
+            _log.warning("%s of %s: %s", symbol, self._source, detail)
+            begin = self._given[symbol] = oldest
+        return begin, now
+
+    def _ask(self, symbol: str, end: int, now: int) -> int:
+        """Up to when is asked; noted where that is not the present."""
+        if end < now:
+            self._asked[symbol] = end
+        return min(end, now)
 
 
 def _text(seconds: int) -> str:
